@@ -1,0 +1,142 @@
+"""x -> y and its own moments: statistics and normalization in one step."""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.numerics import accumulation_dtype, real_dtype, require_inexact
+from jaxnorm.ops import _tangent
+from jaxnorm.ops._normalize import broadcasting
+from jaxnorm.stats import Moments, Variance, _shapes
+from jaxnorm.stats._sampling import Sampling, check_sampling, sample_weights
+from jaxnorm.stats._shifted import centered, moments_tangent, present, shifted_moments
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
+
+Implementation = Literal["xla"]
+"""Which code computes it: "xla" is plain JAX."""
+
+
+def standardize(
+    x: ArrayLike,
+    stats_shape: Shape,
+    *,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    epsilon: ArrayLike,
+    center: bool = True,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "two_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> tuple[Array, Moments]:
+    """Returns `x` normalized by its own moments, and those moments.
+
+    `y = (x - mean) / sqrt(var + epsilon) * scale + bias`, the moments being those of
+    `jaxnorm.stats.moments(x, stats_shape, ...)`. The mean is subtracted without ever being rounded
+    to the grid of `x`, so output and gradient hold at any mean / std up to 1e6 in float32. The
+    backward pass keeps `x` and two float32 numbers per statistic.
+
+    Args:
+        x: [*shape], floating or complex.
+        stats_shape: one entry per axis: 1 reduces it, its size keeps it, a divisor groups it.
+        scale: broadcasts to `x`, or None.
+        bias: broadcasts to `x`, or None.
+        epsilon: real, broadcasts to the statistics; added to the variance.
+        center: whether the mean is subtracted; without it `var` is the mean square.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative.
+        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", or None for the best that is there.
+
+    Returns:
+        `y` [*shape] of `dtype`, and `Moments` of `stats_shape` in float32 or wider. Where a sample
+        is empty its moments are zero and `x` is passed with a factor of one.
+
+    Raises:
+        ValueError: a shape does not fit, or `axis_name` is not bound.
+        TypeError: `x` is not floating or complex.
+
+    Examples:
+        >>> x = jnp.array([[1.0, 3.0], [1e6, 1e6]])
+        >>> y, moments = standardize(x, (2, 1), bias=jnp.array([0.0, 5.0]), epsilon=3.0)
+        >>> y, moments.var.ravel()
+        (Array([[-0.5,  5.5],
+               [ 0. ,  5. ]], dtype=float32), Array([1., 0.], dtype=float32))
+
+    Notes:
+        Entries outside the mask are normalized too; those that are not finite count as zero.
+    """
+    x = jnp.asarray(x)
+    require_inexact(x)
+    if implementation not in (None, "xla"):
+        raise ValueError(f"implementation={implementation!r} is unknown; use 'xla' or None")
+    sampling = check_sampling(
+        x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
+    )
+    scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
+    x, w = sample_weights(x, mask, weights)
+    epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
+    return _standardize((sampling, jnp.dtype(dtype or x.dtype)), x, w, scale, bias, epsilon)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _standardize(static, x, w, scale, bias, epsilon):
+    y, taken = _forward(static, x, w, scale, bias, epsilon)
+    return y, Moments(taken.mean, taken.var, taken.count)
+
+
+def _forward(static, x, w, scale, bias, epsilon):
+    sampling, dtype = static
+    taken = shifted_moments(sampling, x, w)
+    rstd = _tangent.reciprocal_std(taken.var, epsilon, _samples(x, w, taken.count))
+    deviation = centered(sampling, x, w, taken.offset)
+    y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
+    return y.astype(dtype), taken
+
+
+def _standardize_jvp(static, primals, tangents):
+    sampling, dtype = static
+    x, w, scale, _, epsilon = primals
+    y, taken = _forward(static, *primals)
+
+    @jax.checkpoint
+    def tangent(x, w, offset, var, count, scale, epsilon, tangents):
+        d_x, d_w, d_scale, d_bias, d_epsilon = tangents
+        deviation = centered(sampling, x, w, offset)
+        rstd = _tangent.reciprocal_std(var, epsilon, _samples(x, w, count))
+        d_deviation = d_var = None
+        d_taken = tuple(jnp.zeros_like(v) for v in (taken.mean, var, count))
+        if d_x is not None or d_w is not None:
+            d_taken = moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
+            d_deviation = -_shapes.spread(d_taken[0], x.shape) if sampling.center else None
+            d_var = d_taken[1]
+        if d_x is not None:
+            wide = d_x.astype(deviation.dtype)
+            d_deviation = wide if d_deviation is None else wide + d_deviation
+        if d_epsilon is not None:
+            d_var = d_epsilon if d_var is None else d_var + d_epsilon
+            d_var = jnp.broadcast_to(d_var, var.shape)
+        if d_var is not None and (empty := _samples(x, w, count)) is not None:
+            d_var = jnp.where(empty > 0, d_var, 0)
+        rstd, d_var = _tangent.spread_all(x.shape, rstd, d_var)
+        dy = _tangent.normalize_tangent(deviation, rstd, scale, d_deviation, d_var, d_scale, d_bias)
+        return dy.astype(dtype), Moments(*d_taken)
+
+    d_out = tangent(x, w, taken.offset, taken.var, taken.count, scale, epsilon, present(tangents))
+    return (y, Moments(taken.mean, taken.var, taken.count)), d_out
+
+
+_standardize.defjvp(_standardize_jvp, symbolic_zeros=True)
+
+
+def _samples(x: Array, w: Array | None, count: Array) -> Array | None:
+    """Returns the counts where a sample may be empty, None where that is impossible."""
+    return count if w is not None or x.size == 0 else None

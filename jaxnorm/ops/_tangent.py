@@ -1,0 +1,83 @@
+"""The one derivative of normalization, written as a tangent.
+
+With `xhat = (x - mean) * rstd`:
+`dy = scale * rstd * (dx - dmean) - scale * xhat * rstd^2 / 2 * dvar + xhat * dscale + dbias`.
+Forward mode is this formula; reverse mode is its transpose, which JAX derives. Callers wrap it in
+`jax.checkpoint`, so that what is kept for the backward pass are its inputs.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.stats import _shapes
+from jaxnorm.typing import Array
+
+
+def reciprocal_std(var: Array, epsilon: Array, count: Array | None = None) -> Array:
+    """Returns `1 / sqrt(var + epsilon)`, and one where no sample stands behind the variance.
+
+    Args:
+        var: [*stats_shape], real.
+        epsilon: real, broadcasts to `var`.
+        count: broadcasts to `var`; None where every sample has entries.
+
+    Returns:
+        [*stats_shape], of the dtype of `var`.
+
+    Examples:
+        >>> reciprocal_std(jnp.array([3.0, 0.0]), 1.0, jnp.array([2.0, 0.0]))
+        Array([0.5, 1. ], dtype=float32)
+    """
+    rstd = lax.rsqrt(var + epsilon)
+    return rstd if count is None else jnp.where(count > 0, rstd, 1)
+
+
+def affine(deviation: Array, rstd: Array, scale: Array | None, bias: Array | None) -> Array:
+    """Returns `deviation * (rstd * scale) + bias`.
+
+    Args:
+        deviation: [*shape], `x` minus its mean.
+        rstd: broadcasts to `deviation`.
+        scale: broadcasts to `deviation`, or None for one.
+        bias: broadcasts to `deviation`, or None for zero.
+
+    Returns:
+        [*shape], of the dtype of `deviation`.
+
+    Examples:
+        >>> affine(jnp.array([1.0, 2.0]), jnp.array(2.0), jnp.array(3.0), jnp.array(1.0))
+        Array([ 7., 13.], dtype=float32)
+    """
+    gain = rstd if scale is None else rstd * scale.astype(_affine_dtype(scale, deviation))
+    y = deviation * gain
+    return y if bias is None else y + bias.astype(_affine_dtype(bias, deviation))
+
+
+def normalize_tangent(deviation, rstd, scale, d_deviation, d_var, d_scale, d_bias):
+    """Returns the tangent of `affine(deviation, rstd, scale, bias)`; None stands for zero.
+
+    `deviation`, `d_deviation` are [*shape]; the rest broadcasts to it, `d_var` being the tangent of
+    `var + epsilon`.
+    """
+    dtype = deviation.dtype
+    gain = rstd if scale is None else rstd * scale.astype(_affine_dtype(scale, deviation))
+    dy = jnp.zeros((), dtype)
+    if d_deviation is not None:
+        dy = dy + gain * d_deviation
+    if d_var is not None:
+        dy = dy - deviation * (gain * (rstd * rstd * d_var / 2))
+    if d_scale is not None:
+        dy = dy + deviation * (rstd * d_scale.astype(_affine_dtype(d_scale, deviation)))
+    if d_bias is not None:
+        dy = dy + d_bias.astype(_affine_dtype(d_bias, deviation))
+    return jnp.broadcast_to(dy, deviation.shape)
+
+
+def spread_all(shape, *statistics):
+    """Returns each statistic so that it broadcasts against `shape`, None staying None."""
+    return tuple(v if v is None else _shapes.spread(v, shape) for v in statistics)
+
+
+def _affine_dtype(parameter: Array, deviation: Array) -> jnp.dtype:
+    """Returns the dtype of the arithmetic: that of the statistics, complex if the parameter is."""
+    return jnp.promote_types(parameter.dtype, deviation.real.dtype)

@@ -1,0 +1,21 @@
+"""Statistics of arrays: moments, the algebra that merges them, and running estimates."""
+
+from ._moments import Moments as Moments
+from ._moments import merge as merge
+from ._moments import mix as mix
+from ._moments import moments as moments
+from ._moments import pool as pool
+from ._moments import unbiased_var as unbiased_var
+from ._running import BatchStats as BatchStats
+from ._running import DebiasedState as DebiasedState
+from ._running import Estimator as Estimator
+from ._running import GuardedState as GuardedState
+from ._running import WindowState as WindowState
+from ._running import cumulative as cumulative
+from ._running import debiased as debiased
+from ._running import ema as ema
+from ._running import frozen as frozen
+from ._running import guarded as guarded
+from ._running import window as window
+from ._sampling import Variance as Variance
+from ._shapes import reduced_stats_shape as reduced_stats_shape

@@ -1,0 +1,112 @@
+"""What a sample is: its statistics shape, its weights and its shards, checked before any work."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxnorm.numerics import accumulation_dtype, real_dtype
+from jaxnorm.stats import _collectives, _shapes
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, Floats, Numbers, Shape
+
+Variance = Literal["two_pass", "one_pass", "fast"]
+"""How squares are summed: see `jaxnorm.stats.moments`."""
+
+
+class Sampling(NamedTuple):
+    """What a sample is and how its moments are taken: all that is known at trace time."""
+
+    stats_shape: Shape
+    center: bool = True
+    variance: Variance = "two_pass"
+    axis_name: AxisName | None = None
+    axis_index_groups: AxisIndexGroups = None
+
+
+def check_sampling(shape: Shape, sampling: Sampling) -> Sampling:
+    """Returns `sampling` in hashable form after checking it against the shape of the array.
+
+    Args:
+        shape: the array's shape.
+        sampling: what was asked for.
+
+    Returns:
+        The same with tuples for sequences.
+
+    Raises:
+        ValueError: an entry does not fit.
+
+    Examples:
+        >>> check_sampling((8, 6), Sampling([1, 6])).stats_shape
+        (1, 6)
+    """
+    stats_shape = _shapes.check_stats_shape(shape, sampling.stats_shape)
+    if sampling.variance not in ("two_pass", "one_pass", "fast"):
+        raise ValueError(
+            f"variance={sampling.variance!r} is unknown; use 'two_pass', 'one_pass' or 'fast'"
+        )
+    groups = sampling.axis_index_groups
+    if groups is not None:
+        groups = tuple(map(tuple, groups))
+    name = sampling.axis_name
+    if name is not None:
+        name = name if isinstance(name, str) else tuple(name)
+        _collectives.shard_count(name, groups)
+    return sampling._replace(stats_shape=stats_shape, axis_name=name, axis_index_groups=groups)
+
+
+def sample_weights(
+    x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None
+) -> tuple[Numbers, Floats | None]:
+    """Returns `x` made safe outside the sample, and one weight per entry.
+
+    Entries of weight zero that are not finite (or so large that their square is not) are set to
+    zero: `0 * nan` would carry them into the gradient of every valid entry.
+
+    Args:
+        x: [*shape].
+        mask: boolean, broadcastable to `x`; true where an entry is valid.
+        weights: real, broadcastable to `x`, not negative; zero leaves an entry out.
+
+    Returns:
+        `x`, and the weights with the rank of `x`, float32 or wider; None where all weigh the same.
+
+    Raises:
+        ValueError: a shape does not broadcast to that of `x`.
+        TypeError: the mask is not boolean or the weights are not real.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> sample_weights(jnp.array([1.0, jnp.nan]), jnp.array([True, False]), None)
+        (Array([1., 0.], dtype=float32), Array([1., 0.], dtype=float32))
+    """
+    if mask is None and weights is None:
+        return x, None
+    dtype = real_dtype(accumulation_dtype(x.dtype))
+    total = jnp.ones((1,) * x.ndim, dtype)
+    if mask is not None:
+        mask = _broadcastable(mask, x.shape, "mask")
+        if mask.dtype != jnp.bool_:
+            raise TypeError(
+                f"mask must be boolean, got {mask.dtype}; pass real weights as weights="
+            )
+        total = total * mask.astype(dtype)
+    if weights is not None:
+        weights = _broadcastable(weights, x.shape, "weights")
+        if jnp.issubdtype(weights.dtype, jnp.complexfloating):
+            raise TypeError(f"weights must be real, got {weights.dtype}")
+        total = total * weights.astype(dtype)
+    largest = float(jnp.finfo(dtype).max) ** 0.5
+    return jnp.where((total > 0) | (jnp.abs(x) < largest), x, jnp.zeros((), x.dtype)), total
+
+
+def _broadcastable(entries: ArrayLike, shape: Shape, name: str) -> Array:
+    entries = jnp.asarray(entries)
+    expanded = (1,) * (len(shape) - entries.ndim) + entries.shape
+    if len(expanded) != len(shape) or any(
+        m not in (1, n) for m, n in zip(expanded, shape, strict=True)
+    ):
+        raise ValueError(
+            f"{name} {list(entries.shape)} does not broadcast to x {list(shape)}; give each axis "
+            "size 1 or the size that x has there"
+        )
+    return entries.reshape(expanded)

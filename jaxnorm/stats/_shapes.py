@@ -1,0 +1,179 @@
+"""Statistics shapes: what happens to each axis of an array when its statistics are taken.
+
+For `x` of shape `[n_0, n_1, ...]` an entry of `stats_shape` is `1` where the axis is reduced, `n_i`
+where it is kept, and any other divisor `g` of `n_i` where it is cut into `g` contiguous groups that
+are reduced one by one.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.numerics import canonical_axes
+from jaxnorm.typing import AnyArray, Array, Axes, Numbers, Shape
+
+
+def check_stats_shape(shape: Shape, stats_shape: Shape) -> Shape:
+    """Returns `stats_shape` as a tuple after checking it against the shape of the array.
+
+    Args:
+        shape: the array's shape.
+        stats_shape: one entry per axis: `1` reduced, the axis's size kept, a divisor grouped.
+
+    Returns:
+        The statistics shape, a tuple of Python integers.
+
+    Raises:
+        ValueError: the ranks differ, or an entry does not divide its axis.
+
+    Examples:
+        >>> check_stats_shape((8, 4, 4, 6), (8, 1, 1, 2))
+        (8, 1, 1, 2)
+    """
+    stats_shape = tuple(stats_shape)
+    if len(stats_shape) != len(shape):
+        raise ValueError(
+            f"stats_shape {stats_shape} has {len(stats_shape)} entries, but x {list(shape)} has "
+            f"{len(shape)} axes; give one entry per axis"
+        )
+    for axis, (n, s) in enumerate(zip(shape, stats_shape, strict=True)):
+        if s != n and (s < 1 or n % s):
+            raise ValueError(
+                f"stats_shape {stats_shape} asks for {s} groups along axis {axis} of x "
+                f"{list(shape)}; use 1 (reduce), {n} (keep) or a divisor of {n}"
+            )
+    return stats_shape
+
+
+def reduced_stats_shape(shape: Shape, reduction_axes: Axes) -> Shape:
+    """Returns the statistics shape that reduces `reduction_axes` and keeps the others.
+
+    Args:
+        shape: the array's shape.
+        reduction_axes: the axes that the statistics are taken over.
+
+    Returns:
+        `shape` with ones at the reduced axes.
+
+    Raises:
+        ValueError: an axis is out of range or named twice.
+
+    Examples:
+        >>> reduced_stats_shape((8, 4, 4, 6), (0, 1, 2))
+        (1, 1, 1, 6)
+    """
+    reduced = canonical_axes(reduction_axes, len(shape), "reduction_axes")
+    return tuple(1 if axis in reduced else n for axis, n in enumerate(shape))
+
+
+def sample_size(shape: Shape, stats_shape: Shape) -> int:
+    """Returns the number of entries of `shape` behind each statistic.
+
+    Args:
+        shape: the array's shape.
+        stats_shape: the statistics shape.
+
+    Returns:
+        The product of the group sizes; zero where the array is empty along a reduced axis.
+
+    Examples:
+        >>> sample_size((8, 4, 4, 6), (8, 1, 1, 2))
+        48
+    """
+    return math.prod(n // s for n, s in zip(shape, stats_shape, strict=True) if n != s)
+
+
+def spread(statistic: AnyArray, shape: Shape) -> Array:
+    """Returns `statistic` so that it broadcasts against an array of `shape`.
+
+    Grouped axes are repeated to their full size, all others stay as they are.
+
+    Args:
+        statistic: [*stats_shape], or anything that broadcasts to it.
+        shape: the array's shape.
+
+    Returns:
+        An array whose axes have size 1 or the size in `shape`, of the dtype of `statistic`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> spread(jnp.array([[1.0, 2.0]]), (8, 6))
+        Array([[1., 1., 1., 2., 2., 2.]], dtype=float32)
+    """
+    for axis, (n, s) in enumerate(zip(shape, statistic.shape, strict=True)):
+        if s not in (1, n):
+            before, after = statistic.shape[:axis], statistic.shape[axis + 1 :]
+            members = jnp.expand_dims(statistic, axis + 1)
+            wide = jnp.broadcast_to(members, (*before, s, n // s, *after))
+            statistic = wide.reshape(*before, n, *after)
+    return statistic
+
+
+def block_sum(values: Numbers, stats_shape: Shape) -> Array:
+    """Returns the sum of `values` over the sample of each statistic.
+
+    Whole axes are reduced first and groups are folded afterwards, over the small result: XLA is
+    an order of magnitude slower on the five-dimensional view that does both at once.
+
+    Args:
+        values: [*shape].
+        stats_shape: the statistics shape.
+
+    Returns:
+        [*stats_shape], of the dtype of `values`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> block_sum(jnp.arange(8.0).reshape(2, 4), (1, 2))
+        Array([[10., 18.]], dtype=float32)
+    """
+    pairs = tuple(zip(values.shape, stats_shape, strict=True))
+    whole = tuple(axis for axis, (n, s) in enumerate(pairs) if s == 1 and n != 1)
+    total = jnp.sum(values, axis=whole, keepdims=True) if whole else values
+    for axis, (n, s) in enumerate(pairs):
+        if s not in (1, n):
+            split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
+            total = jnp.sum(total.reshape(split), axis=axis + 1)
+    return total
+
+
+def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray | None = None) -> Array:
+    """Returns the first valid entry behind each statistic.
+
+    Args:
+        values: [*shape].
+        stats_shape: the statistics shape.
+        valid: boolean, of the rank of `values` and broadcastable to it; true where an entry may be
+            taken. None where all may.
+
+    Returns:
+        [*stats_shape], of the dtype of `values`: a member of the sample, zero where it is empty.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.arange(6.0).reshape(2, 3)
+        >>> first_member(x, (2, 1), jnp.array([[False, True, True], [False, False, False]]))
+        Array([[1.],
+               [0.]], dtype=float32)
+    """
+    if values.size == 0:
+        return jnp.zeros(stats_shape, values.dtype)
+    if valid is None:
+        strides = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
+        return lax.slice(values, (0,) * values.ndim, values.shape, strides)
+    # One axis at a time, so that nothing is transposed: split it into (groups, members), find the
+    # first valid member of each group, and let the rest of the axes see what was picked.
+    for axis, s in enumerate(stats_shape):
+        n = values.shape[axis]
+        if s == n:
+            continue
+        values = values.reshape(*values.shape[:axis], s, n // s, *values.shape[axis + 1 :])
+        if valid.shape[axis] == 1:
+            values = lax.index_in_dim(values, 0, axis + 1, keepdims=False)
+            continue
+        valid = valid.reshape(*valid.shape[:axis], s, n // s, *valid.shape[axis + 1 :])
+        first = jnp.argmax(valid, axis=axis + 1, keepdims=True)
+        values = jnp.take_along_axis(values, first, axis=axis + 1).squeeze(axis + 1)
+        valid = jnp.any(valid, axis=axis + 1)
+    return jnp.where(valid, values, jnp.zeros((), values.dtype))

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.typing import Axes, DTypeLike, Shape
+from jaxnorm.typing import Axes, DTypeLike
 
 
 def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Returns the dtype in which sums over values of `dtype` are taken.
 
-    float32 for every narrower float, and the dtype itself (float32, float64, complex64, complex128) otherwise:
-    sums in bfloat16 stop growing after 256 equal terms.
+    float32 for every narrower float, and the dtype itself (float32, float64, complex64, complex128)
+    otherwise: sums in bfloat16 stop growing after 256 equal terms.
 
     Args:
         dtype: the dtype of the values that are summed, floating or complex.

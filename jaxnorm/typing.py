@@ -1,7 +1,7 @@
 """Type aliases of the public signatures.
 
-Arrays are annotated with jaxtyping, so that dtypes are checked in the tests (and only there); shapes are
-documented in brackets in each docstring.
+Arrays are annotated with jaxtyping, so that dtypes are checked in the tests (and only there);
+shapes are documented in brackets in each docstring.
 """
 
 from collections.abc import Sequence

@@ -35,7 +35,8 @@ def normalize(
         [*shape], of `dtype`.
 
     Raises:
-        ValueError: the statistics do not divide the shape of `x`, or scale or bias do not broadcast.
+        ValueError: the statistics do not divide the shape of `x`, or a parameter does not
+            broadcast.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -104,7 +105,7 @@ _normalize = jax.custom_jvp(_forward, nondiff_argnums=(0,))
 
 
 def _normalize_jvp(dtype, primals, tangents):
-    x, mean, var, scale, bias = primals
+    x, mean, var, scale, _ = primals
 
     @jax.checkpoint
     def tangent(x, mean, var, scale, d_x, d_mean, d_var, d_scale, d_bias):

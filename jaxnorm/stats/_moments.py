@@ -42,8 +42,8 @@ def moments(
     """Returns the mean, the biased variance and the count of `x` for each statistic.
 
     `mean = sum(w x) / sum(w)`, `var = sum(w |x - mean|^2) / sum(w)` over the sample that
-    `stats_shape` describes; sums are float32 or wider. Every sum is taken over `x - pivot`, the pivot
-    being a member of the sample (Chan, Golub, LeVeque 1983, section 3: shifted data).
+    `stats_shape` describes; sums are float32 or wider. Every sum is taken over `x - pivot`, the
+    pivot being a member of the sample (Chan, Golub, LeVeque 1983, section 3: shifted data).
 
     Args:
         x: [*shape], floating or complex.
@@ -140,8 +140,9 @@ def pool(
     Examples:
         >>> import jax.numpy as jnp
         >>> fine = Moments(jnp.array([1.0, 4.0]), jnp.array([0.0, 0.0]), jnp.array([2.0, 1.0]))
-        >>> pool(fine, (1,))
-        Moments(mean=Array([2.], dtype=float32), var=Array([2.], dtype=float32), count=Array([3.], dtype=float32))
+        >>> pooled = pool(fine, (1,))
+        >>> pooled.mean, pooled.var, pooled.count
+        (Array([2.], dtype=float32), Array([2.], dtype=float32), Array([3.], dtype=float32))
     """
     mean, var, count = map(jnp.asarray, moments)
     sampling = check_sampling(
@@ -169,7 +170,7 @@ def mix(
     Args:
         weights: [K, ...], one weight per candidate, usually a softmax; further axes broadcast
             against the statistics.
-        moments: K moments whose shapes broadcast against each other, coarser ones pooled from finer.
+        moments: K moments whose shapes broadcast against each other.
         var_weights: [K, ...], weights of the variances; the same as `weights` if None.
 
     Returns:

@@ -91,8 +91,9 @@ def ema(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
 def debiased(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
     """Returns an exponential moving average without the pull of its start.
 
-    The average starts at zero and is divided by the weight it has gathered, `1 - decay^t`, when it is
-    read (Kingma and Ba, Adam, arXiv:1412.6980, 2014, section 3): after one batch it is that batch.
+    The average starts at zero and is divided by the weight it has gathered, `1 - decay^t`, when it
+    is read (Kingma and Ba, Adam, arXiv:1412.6980, 2014, section 3): after one batch it is that
+    batch.
 
     Args:
         decay: weight of the old value, from 0 to 1.

@@ -196,7 +196,7 @@ def _block_moments(sampling: Sampling, x: Array, w: Array | None) -> ShiftedMome
 
 
 def pool_shifted(parts: ShiftedMoments, stats_shape: Shape) -> ShiftedMoments:
-    """Returns the union of the samples in `parts`, about the pivot of the first that is not empty."""
+    """Returns the union of the samples in `parts`, about the pivot of the first non-empty one."""
     shape = parts.pivot.shape
     n = jnp.broadcast_to(parts.count, shape)
     pivot = _shapes.first_member(parts.pivot, stats_shape, n > 0)

@@ -1,0 +1,187 @@
+"""Batch normalization: each feature over the batch and its positions.
+
+Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import place
+from jaxnorm.numerics import canonical_axes
+from jaxnorm.ops import Implementation, normalize, standardize
+from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, reduced_stats_shape
+from jaxnorm.stats._collectives import shard_count
+from jaxnorm.stats._shapes import sample_size
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
+
+SingleValue = Literal["raise", "running", "allow"]
+"""What happens where a batch holds one value per feature, whose variance is zero."""
+
+
+def batch_norm(
+    x: ArrayLike,
+    stats: Any,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    use_running_average: bool,
+    update_stats: bool | None = None,
+    estimator: Estimator = ema(0.99),
+    axis: Axes = -1,
+    epsilon: float = 1e-5,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "two_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    single_value: SingleValue = "raise",
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> tuple[Array, Any]:
+    """Returns `x` normalized per feature, and the running statistics after this batch.
+
+    `y = (x - mean) / sqrt(var + epsilon) * scale + bias`; statistics shape `(1, 1, 1, C)` for
+    `x [N, H, W, C]`, float32 or wider (Ioffe, Szegedy, arXiv:1502.03167, 2015, algorithms 1 and 2).
+    Which statistics normalize and whether they are updated are two independent switches.
+
+    Args:
+        x: [N, *spatial, *features] (or features at `axis`), floating or complex, of any rank.
+        stats: the state of `estimator`, statistics of [*features]; see `Estimator.init`.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        use_running_average: whether the running statistics normalize instead of the batch's own.
+        update_stats: whether the batch enters the running statistics; if None, just where it
+            normalizes.
+        estimator: how it does; "decay" of `ema` weighs the old value.
+        axis: the feature axes; all others are reduced.
+        epsilon: added to the variance.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where the batch holds one value per feature: "raise", or normalize with the
+            "running" statistics and leave them alone, or "allow" the zeros that follow.
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", or None for the best that is there.
+
+    Returns:
+        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
+        `stats`; it is unchanged by a batch that is wholly masked.
+
+    Raises:
+        ValueError: one value per feature, a shape that does not fit, or an unbound `axis_name`.
+        TypeError: `x` is not floating or complex.
+
+    Examples:
+        >>> stats = ema(0.9).init((2,))
+        >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> y, stats = batch_norm(x, stats, use_running_average=False, estimator=ema(0.9))
+        >>> y.round(2), stats.mean
+        (Array([[-1., -1.],
+               [ 1.,  1.]], dtype=float32), Array([0.2, 2. ], dtype=float32))
+
+    Notes:
+        The running variance is biased as in Flax; `ema(unbiased=True)` is PyTorch's. Per-example
+        gradients by `vmap(grad)` are zero in training mode: a batch of one equals its mean.
+    """
+    x = jnp.asarray(x)
+    features = canonical_axes(axis, x.ndim, "axis")
+    stats_shape = reduced_stats_shape(x.shape, [a for a in range(x.ndim) if a not in features])
+    sample = {
+        "mask": mask,
+        "weights": weights,
+        "variance": variance,
+        "axis_name": axis_name,
+        "axis_index_groups": axis_index_groups,
+    }
+    affine = {
+        "scale": place(scale, x.shape, features, "scale"),
+        "bias": place(bias, x.shape, features, "bias"),
+        "epsilon": epsilon,
+        "dtype": dtype,
+    }
+    update = (not use_running_average) if update_stats is None else update_stats
+    if not use_running_average and has_single_value(
+        x.shape, stats_shape, axis_name, axis_index_groups
+    ):
+        use_running_average = _single_value_uses_running(x.shape, single_value)
+        update = update and not use_running_average
+    if use_running_average:
+        running = _keep_dims(estimator.read(stats), stats_shape)
+        y = normalize(x, running, **affine)
+        batch = moments(x, stats_shape, **sample) if update else None
+    else:
+        y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)
+    if update and batch is not None:
+        stats = estimator.update(stats, squeezed(batch, features))
+    return y, stats
+
+
+def has_single_value(
+    shape: Shape,
+    stats_shape: Shape,
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+) -> bool:
+    """Returns whether just one value stands behind each statistic, whose variance is then zero.
+
+    Args:
+        shape: the shape of `x`.
+        stats_shape: the statistics shape.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: groups of shards.
+
+    Returns:
+        True for one value; an empty batch is not one.
+
+    Examples:
+        >>> has_single_value((1, 5), (1, 5)), has_single_value((2, 5), (1, 5))
+        (True, False)
+    """
+    size = sample_size(shape, stats_shape)
+    if axis_name is not None:
+        size *= shard_count(axis_name, axis_index_groups)
+    return size == 1
+
+
+def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
+    """Returns `moments` without their reduced axes.
+
+    Args:
+        moments: of [*stats_shape].
+        features: the axes that stay.
+
+    Returns:
+        `Moments` of [*features]; a scalar count stays one.
+
+    Examples:
+        >>> squeezed(Moments(jnp.ones((1, 3)), jnp.ones((1, 3)), jnp.array(2.0)), (1,)).mean.shape
+        (3,)
+    """
+    shape = tuple(moments.mean.shape[a] for a in features)
+    mean, var, count = moments
+    return Moments(
+        mean.reshape(shape), var.reshape(shape), count.reshape(shape) if count.ndim else count
+    )
+
+
+def _keep_dims(running: Moments, stats_shape: Shape) -> Moments:
+    return Moments(
+        running.mean.reshape(stats_shape), running.var.reshape(stats_shape), jnp.ones(())
+    )
+
+
+def _single_value_uses_running(shape: Shape, single_value: SingleValue) -> bool:
+    if single_value in ("running", "allow"):
+        return single_value == "running"
+    if single_value != "raise":
+        raise ValueError(
+            f"single_value={single_value!r} is unknown; use 'raise', 'running' or 'allow'"
+        )
+    raise ValueError(
+        f"batch_norm in training mode got one value per feature, x {list(shape)}: its variance is "
+        "zero and the output would be the bias whatever x is; use a larger batch, "
+        "use_running_average=True, or single_value='running'"
+    )

@@ -1,0 +1,108 @@
+"""Instance normalization: each channel of each example over its positions.
+
+Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
+"""
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import place
+from jaxnorm.numerics import canonical_axes
+from jaxnorm.ops import Implementation, standardize
+from jaxnorm.stats import Variance
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
+
+
+def instance_norm(
+    x: ArrayLike,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    feature_axes: Axes = -1,
+    epsilon: float = 1e-6,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "two_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> Array:
+    """Returns `x` with mean 0 and variance 1 over the positions of each channel of each example.
+
+    `y = (x - mean) / sqrt(var + epsilon) * scale + bias`; statistics shape `(N, 1, 1, C)` for
+    `x [N, H, W, C]`, float32 or wider (Ulyanov et al., arXiv:1607.08022, 2016, equation 3).
+
+    Args:
+        x: [N, *spatial, *features] (or features at `feature_axes`), floating or complex.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        feature_axes: the axes that are kept besides the first, which is the batch.
+        epsilon: added to the variance.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", or None for the best that is there.
+
+    Returns:
+        [N, *spatial, *features], of `dtype`.
+
+    Raises:
+        ValueError: the batch axis is among the features, nothing is left to reduce, a shape does
+            not fit, or `axis_name` is not bound.
+        TypeError: `x` is not floating or complex.
+
+    Examples:
+        >>> instance_norm(jnp.array([[[1.0, 8.0], [3.0, 4.0]]])).round(3)
+        Array([[[-1.,  1.],
+                [ 1., -1.]]], dtype=float32)
+    """
+    x = jnp.asarray(x)
+    y, _ = standardize(
+        x,
+        instance_stats_shape(x.shape, feature_axes),
+        scale=place(scale, x.shape, feature_axes, "scale"),
+        bias=place(bias, x.shape, feature_axes, "bias"),
+        epsilon=epsilon,
+        mask=mask,
+        weights=weights,
+        variance=variance,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+        dtype=dtype,
+        implementation=implementation,
+    )
+    return y
+
+
+def instance_stats_shape(shape: Shape, feature_axes: Axes = -1) -> Shape:
+    """Returns the statistics shape of instance normalization.
+
+    Args:
+        shape: the shape of `x`.
+        feature_axes: the axes that are kept besides the first.
+
+    Returns:
+        `shape` with ones at all other axes.
+
+    Raises:
+        ValueError: see `instance_norm`.
+
+    Examples:
+        >>> instance_stats_shape((8, 4, 4, 6))
+        (8, 1, 1, 6)
+    """
+    axes = canonical_axes(feature_axes, len(shape), "feature_axes")
+    if 0 in axes:
+        raise ValueError(
+            f"feature_axes={feature_axes} of x {list(shape)} names axis 0, which is the batch; "
+            "name the channel axes only"
+        )
+    if len(axes) + 1 >= len(shape):
+        raise ValueError(
+            f"x {list(shape)} has no axis left to take instance statistics over besides the batch "
+            f"and feature_axes={feature_axes}; give x at least one spatial axis"
+        )
+    return tuple(n if a in (0, *axes) else 1 for a, n in enumerate(shape))

@@ -1,0 +1,80 @@
+"""Layer normalization: each position over its features.
+
+Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
+"""
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import place
+from jaxnorm.ops import Implementation, standardize
+from jaxnorm.stats import Variance, reduced_stats_shape
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
+
+
+def layer_norm(
+    x: ArrayLike,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    reduction_axes: Axes = -1,
+    feature_axes: Axes = -1,
+    epsilon: float = 1e-6,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "two_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> Array:
+    """Returns `x` with mean 0 and variance 1 over `reduction_axes`, then scaled and shifted.
+
+    `y = (x - mean) / sqrt(var + epsilon) * scale + bias`; statistics shape: 1 on the reduced axes,
+    float32 or wider (Ba, Kiros, Hinton, arXiv:1607.06450, 2016, equation 3).
+
+    Args:
+        x: [*batch, C], floating or complex, of any rank from 1.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        reduction_axes: the axes that the statistics are taken over.
+        feature_axes: the axes that a [*features] scale and bias belong to.
+        epsilon: added to the variance.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", or None for the best that is there.
+
+    Returns:
+        [*batch, C], of `dtype`.
+
+    Raises:
+        ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
+        TypeError: `x` is not floating or complex.
+
+    Examples:
+        >>> layer_norm(jnp.array([[1.0, 3.0], [5.0, 5.0]]), bias=jnp.ones(2)).round(3)
+        Array([[0., 2.],
+               [1., 1.]], dtype=float32)
+
+    Notes:
+        Flax's default variance is that of "fast"; here "two_pass", exact at any mean.
+    """
+    x = jnp.asarray(x)
+    y, _ = standardize(
+        x,
+        reduced_stats_shape(x.shape, reduction_axes),
+        scale=place(scale, x.shape, feature_axes, "scale"),
+        bias=place(bias, x.shape, feature_axes, "bias"),
+        epsilon=epsilon,
+        mask=mask,
+        weights=weights,
+        variance=variance,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+        dtype=dtype,
+        implementation=implementation,
+    )
+    return y

@@ -1,0 +1,88 @@
+"""Root mean square normalization: each position over its features, the mean left in.
+
+Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
+"""
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import place
+from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.ops import Implementation, standardize
+from jaxnorm.stats import Variance, reduced_stats_shape
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
+
+
+def rms_norm(
+    x: ArrayLike,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    reduction_axes: Axes = -1,
+    feature_axes: Axes = -1,
+    epsilon: float = 1e-6,
+    scale_offset: float = 0.0,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "two_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> Array:
+    """Returns `x` with mean square 1 over `reduction_axes`, then scaled and shifted.
+
+    `y = x / sqrt(mean(x^2) + epsilon) * (scale + scale_offset) + bias`; statistics shape: 1 on the
+    reduced axes, float32 or wider (Zhang, Sennrich, arXiv:1910.07467, 2019, equation 4).
+
+    Args:
+        x: [*batch, C], floating or complex, of any rank from 1.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        reduction_axes: the axes that the mean square is taken over.
+        feature_axes: the axes that a [*features] scale and bias belong to.
+        epsilon: added to the mean square, inside the root.
+        scale_offset: added to `scale` in float32 or wider; 1 for a scale stored around zero, as in
+            Gemma, where the sum in bfloat16 would lose digits.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", or None for the best that is there.
+
+    Returns:
+        [*batch, C], of `dtype`.
+
+    Raises:
+        ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
+        TypeError: `x` is not floating or complex.
+
+    Examples:
+        >>> rms_norm(jnp.array([[1.0, -7.0], [5.0, 5.0]]), jnp.array([5.0, 10.0])).round(2)
+        Array([[  1., -14.],
+               [  5.,  10.]], dtype=float32)
+
+    Notes:
+        The authors' code adds 1e-8 outside the root; PyTorch's default epsilon is the dtype's.
+    """
+    x = jnp.asarray(x)
+    if scale is not None and scale_offset:
+        scale = jnp.asarray(scale)
+        scale = scale.astype(accumulation_dtype(scale.dtype)) + scale_offset
+    y, _ = standardize(
+        x,
+        reduced_stats_shape(x.shape, reduction_axes),
+        center=False,
+        scale=place(scale, x.shape, feature_axes, "scale"),
+        bias=place(bias, x.shape, feature_axes, "bias"),
+        epsilon=epsilon,
+        mask=mask,
+        weights=weights,
+        variance=variance,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+        dtype=dtype,
+        implementation=implementation,
+    )
+    return y

@@ -1,8 +1,8 @@
 """Which tests of Flax are run, and where their outcome is meant to differ.
 
 The one table of what our drop-in classes do otherwise than Flax on purpose, as far as a test of
-Flax pins it. Every row is checked: a test in `DIFFERENCES` has to fail, and a test in `ROUNDING` has
-to need its allowance.
+Flax pins it. Every row is checked: a test in `DIFFERENCES` has to fail, and a test in `ROUNDING`
+has to need its allowance.
 """
 
 CLASSES = (
@@ -43,8 +43,8 @@ SELECTION = {
 # room -> test -> why ours is right to fail it.
 DIFFERENCES: dict[str, dict[str, str]] = {"linen": {}, "nnx": {}}
 
-# With one of Flax's two implementations replaced, these can no longer be equal in every bit. In units
-# of the epsilon of the dtype that is compared.
+# With one of Flax's two implementations replaced, these can no longer be equal in every bit. In
+# units of the epsilon of the dtype that is compared.
 _CONSISTENCY = "nnx/nn/normalization_test.py::TestLinenConsistency::test_nnx_linen_{}_equivalence"
 ROUNDING: dict[str, dict[str, float]] = {
     "linen": {},

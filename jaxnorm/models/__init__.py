@@ -1,0 +1,18 @@
+"""Small Flax models with the normalization as an argument.
+
+A norm is given as a factory, such as `jaxnorm.linen.LayerNorm` or
+`functools.partial(jaxnorm.linen.BatchNorm, momentum=0.9)`, or as None; the models name their layers
+and tell those with running averages whether they train.
+"""
+
+from ._cnn import CNN as CNN
+from ._mlp import MLP as MLP
+from ._norms import Activation as Activation
+from ._norms import Initializer as Initializer
+from ._norms import NormFactory as NormFactory
+from ._norms import apply_norm as apply_norm
+from ._presets import resnet_18 as resnet_18
+from ._presets import resnet_20 as resnet_20
+from ._resnet import BasicBlock as BasicBlock
+from ._resnet import ResNet as ResNet
+from ._resnet import Shortcut as Shortcut

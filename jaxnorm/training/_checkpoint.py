@@ -1,0 +1,157 @@
+"""Checkpoints on disk, written and read with orbax."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from jaxnorm.typing import Array, PyTree
+
+
+def save_checkpoint(
+    directory: str | Path, state: PyTree, *, step: int | None = None, keep: int = 3
+) -> Path:
+    """Writes `state` to disk and returns once it is there.
+
+    A checkpoint appears under its final name only when it is complete, so that a run that is killed
+    while writing leaves the earlier ones as they were.
+
+    Args:
+        directory: the folder of the run's checkpoints, made where it is missing.
+        state: a tree of arrays, such as a `TrainState`; typed keys are kept.
+        step: the checkpoint's number; None for `state.step`.
+        keep: how many of the newest checkpoints stay.
+
+    Returns:
+        The folder of this checkpoint, `directory/step`.
+
+    Raises:
+        ValueError: `keep` is not positive, or the folder has this step or a later one.
+        OSError: the folder cannot be made or written.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)
+        ...     path.name, restore_checkpoint(folder, {"w": jnp.zeros(2)})["w"].tolist()
+        ('3', [1.0, 1.0])
+    """
+    if keep < 1:
+        raise ValueError(f"keep={keep} must be at least 1, the checkpoint being written")
+    step = int(state.step) if step is None else step
+    folder = Path(directory).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = latest_step(folder)
+    if newest is not None and step <= newest:
+        raise ValueError(
+            f"{folder} has a checkpoint of step {newest}, and step {step} is not after it; "
+            "use another folder, or remove the later checkpoints"
+        )
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        manager.save(step, args=ocp.args.StandardSave(_flat(state)))
+    return folder / str(step)
+
+
+def restore_checkpoint(
+    directory: str | Path, template: PyTree, *, step: int | None = None
+) -> PyTree:
+    """Returns the state of a checkpoint, bit for bit.
+
+    Args:
+        directory: the folder of the run's checkpoints.
+        template: a state of the same structure, shapes and dtypes, such as a fresh one; its values
+            do not matter, its shardings decide where the arrays go.
+        step: the checkpoint's number; None for the newest.
+
+    Returns:
+        A tree of the structure of `template`.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint has another structure, shape or dtype than the template.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)
+        ...     restore_checkpoint(folder, {"w": jnp.zeros(2)}, step=3)
+        {'w': Array([1., 1.], dtype=float32)}
+    """
+    folder = Path(directory).absolute()
+    steps = _steps(folder)
+    if step not in steps and (step is not None or not steps):
+        wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
+        raise FileNotFoundError(f"no {wanted} in {folder}; the steps there are {steps}")
+    found = steps[-1] if step is None else step
+    wanted_arrays = _flat(template)
+    with ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler()) as manager:
+        _check(manager.item_metadata(found), wanted_arrays, folder / str(found))
+        arrays = manager.restore(found, args=ocp.args.StandardRestore(wanted_arrays))
+    leaves = [
+        jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(leaf))
+        if _is_key(leaf)
+        else arrays[name]
+        for name, leaf in _named(template)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def latest_step(directory: str | Path) -> int | None:
+    """Returns the number of the newest complete checkpoint.
+
+    Args:
+        directory: the folder of the run's checkpoints.
+
+    Returns:
+        The step, or None where there is no checkpoint (or no folder).
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     latest_step(folder)
+        ...     _ = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)
+        ...     latest_step(folder)
+        3
+    """
+    return max(_steps(Path(directory).absolute()), default=None)
+
+
+def _steps(folder: Path) -> list[int]:
+    """Lists complete checkpoints: orbax writes under another name and renames at the end."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def _named(state: PyTree) -> list[tuple[str, Array]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _is_key(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _flat(state: PyTree) -> dict[str, Array]:
+    """Names each array by its path, so that a tree comes back as it was, not as lists and dicts."""
+    return {
+        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _named(state)
+    }
+
+
+def _check(saved: PyTree, wanted: dict[str, Array], path: Path) -> None:
+    def form(array: Array | None) -> str:
+        return "nothing" if array is None else f"{jnp.dtype(array.dtype).name} {list(array.shape)}"
+
+    pairs = {name: (form(saved.get(name)), form(wanted.get(name))) for name in {**saved, **wanted}}
+    differing = [
+        f"{name}: saved {was}, template {now}" for name, (was, now) in pairs.items() if was != now
+    ]
+    if differing:
+        raise ValueError(
+            f"checkpoint {path} does not fit the template in {len(differing)} of {len(pairs)} "
+            "arrays; restore with the model and optimizer that were saved. "
+            f"{'; '.join(differing[:5])}"
+        )

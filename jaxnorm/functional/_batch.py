@@ -32,7 +32,7 @@ def batch_norm(
     epsilon: float = 1e-5,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    variance: Variance = "two_pass",
+    variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     single_value: SingleValue = "raise",
@@ -58,7 +58,7 @@ def batch_norm(
         epsilon: added to the variance.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative; each entry's share.
-        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         single_value: where the batch holds one value per feature: "raise", or normalize with the

@@ -24,7 +24,7 @@ def group_norm(
     epsilon: float = 1e-6,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    variance: Variance = "two_pass",
+    variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     dtype: DTypeLike | None = None,
@@ -47,7 +47,7 @@ def group_norm(
         epsilon: added to the variance.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative; each entry's share.
-        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         dtype: the output's dtype; that of `x` if None.

@@ -21,7 +21,7 @@ def layer_norm(
     epsilon: float = 1e-6,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    variance: Variance = "two_pass",
+    variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     dtype: DTypeLike | None = None,
@@ -41,7 +41,7 @@ def layer_norm(
         epsilon: added to the variance.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative; each entry's share.
-        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         dtype: the output's dtype; that of `x` if None.
@@ -60,7 +60,7 @@ def layer_norm(
                [1., 1.]], dtype=float32)
 
     Notes:
-        Flax's default variance is that of "fast"; here "two_pass", exact at any mean.
+        Flax's default variance is that of "fast"; here it is exact at any mean.
     """
     x = jnp.asarray(x)
     y, _ = standardize(

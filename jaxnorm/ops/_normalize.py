@@ -112,12 +112,11 @@ def _normalize_jvp(dtype, primals, tangents):
         spread = _tangent.spread_all(x.shape, mean, var, d_mean, d_var)
         mean, var, d_mean, d_var = spread
         wide = accumulation_dtype(x.dtype)
-        deviation = x.astype(wide) - mean
-        d_deviation = None if d_x is None else d_x.astype(wide)
-        if d_mean is not None:
-            d_deviation = -d_mean if d_deviation is None else d_deviation - d_mean
+        d_x = None if d_x is None else d_x.astype(wide)
         rstd = _tangent.reciprocal_std(var, jnp.zeros((), var.dtype))
-        dy = _tangent.normalize_tangent(deviation, rstd, scale, d_deviation, d_var, d_scale, d_bias)
+        dy = _tangent.normalize_tangent(
+            x.astype(wide) - mean, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias
+        )
         return dy.astype(dtype)
 
     return _normalize(dtype, *primals), tangent(x, mean, var, scale, *present(tangents))

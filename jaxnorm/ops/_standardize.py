@@ -28,7 +28,7 @@ def standardize(
     center: bool = True,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    variance: Variance = "two_pass",
+    variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     dtype: DTypeLike | None = None,
@@ -50,7 +50,7 @@ def standardize(
         center: whether the mean is subtracted; without it `var` is the mean square.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative.
-        variance: "two_pass", "one_pass" or "fast"; see `jaxnorm.stats.moments`.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         dtype: the output's dtype; that of `x` if None.
@@ -112,22 +112,20 @@ def _standardize_jvp(static, primals, tangents):
         d_x, d_w, d_scale, d_bias, d_epsilon = tangents
         deviation = centered(sampling, x, w, offset)
         rstd = _tangent.reciprocal_std(var, epsilon, _samples(x, w, count))
-        d_deviation = d_var = None
+        d_mean = d_var = None
         d_taken = tuple(jnp.zeros_like(v) for v in (taken.mean, var, count))
         if d_x is not None or d_w is not None:
             d_taken = moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
-            d_deviation = -_shapes.spread(d_taken[0], x.shape) if sampling.center else None
+            d_mean = d_taken[0] if sampling.center else None
             d_var = d_taken[1]
-        if d_x is not None:
-            wide = d_x.astype(deviation.dtype)
-            d_deviation = wide if d_deviation is None else wide + d_deviation
         if d_epsilon is not None:
             d_var = d_epsilon if d_var is None else d_var + d_epsilon
             d_var = jnp.broadcast_to(d_var, var.shape)
         if d_var is not None and (empty := _samples(x, w, count)) is not None:
             d_var = jnp.where(empty > 0, d_var, 0)
-        rstd, d_var = _tangent.spread_all(x.shape, rstd, d_var)
-        dy = _tangent.normalize_tangent(deviation, rstd, scale, d_deviation, d_var, d_scale, d_bias)
+        rstd, d_mean, d_var = _tangent.spread_all(x.shape, rstd, d_mean, d_var)
+        d_x = None if d_x is None else d_x.astype(deviation.dtype)
+        dy = _tangent.normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias)
         return dy.astype(dtype), Moments(*d_taken)
 
     d_out = tangent(x, w, taken.offset, taken.var, taken.count, scale, epsilon, present(tangents))

@@ -53,23 +53,32 @@ def affine(deviation: Array, rstd: Array, scale: Array | None, bias: Array | Non
     return y if bias is None else y + bias.astype(_affine_dtype(bias, deviation))
 
 
-def normalize_tangent(deviation, rstd, scale, d_deviation, d_var, d_scale, d_bias):
+def normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias):
     """Returns the tangent of `affine(deviation, rstd, scale, bias)`; None stands for zero.
 
-    `deviation`, `d_deviation` are [*shape]; the rest broadcasts to it, `d_var` being the tangent of
-    `var + epsilon`.
+    `deviation` and `d_x` are [*shape]; the rest broadcasts to it, `d_var` being the tangent of
+    `var + epsilon`. What is constant along an axis is combined before it meets the whole array:
+    the transpose then sums the cotangent, and the cotangent times the deviation, once each. Where
+    the scale varies within a statistic nothing is smaller than the array, and it comes last.
     """
-    dtype = deviation.dtype
-    gain = rstd if scale is None else rstd * scale.astype(_affine_dtype(scale, deviation))
-    dy = jnp.zeros((), dtype)
-    if d_deviation is not None:
-        dy = dy + gain * d_deviation
-    if d_var is not None:
-        dy = dy - deviation * (gain * (rstd * rstd * d_var / 2))
-    if d_scale is not None:
-        dy = dy + deviation * (rstd * d_scale.astype(_affine_dtype(d_scale, deviation)))
+    whole = scale is None or jnp.broadcast_shapes(rstd.shape, scale.shape) == deviation.shape
+    scale = None if scale is None else scale.astype(_affine_dtype(scale, deviation))
+    gain = rstd if whole or scale is None else rstd * scale
+    terms = [] if d_x is None else [gain * d_x]
+    offset = [] if d_mean is None else [-gain * d_mean]
+    slope = [] if d_var is None else [-gain * (rstd * rstd * d_var / 2)]
+    if whole and scale is not None:
+        inner = [*terms, *offset, *(deviation * s for s in slope)]
+        terms, offset, slope = [scale * sum(inner[1:], inner[0])] if inner else [], [], []
     if d_bias is not None:
-        dy = dy + d_bias.astype(_affine_dtype(d_bias, deviation))
+        offset.append(d_bias.astype(_affine_dtype(d_bias, deviation)))
+    if d_scale is not None:
+        slope.append(rstd * d_scale.astype(_affine_dtype(d_scale, deviation)))
+    if slope:
+        terms.append(deviation * sum(slope[1:], slope[0]))
+    if offset:
+        terms.append(sum(offset[1:], offset[0]))
+    dy = sum(terms[1:], terms[0]) if terms else jnp.zeros((), deviation.dtype)
     return jnp.broadcast_to(dy, deviation.shape)
 
 

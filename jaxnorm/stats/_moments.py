@@ -34,7 +34,7 @@ def moments(
     center: bool = True,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    variance: Variance = "two_pass",
+    variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     dtype: DTypeLike | None = None,
@@ -52,10 +52,12 @@ def moments(
         center: whether the mean is subtracted; if not it is zero, and `var` is the mean square.
         mask: boolean, broadcastable to `x`; true where an entry is part of the sample.
         weights: real, broadcastable to `x`, not negative; multiplies each entry's share.
-        variance: "two_pass" subtracts the mean before it squares; "one_pass" needs one pass less
-            over `x`, with a relative error of at most about `count * eps`, reached only where the
-            pivot is an extreme outlier; "fast" is `E[x^2] - E[x]^2` about zero, wrong without a
-            warning where |mean| / std exceeds about 1e3 in float32.
+        variance: "one_pass" squares `x - pivot`: the relative error grows with the square of the
+            pivot's distance from the mean in standard deviations, which the median of three members
+            keeps small (at most about `count * eps`, were the pivot the only outlier); "two_pass"
+            squares `x - mean`, exact whatever the pivot, for one more pass over `x`; "fast" is
+            `E[x^2] - E[x]^2` about zero, wrong without a warning where |mean| / std exceeds about
+            1e3 in float32.
         axis_name: mapped axes over which the samples of all shards are one; shards may hold
             different counts. One collective forward, one backward.
         axis_index_groups: disjoint, equally large groups of shards to stay within.

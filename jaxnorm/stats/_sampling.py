@@ -17,7 +17,7 @@ class Sampling(NamedTuple):
 
     stats_shape: Shape
     center: bool = True
-    variance: Variance = "two_pass"
+    variance: Variance = "one_pass"
     axis_name: AxisName | None = None
     axis_index_groups: AxisIndexGroups = None
 

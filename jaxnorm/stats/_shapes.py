@@ -138,14 +138,39 @@ def block_sum(values: Numbers, stats_shape: Shape) -> Array:
     return total
 
 
-def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray | None = None) -> Array:
+def median_member(values: Numbers, stats_shape: Shape) -> Array:
+    """Returns the median of the first, middle and last entry behind each statistic.
+
+    A member of the sample (for complex values each part is one) that a single outlier cannot be.
+
+    Args:
+        values: [*shape], not empty.
+        stats_shape: the statistics shape.
+
+    Returns:
+        [*stats_shape], of the dtype of `values`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> median_member(jnp.array([1e6, 2.0, 3.0, 4.0, 5.0]), (1,))
+        Array([5.], dtype=float32)
+    """
+    strides = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
+    starts = [0] * values.ndim, [k // 2 for k in strides], [k - 1 for k in strides]
+    members = [lax.slice(values, start, values.shape, strides) for start in starts]
+    if jnp.iscomplexobj(values):
+        return lax.complex(_median([m.real for m in members]), _median([m.imag for m in members]))
+    return _median(members)
+
+
+def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray) -> Array:
     """Returns the first valid entry behind each statistic.
 
     Args:
         values: [*shape].
         stats_shape: the statistics shape.
         valid: boolean, of the rank of `values` and broadcastable to it; true where an entry may be
-            taken. None where all may.
+            taken.
 
     Returns:
         [*stats_shape], of the dtype of `values`: a member of the sample, zero where it is empty.
@@ -159,9 +184,6 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray | None = 
     """
     if values.size == 0:
         return jnp.zeros(stats_shape, values.dtype)
-    if valid is None:
-        strides = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
-        return lax.slice(values, (0,) * values.ndim, values.shape, strides)
     # One axis at a time, so that nothing is transposed: split it into (groups, members), find the
     # first valid member of each group, and let the rest of the axes see what was picked.
     for axis, s in enumerate(stats_shape):
@@ -177,3 +199,8 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray | None = 
         values = jnp.take_along_axis(values, first, axis=axis + 1).squeeze(axis + 1)
         valid = jnp.any(valid, axis=axis + 1)
     return jnp.where(valid, values, jnp.zeros((), values.dtype))
+
+
+def _median(three: list[Array]) -> Array:
+    low, high = jnp.minimum(three[0], three[1]), jnp.maximum(three[0], three[1])
+    return jnp.maximum(low, jnp.minimum(high, three[2]))

@@ -49,7 +49,7 @@ def shifted_moments(sampling: Sampling, x: Array, w: Array | None) -> ShiftedMom
     Examples:
         >>> import jax.numpy as jnp
         >>> shifted_moments(Sampling((1,)), jnp.array([1e6, 1e6 + 1]), None).offset
-        Array([0.5], dtype=float32)
+        Array([-0.5], dtype=float32)
     """
     block = _block_moments(sampling, x, w)
     if sampling.axis_name is None:
@@ -91,8 +91,12 @@ def pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
         >>> pivots(jnp.array([7.0, 8.0]), jnp.array([0.0, 1.0]), (1,))
         Array([8.], dtype=float32)
     """
-    valid = None if w is None else w > 0
-    member = _shapes.first_member(lax.stop_gradient(x), stats_shape, valid)
+    x = lax.stop_gradient(x)
+    if w is not None or x.size == 0:
+        valid = jnp.ones((1,) * x.ndim, bool) if w is None else w > 0
+        member = _shapes.first_member(x, stats_shape, valid)
+    else:
+        member = _shapes.median_member(x, stats_shape)
     return member.astype(accumulation_dtype(x.dtype))
 
 
@@ -111,7 +115,7 @@ def centered(sampling: Sampling, x: Array, w: Array | None, offset: Array) -> Ar
     Examples:
         >>> import jax.numpy as jnp
         >>> x = jnp.array([1e6, 1e6 + 1])
-        >>> centered(Sampling((1,)), x, None, jnp.array([0.5]))
+        >>> centered(Sampling((1,)), x, None, jnp.array([-0.5]))
         Array([-0.5,  0.5], dtype=float32)
     """
     wide = x.astype(accumulation_dtype(x.dtype))

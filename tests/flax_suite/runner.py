@@ -6,26 +6,45 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.flax_suite import differences
+from tests.flax_suite.differences import CLASSES, DIFFERENCES, ROUNDING, SELECTION
 from tests.flax_suite.sources import flax_tests
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PYTEST = "-m pytest -q -p swap_plugin -p no:cacheprovider -p no:warnings --import-mode=importlib"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the plugin is to do."""
+
+    rooms: tuple[str, ...]  # whose classes are replaced, of "linen" and "nnx"
+    select: dict[str, str]  # file -> regular expression; a test runs if its source matches
+    differences: dict[str, str] = field(default_factory=dict)  # test -> reason; it has to fail
+    rounding: dict[str, float] = field(default_factory=dict)  # test -> units of epsilon allowed
+    perturbation: float = 0.0  # what is added to all that our core returns
+    only: tuple[str, ...] = ()  # if any: the tests to run of the selected files
+    classes: tuple[str, ...] = CLASSES
 
 
 class Report(NamedTuple):
     """What a run of Flax's tests came to."""
 
     exit_status: int
-    outcomes: dict[str, str]  # test -> passed, failed, skipped or xfailed
+    outcomes: dict[str, str]  # test -> passed, failed, skipped, xfailed or broken
     messages: dict[str, str]  # failed test -> the end of its traceback
     calls: dict[str, int]  # class -> calls into our core
     idle: list[str]  # classes that made no such call
     unmatched: list[str]  # rows of the tables that no test of this Flax matches
     rounded: dict[str, int]  # row of the rounding table -> comparisons that needed it
+
+    def having(self, outcome: str) -> list[str]:
+        """Returns the tests with an outcome."""
+        return [test for test, came in self.outcomes.items() if came == outcome]
 
     def summary(self) -> str:
         """Returns the outcomes and the calls in one line each."""
@@ -34,69 +53,25 @@ class Report(NamedTuple):
         return f"tests: {outcomes}\ncalls into our core: {self.calls}"
 
     def problems(self) -> list[str]:
-        """Returns what keeps this run from being a success, one line each."""
-        found = [
-            f"{test} failed:\n{self.messages.get(test, '')}"
-            for test, outcome in self.outcomes.items()
-            if outcome == "failed"
-        ]
+        """Returns what keeps this run from being a success, one entry each."""
+        found = [f"{test} failed:\n{self.messages[test]}" for test in self.having("failed")]
         found += [f"{name} made no call into our core" for name in self.idle]
         found += [f"no test of this Flax matches the row {row}" for row in self.unmatched]
-        found += [
-            f"nothing needs the allowance of {row}" for row, n in self.rounded.items() if not n
-        ]
-        if self.exit_status and not found:
-            found.append(f"pytest exited with {self.exit_status}")
-        return found
+        unneeded = [row for row, comparisons in self.rounded.items() if not comparisons]
+        return found + [f"nothing needs the allowance of {row}" for row in unneeded]
 
 
-def run(
-    rooms: tuple[str, ...],
-    select: dict[str, str] | None = None,
-    *,
-    meant: dict[str, str] | None = None,
-    rounding: dict[str, float] | None = None,
-    perturbation: float = 0.0,
-) -> Report:
-    """Runs Flax's tests with our classes in the place of Flax's and returns what came of it.
-
-    Args:
-        rooms: which classes are replaced, of "linen" and "nnx".
-        select: file -> regular expression of the tests to run; the rooms' selections by default.
-        meant: test -> reason for those that have to fail; the rooms' tables by default.
-        rounding: test -> units of epsilon allowed; by default the table of a room swapped alone.
-        perturbation: what is added to all that our core returns.
-    """
-    alone = len(rooms) == 1
-    orders = {
-        "rooms": rooms,
-        "classes": differences.CLASSES,
-        "select": merged(differences.SELECTION, rooms) if select is None else select,
-        "differences": merged(differences.DIFFERENCES, rooms) if meant is None else meant,
-        "rounding": (merged(differences.ROUNDING, rooms) if alone else {})
-        if rounding is None
-        else rounding,
-        "perturbation": perturbation,
-    }
+def run(orders: Orders) -> Report:
+    """Runs the tests of Flax that the orders name and returns what came of it."""
     tests = flax_tests()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "swap_plugin",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += ["-p", "no:warnings", "--import-mode=importlib", "-c", os.devnull]
-        command += ["--rootdir", str(tests), *(str(tests / file) for file in orders["select"])]
+        places = orders.only or orders.select
         done = subprocess.run(
-            command,
+            [sys.executable, *PYTEST.split(), "-c", os.devnull, "--rootdir", str(tests)]
+            + [str(tests / place) for place in places],
             cwd=scratch,
-            env=environment({**orders, "report": str(report)}),
+            env=environment({**asdict(orders), "report": str(report)}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -107,9 +82,15 @@ def run(
         return Report(done.returncode, **json.loads(report.read_text()))
 
 
-def merged(table: dict[str, dict], rooms: tuple[str, ...]) -> dict:
-    """Returns the rows of several rooms as one table."""
-    return {key: value for room in rooms for key, value in table[room].items()}
+def run_room(room: str) -> Report:
+    """Runs all that concerns a room, and notes as broken what fails with Flax's own classes too."""
+    select = SELECTION[room]
+    report = run(Orders((room,), select, DIFFERENCES[room], ROUNDING[room]))
+    failed = tuple(report.having("failed"))
+    if failed:
+        untouched = run(Orders((), select, only=failed))
+        report.outcomes.update(dict.fromkeys(untouched.having("failed"), "broken"))
+    return report
 
 
 def environment(orders: dict) -> dict[str, str]:

@@ -1,15 +1,7 @@
 """A pytest plugin that runs Flax's tests with jaxnorm's classes in the place of Flax's.
 
 It is loaded into a process of its own (`-p swap_plugin`) and takes its orders from the JSON text in
-the environment variable `FLAX_SWAP`:
-
-    rooms         which classes are replaced: ["linen"], ["nnx"] or both
-    classes       the names of the classes
-    select        file -> regular expression; a test runs if its source matches
-    differences   test -> reason; such a test has to fail (a strict xfail)
-    rounding      test -> how many units of the dtype's epsilon its `assert_array_equal` allows
-    perturbation  a number added to all that our core returns, to show that the tests can fail
-    report        the file for the JSON report
+the environment variable `FLAX_SWAP`: the fields of `runner.Orders`, and the file for its report.
 
 Each call of our core is counted for the class that made it, and a class that never made one fails
 the run.

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from tests.flax_suite import runner, sources
-from tests.flax_suite.differences import CLASSES
+from tests.flax_suite import sources
+from tests.flax_suite.differences import CLASSES, EVERY_TEST
+from tests.flax_suite.runner import Orders, Report, run, run_room
 
 pytestmark = pytest.mark.flax_suite
 
@@ -39,13 +40,13 @@ def sources_of_flax():
 
 @pytest.mark.parametrize("room", ["linen", "nnx"])
 def test_flaxs_tests_pass_with_our_classes_in_one_of_its_rooms(room):
-    report = runner.run((room,))
+    report = run_room(room)
     print(report.summary())
     assert report.problems() == []
 
 
 def test_flaxs_comparisons_of_linen_and_nnx_hold_in_every_bit_when_both_are_ours():
-    report = runner.run(("linen", "nnx"), {NORMALIZATION["nnx"]: ""}, meant={})
+    report = run(Orders(("linen", "nnx"), {NORMALIZATION["nnx"]: EVERY_TEST}))
     assert report.problems() == []
 
 
@@ -53,8 +54,7 @@ def test_flaxs_comparisons_of_linen_and_nnx_hold_in_every_bit_when_both_are_ours
 def test_flaxs_tests_fail_for_each_class_when_our_core_is_off_by_a_tenth(room):
     names = "|".join(PROBES[room].values())
     select = {NORMALIZATION[room]: rf"def ({names})\("}
-    report = runner.run((room,), select, meant={}, perturbation=0.1)
-    failed = [test for test, outcome in report.outcomes.items() if outcome == "failed"]
+    failed = run(Orders((room,), select, perturbation=0.1)).having("failed")
     unharmed = [
         name for name, probe in PROBES[room].items() if not any(f"::{probe}" in t for t in failed)
     ]
@@ -62,11 +62,11 @@ def test_flaxs_tests_fail_for_each_class_when_our_core_is_off_by_a_tenth(room):
 
 
 @functools.cache
-def run_of_two_tests() -> runner.Report:
+def run_of_two_tests() -> Report:
     """Returns the report of two sound tests, one of which is listed as one that has to fail."""
     select = {NORMALIZATION["linen"]: r"def test_(layer|rms)_norm_mask\("}
     listed = f"{NORMALIZATION['linen']}::NormalizationTest::test_rms_norm_mask"
-    return runner.run(("linen",), select, meant={listed: "made up"})
+    return run(Orders(("linen",), select, {listed: "made up"}))
 
 
 def test_a_class_that_never_calls_our_core_fails_the_run():
@@ -75,5 +75,5 @@ def test_a_class_that_never_calls_our_core_fails_the_run():
 
 
 def test_a_listed_difference_that_is_none_fails_the_run():
-    failed = [test for test, outcome in run_of_two_tests().outcomes.items() if outcome == "failed"]
+    failed = run_of_two_tests().having("failed")
     assert [test.split("::")[-1] for test in failed] == ["test_rms_norm_mask"]

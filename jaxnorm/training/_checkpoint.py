@@ -1,5 +1,7 @@
 """Checkpoints on disk, written and read with orbax."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -70,7 +72,8 @@ def restore_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint has another structure, shape or dtype than the template.
+        ValueError: the checkpoint has another structure, shape or dtype than the template, or is
+            damaged.
 
     Examples:
         >>> import tempfile
@@ -82,13 +85,16 @@ def restore_checkpoint(
     folder = Path(directory).absolute()
     steps = _steps(folder)
     if step not in steps and (step is not None or not steps):
-        wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
-        raise FileNotFoundError(f"no {wanted} in {folder}; the steps there are {steps}")
+        what = "checkpoint" if step is None else f"checkpoint of step {step}"
+        raise FileNotFoundError(f"no {what} in {folder}; the steps there are {steps}")
     found = steps[-1] if step is None else step
-    wanted_arrays = _flat(template)
+    wanted, path = _flat(template), folder / str(found)
     with ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler()) as manager:
-        _check(manager.item_metadata(found), wanted_arrays, folder / str(found))
-        arrays = manager.restore(found, args=ocp.args.StandardRestore(wanted_arrays))
+        with _reading(path):
+            saved = dict(manager.item_metadata(found))
+        _check(saved, wanted, path)
+        with _reading(path):
+            arrays = manager.restore(found, args=ocp.args.StandardRestore(wanted))
     leaves = [
         jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(leaf))
         if _is_key(leaf)
@@ -123,6 +129,18 @@ def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Names the checkpoint in whatever is raised: orbax raises bare exceptions of many types."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint {path} cannot be read, it is damaged or incomplete; remove it and restore "
+            "an earlier one"
+        ) from error
 
 
 def _named(state: PyTree) -> list[tuple[str, Array]]:

@@ -32,7 +32,7 @@ def per_shard(tree: PyTree, axis_name: AxisName | None) -> PyTree:
 
     Inside a `shard_map` that tracks what varies, the gradient of a replicated parameter comes out
     summed over the shards already, and a mean of it would be too large by their number. Elsewhere
-    nothing is tracked and nothing is marked.
+    the mark means nothing.
 
     Args:
         tree: arrays.
@@ -47,13 +47,10 @@ def per_shard(tree: PyTree, axis_name: AxisName | None) -> PyTree:
     """
     if axis_name is None:
         return tree
-    tracked = jax.typeof(lax.axis_index(axis_name)).vma
-
-    def mark(a: Array) -> Array:
-        missing = tuple(tracked - jax.typeof(a).vma)
-        return lax.pcast(a, missing, to="varying") if missing else a
-
-    return jax.tree.map(mark, tree)
+    # A choice that depends on the shard varies between shards, also where both sides are equal;
+    # the compiler drops it. What JAX calls this mark itself differs from release to release.
+    always = lax.axis_index(axis_name) >= 0
+    return jax.tree.map(lambda a: jnp.where(always, a, a), tree)
 
 
 def mean_over(tree: PyTree, axis_name: AxisName | None) -> PyTree:

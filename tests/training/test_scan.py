@@ -1,0 +1,87 @@
+"""Many steps per dispatch against one by one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnorm.training import cross_entropy, make_eval_step, make_evaluation, make_scan_steps
+from jaxnorm.training._scan import batch_rows
+from tests.training.digits import MODEL, STEP, bits, digits, rows, start
+
+EPS = np.finfo(np.float32).eps
+DATA = jax.tree.map(jnp.asarray, rows(digits(), 0, 100))
+EVAL = make_eval_step(MODEL, cross_entropy)
+
+
+def scan(num_steps=None):
+    return make_scan_steps(STEP, batch_size=32, num_steps=num_steps, donate=False)
+
+
+def test_scanned_steps_equal_a_loop_over_the_same_rows():
+    state, losses = start(), []
+    for at in np.asarray(batch_rows(state.rng, 0, size=100, batch_size=32, steps=7)):
+        state, metrics = STEP(state, jax.tree.map(lambda a, at=at: a[at], DATA))
+        losses.append(metrics["loss"])
+    scanned, metrics = scan(7)(start(), DATA)
+    np.testing.assert_allclose(metrics["loss"], losses, rtol=256 * EPS)
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, rtol=0, atol=256 * EPS),
+        scanned.params,
+        state.params,
+    )
+
+
+def test_runs_cut_into_pieces_take_the_same_steps_bit_for_bit():
+    four = scan(4)
+    pieces, _ = four(four(start(), DATA)[0], DATA)
+    assert bits(pieces) == bits(scan(8)(start(), DATA)[0])
+
+
+def test_call_without_a_number_of_steps_takes_an_epoch():
+    state, metrics = scan()(start(), DATA)
+    assert (int(state.step), metrics["loss"].shape) == (3, (3,))
+
+
+@pytest.mark.parametrize("first", [0, 2, 11])
+def test_no_row_comes_twice_within_an_epoch(first):
+    all_rows = np.asarray(batch_rows(jax.random.key(1), 0, size=50, batch_size=8, steps=24))
+    for epoch in np.split(all_rows, 4):
+        assert len(np.unique(epoch)) == 48
+    # A window of the same run that starts in the middle of an epoch sees the same rows.
+    window = batch_rows(jax.random.key(1), first, size=50, batch_size=8, steps=13)
+    np.testing.assert_array_equal(window, all_rows[first : first + 13])
+
+
+def test_order_differs_between_epochs_and_between_seeds():
+    first, second = np.split(batch_rows(jax.random.key(1), 0, size=64, batch_size=8, steps=16), 2)
+    other = batch_rows(jax.random.key(2), 0, size=64, batch_size=8, steps=8)
+    assert (first != second).any()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("batch_size", [7, 50, 200])
+def test_evaluation_in_batches_is_the_mean_over_all_rows(batch_size):
+    state = start()
+    logits = np.asarray(MODEL.apply(state.variables, DATA["inputs"]), np.float64)
+    nats = np.log(np.sum(np.exp(logits), 1)) - logits[np.arange(100), DATA["labels"]]
+    metrics = make_evaluation(EVAL, batch_size=batch_size)(state, DATA)
+    np.testing.assert_allclose(metrics["loss"], nats.mean(), rtol=32 * EPS)
+    right = np.mean(np.argmax(logits, 1) == DATA["labels"])
+    np.testing.assert_allclose(metrics["accuracy"], right, rtol=32 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_scan_steps(STEP, batch_size=0), "batch_size=0"),
+        (lambda: make_scan_steps(STEP, batch_size=1, num_steps=0), "num_steps=0"),
+        (lambda: make_evaluation(EVAL, batch_size=0), "batch_size=0"),
+        (lambda: make_scan_steps(STEP, batch_size=101)(start(), DATA), "101 exceeds the 100"),
+        (lambda: scan()(start(), {**DATA, "labels": jnp.zeros(3)}), r"\[100, 8, 8, 1\], \[3\]"),
+        (lambda: make_evaluation(EVAL, batch_size=8)(start(), rows(DATA, 0, 0)), "no rows"),
+    ],
+)
+def test_error_names_the_numbers(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

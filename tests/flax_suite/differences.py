@@ -40,8 +40,24 @@ SELECTION = {
     },
 }
 
-# room -> test -> why ours is right to fail it.
-DIFFERENCES: dict[str, dict[str, str]] = {"linen": {}, "nnx": {}}
+LARGE_OFFSET = (
+    "it compares with a formula in float32 whose rounded mean is off by more than the numbers it "
+    "normalizes can bear; ours are within 4e-6 of float64"
+)
+ONE_VALUE = (
+    "it trains on one value per feature, whose variance is zero: Flax returns the bias and pulls "
+    "the running variance to zero, ours says so and names the remedies"
+)
+
+# room -> test -> why ours is right to fail it. A number stands for the parameters of that number.
+DIFFERENCES: dict[str, dict[str, str]] = {
+    "linen": {
+        "linen/linen_module_test.py::ModuleTest::test_bind_stateful": ONE_VALUE,
+        "linen/linen_test.py::NormalizationTest::test_instance_norm3": LARGE_OFFSET,
+        "linen/linen_test.py::NormalizationTest::test_layer_norm4": LARGE_OFFSET,
+    },
+    "nnx": {},
+}
 
 # With one of Flax's two implementations replaced, these can no longer be equal in every bit. In
 # units of the epsilon of the dtype that is compared.

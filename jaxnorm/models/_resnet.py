@@ -6,8 +6,8 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen import BatchNorm
 
+from jaxnorm.linen import BatchNorm
 from jaxnorm.models._norms import Activation, Initializer, NormFactory, apply_norm, has_own_bias
 from jaxnorm.typing import Array, DTypeLike
 

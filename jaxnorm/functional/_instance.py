@@ -3,6 +3,8 @@
 Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
@@ -24,6 +26,7 @@ def instance_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    single_value: Literal["raise", "allow"] = "raise",
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
@@ -43,6 +46,7 @@ def instance_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where no axis is left to reduce: "raise", or "allow" the bias that follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", or None for the best that is there.
 
@@ -62,7 +66,7 @@ def instance_norm(
     x = jnp.asarray(x)
     y, _ = standardize(
         x,
-        instance_stats_shape(x.shape, feature_axes),
+        instance_stats_shape(x.shape, feature_axes, single_value),
         scale=place(scale, x.shape, feature_axes, "scale"),
         bias=place(bias, x.shape, feature_axes, "bias"),
         epsilon=epsilon,
@@ -77,12 +81,15 @@ def instance_norm(
     return y
 
 
-def instance_stats_shape(shape: Shape, feature_axes: Axes = -1) -> Shape:
+def instance_stats_shape(
+    shape: Shape, feature_axes: Axes = -1, single_value: Literal["raise", "allow"] = "raise"
+) -> Shape:
     """Returns the statistics shape of instance normalization.
 
     Args:
         shape: the shape of `x`.
         feature_axes: the axes that are kept besides the first.
+        single_value: whether each value may be a sample of its own, "raise" or "allow".
 
     Returns:
         `shape` with ones at all other axes.
@@ -97,12 +104,13 @@ def instance_stats_shape(shape: Shape, feature_axes: Axes = -1) -> Shape:
     axes = canonical_axes(feature_axes, len(shape), "feature_axes")
     if 0 in axes:
         raise ValueError(
-            f"feature_axes={feature_axes} of x {list(shape)} names axis 0, which is the batch; "
-            "name the channel axes only"
+            f"feature_axes={feature_axes} of x {list(shape)} names axis 0. The channel axes cannot "
+            "include the leading dimension as this is assumed to be the batch axis; name others"
         )
-    if len(axes) + 1 >= len(shape):
+    if len(axes) + 1 >= len(shape) and single_value != "allow":
         raise ValueError(
             f"x {list(shape)} has no axis left to take instance statistics over besides the batch "
-            f"and feature_axes={feature_axes}; give x at least one spatial axis"
+            f"and feature_axes={feature_axes}; give x at least one spatial axis, or pass "
+            "single_value='allow'"
         )
     return tuple(n if a in (0, *axes) else 1 for a, n in enumerate(shape))

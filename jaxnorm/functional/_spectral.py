@@ -15,7 +15,12 @@ from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
 class SpectralState(NamedTuple):
-    """What power iteration remembers of a kernel."""
+    """What power iteration remembers of a kernel.
+
+    Examples:
+        >>> SpectralState(jnp.ones(2), jnp.ones(())).u
+        Array([1., 1.], dtype=float32)
+    """
 
     u: Array  # [out], float32 or wider: an estimate of the right singular vector
     sigma: Array  # [], float32 or wider: the singular value last found
@@ -46,6 +51,7 @@ def spectral_norm(
     state: SpectralState,
     *,
     n_steps: int = 1,
+    update_state: bool = True,
     epsilon: float = 1e-12,
     dtype: DTypeLike | None = None,
 ) -> tuple[Array, SpectralState]:
@@ -53,12 +59,15 @@ def spectral_norm(
 
     The kernel is seen as a matrix `[-1, out]`; `sigma = v^T W u` after `n_steps` of power
     iteration, whose vectors are constants for derivatives (Miyato et al., arXiv:1802.05957, 2018,
-    algorithm 1). `n_steps=0` uses the stored vector as it is, which is what evaluation needs.
+    algorithm 1). Evaluation is `update_state=False`: the stored vector as it is, and no step.
 
     Args:
         kernel: [..., out], of rank 2 or more, floating.
         state: what the last call returned, or `spectral_norm_init`.
-        n_steps: steps of power iteration.
+        n_steps: steps of power iteration; 0 uses the stored vector as it is.
+        update_state: whether the state moves. If not, the stored vector serves; where no step was
+            ever taken (`sigma` is exactly 1, as it starts) it is still a random direction, and what
+            `n_steps` make of it serves instead.
         epsilon: added to the squared norm of the vectors.
         dtype: the output's dtype; that of `kernel` if None.
 
@@ -92,16 +101,33 @@ def spectral_norm(
         raise ValueError(f"n_steps={n_steps} must not be negative; 0 uses the stored vector")
     matrix = kernel.reshape(-1, kernel.shape[-1]).astype(accumulation_dtype(kernel.dtype))
     fixed = lax.stop_gradient(matrix)
-    u = state.u.astype(matrix.dtype)
-    v = _unit(fixed @ u, epsilon)
-    for step in range(n_steps):
-        v = _unit(fixed @ u, epsilon) if step else v
-        u = _unit(v @ fixed, epsilon)
-    u, v = lax.stop_gradient((u, v))
-    sigma = v @ matrix @ (u if n_steps else _unit(u, epsilon))
+    u, v = lax.stop_gradient(_vectors(fixed, state, n_steps, update_state, epsilon))
+    sigma = v @ matrix @ u
     w = matrix / jnp.where(sigma != 0, sigma, 1)
-    state = SpectralState(u.astype(state.u.dtype), sigma.astype(state.sigma.dtype))
-    return w.reshape(kernel.shape).astype(dtype or kernel.dtype), state
+    w = w.reshape(kernel.shape).astype(dtype or kernel.dtype)
+    if not update_state:
+        return w, state
+    if n_steps:
+        state = state._replace(u=u.astype(state.u.dtype))
+    return w, state._replace(sigma=sigma.astype(state.sigma.dtype))
+
+
+def _vectors(
+    matrix: Array, state: SpectralState, n_steps: int, update_state: bool, epsilon: float
+) -> tuple[Array, Array]:
+    """Returns the right and the left vector, of length one."""
+    stored = state.u.astype(matrix.dtype)
+    u, v = _unit(stored, epsilon), _unit(matrix @ stored, epsilon)
+    if not n_steps:
+        return u, v
+    stepped, left = _unit(v @ matrix, epsilon), v
+    for _ in range(n_steps - 1):
+        left = _unit(matrix @ stepped, epsilon)
+        stepped = _unit(left @ matrix, epsilon)
+    if update_state:
+        return stepped, left
+    fresh = state.sigma == 1
+    return jnp.where(fresh, stepped, u), jnp.where(fresh, left, v)
 
 
 def _unit(vector: Array, epsilon: float) -> Array:

@@ -17,19 +17,22 @@ from jaxnorm.typing import Shape
 
 
 class Member(NamedTuple):
-    """A normalizer and what is known of it."""
+    """A normalizer and what is known of it.
 
-    name: str
-    function: Callable[..., Any]
-    of: Literal["activations", "kernel"]
-    stats_shape: (
-        Callable[[Shape], Shape] | None
-    )  # with `options`; None where there is no such shape
+    Examples:
+        >>> CATALOGUE[0].name, CATALOGUE[0].stats_shape((8, 4, 4, 6))
+        ('batch_norm', (1, 1, 1, 6))
+    """
+
+    name: str  # as it is called in `jaxnorm`
+    function: Callable[..., Any]  # what computes it
+    of: Literal["activations", "kernel"]  # what it normalizes
+    stats_shape: Callable[[Shape], Shape] | None  # with `options`; None where it has none
     center: bool  # whether the mean is subtracted
     stateful: bool  # whether running statistics go in and come out
     invariances: frozenset[str]  # of the output: "scale" x -> a x, "shift" x -> x + b
     options: Mapping[str, Any]  # arguments that have no default, as the laws and tables use them
-    paper: str
+    paper: str  # authors, title, arXiv id, year
 
 
 def _all_but_last(shape: Shape) -> Shape:
@@ -41,103 +44,103 @@ _SCALE = frozenset({"scale"})
 
 CATALOGUE: tuple[Member, ...] = (
     Member(
-        "batch_norm",
-        batch_norm,
-        "activations",
-        _all_but_last,
-        True,
-        True,
-        _BOTH,
-        {},
-        "Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015",
+        name="batch_norm",
+        function=batch_norm,
+        of="activations",
+        stats_shape=_all_but_last,
+        center=True,
+        stateful=True,
+        invariances=_BOTH,
+        options={},
+        paper="Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015",
     ),
     Member(
-        "layer_norm",
-        layer_norm,
-        "activations",
-        lambda shape: reduced_stats_shape(shape, -1),
-        True,
-        False,
-        _BOTH,
-        {},
-        "Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016",
+        name="layer_norm",
+        function=layer_norm,
+        of="activations",
+        stats_shape=lambda shape: reduced_stats_shape(shape, -1),
+        center=True,
+        stateful=False,
+        invariances=_BOTH,
+        options={},
+        paper="Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016",
     ),
     Member(
-        "rms_norm",
-        rms_norm,
-        "activations",
-        lambda shape: reduced_stats_shape(shape, -1),
-        False,
-        False,
-        _SCALE,
-        {},
-        "Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019",
+        name="rms_norm",
+        function=rms_norm,
+        of="activations",
+        stats_shape=lambda shape: reduced_stats_shape(shape, -1),
+        center=False,
+        stateful=False,
+        invariances=_SCALE,
+        options={},
+        paper="Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019",
     ),
     Member(
-        "group_norm",
-        group_norm,
-        "activations",
-        lambda shape: group_stats_shape(shape, 2),
-        True,
-        False,
-        _BOTH,
-        {"num_groups": 2},
-        "Wu, He: Group Normalization, arXiv:1803.08494, 2018",
+        name="group_norm",
+        function=group_norm,
+        of="activations",
+        stats_shape=lambda shape: group_stats_shape(shape, 2),
+        center=True,
+        stateful=False,
+        invariances=_BOTH,
+        options={"num_groups": 2},
+        paper="Wu, He: Group Normalization, arXiv:1803.08494, 2018",
     ),
     Member(
-        "instance_norm",
-        instance_norm,
-        "activations",
-        instance_stats_shape,
-        True,
-        False,
-        _BOTH,
-        {},
-        "Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016",
+        name="instance_norm",
+        function=instance_norm,
+        of="activations",
+        stats_shape=instance_stats_shape,
+        center=True,
+        stateful=False,
+        invariances=_BOTH,
+        options={},
+        paper="Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016",
     ),
     Member(
-        "ghost_batch_norm",
-        ghost_batch_norm,
-        "activations",
-        lambda shape: ghost_stats_shape(shape, 2),
-        True,
-        True,
-        _BOTH,
-        {"ghost_batch_size": 2},
-        "Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017",
+        name="ghost_batch_norm",
+        function=ghost_batch_norm,
+        of="activations",
+        stats_shape=lambda shape: ghost_stats_shape(shape, 2),
+        center=True,
+        stateful=True,
+        invariances=_BOTH,
+        options={"ghost_batch_size": 2},
+        paper="Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017",
     ),
     Member(
-        "weight_norm",
-        weight_norm,
-        "kernel",
-        _all_but_last,
-        False,
-        False,
-        _SCALE,
-        {},
-        "Salimans, Kingma: Weight Normalization, arXiv:1602.07868, 2016",
+        name="weight_norm",
+        function=weight_norm,
+        of="kernel",
+        stats_shape=_all_but_last,
+        center=False,
+        stateful=False,
+        invariances=_SCALE,
+        options={},
+        paper="Salimans, Kingma: Weight Normalization, arXiv:1602.07868, 2016",
     ),
     Member(
-        "weight_standardization",
-        weight_standardization,
-        "kernel",
-        _all_but_last,
-        True,
-        False,
-        _BOTH,
-        {},
-        "Qiao et al.: Weight Standardization, arXiv:1903.10520, 2019",
+        name="weight_standardization",
+        function=weight_standardization,
+        of="kernel",
+        stats_shape=_all_but_last,
+        center=True,
+        stateful=False,
+        invariances=_BOTH,
+        options={},
+        paper="Qiao et al.: Weight Standardization, arXiv:1903.10520, 2019",
     ),
     Member(
-        "spectral_norm",
-        spectral_norm,
-        "kernel",
-        None,
-        False,
-        True,
-        _SCALE,
-        {},
-        "Miyato et al.: Spectral Normalization, arXiv:1802.05957, 2018",
+        name="spectral_norm",
+        function=spectral_norm,
+        of="kernel",
+        stats_shape=None,
+        center=False,
+        stateful=True,
+        invariances=_SCALE,
+        options={},
+        paper="Miyato et al.: Spectral Normalization, arXiv:1802.05957, 2018",
     ),
 )
 """Every member of the library."""

@@ -117,16 +117,7 @@ def group_stats_shape(
             f"{num_groups} and group_size={group_size} for the {channels} channels of x "
             f"{list(shape)}"
         )
-    size = group_size if num_groups is None else num_groups
-    if size < 1 or channels % size:
-        name = "group_size" if num_groups is None else "num_groups"
-        largest = max(g for g in range(1, max(1, min(size, channels)) + 1) if channels % g == 0)
-        raise ValueError(
-            f"{name}={size} does not divide the {channels} channels of x {list(shape)}; use "
-            f"num_groups={largest if name == 'num_groups' else channels // largest} or "
-            f"group_size={channels // largest if name == 'num_groups' else largest}"
-        )
-    groups = num_groups if num_groups is not None else channels // size
+    groups = _groups(shape, channels, num_groups, group_size)
     if reduction_axes is None:
         reduced = {*range(1, len(shape)), axis}
     else:
@@ -137,3 +128,17 @@ def group_stats_shape(
                 f"{axis}, which is reduced within each group"
             )
     return tuple(groups if a == axis else 1 if a in reduced else n for a, n in enumerate(shape))
+
+
+def _groups(shape: Shape, channels: int, num_groups: int | None, group_size: int | None) -> int:
+    """Returns the number of groups after checking that they are equal and fill the channels."""
+    divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+    name, asked = ("num_groups", num_groups) if group_size is None else ("group_size", group_size)
+    if asked is not None and asked in divisors:
+        return asked if name == "num_groups" else channels // asked
+    near = max([n for n in divisors if n <= (asked or 1)], default=1)
+    other = "group_size" if name == "num_groups" else "num_groups"
+    raise ValueError(
+        f"{name}={asked} does not divide the {channels} channels of x {list(shape)}; use "
+        f"{name}={near} or {other}={channels // near}"
+    )

@@ -109,8 +109,8 @@ def _normalize_jvp(dtype, primals, tangents):
 
     @jax.checkpoint
     def tangent(x, mean, var, scale, d_x, d_mean, d_var, d_scale, d_bias):
-        spread = _tangent.spread_all(x.shape, mean, var, d_mean, d_var)
-        mean, var, d_mean, d_var = spread
+        mean, var = _shapes.spread(mean, x.shape), _shapes.spread(var, x.shape)
+        d_mean, d_var = (_tangent.spread_or_none(v, x.shape) for v in (d_mean, d_var))
         wide = accumulation_dtype(x.dtype)
         d_x = None if d_x is None else d_x.astype(wide)
         rstd = _tangent.reciprocal_std(var, jnp.zeros((), var.dtype))

@@ -123,7 +123,8 @@ def _standardize_jvp(static, primals, tangents):
             d_var = jnp.broadcast_to(d_var, var.shape)
         if d_var is not None and (empty := _samples(x, w, count)) is not None:
             d_var = jnp.where(empty > 0, d_var, 0)
-        rstd, d_mean, d_var = _tangent.spread_all(x.shape, rstd, d_mean, d_var)
+        rstd = _shapes.spread(rstd, x.shape)
+        d_mean, d_var = (_tangent.spread_or_none(v, x.shape) for v in (d_mean, d_var))
         d_x = None if d_x is None else d_x.astype(deviation.dtype)
         dy = _tangent.normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias)
         return dy.astype(dtype), Moments(*d_taken)

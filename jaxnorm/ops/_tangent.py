@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.stats import _shapes
-from jaxnorm.typing import Array
+from jaxnorm.typing import Array, Shape
 
 
 def reciprocal_std(var: Array, epsilon: Array, count: Array | None = None) -> Array:
@@ -82,9 +82,9 @@ def normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bia
     return jnp.broadcast_to(dy, deviation.shape)
 
 
-def spread_all(shape, *statistics):
-    """Returns each statistic so that it broadcasts against `shape`, None staying None."""
-    return tuple(v if v is None else _shapes.spread(v, shape) for v in statistics)
+def spread_or_none(statistic: Array | None, shape: Shape) -> Array | None:
+    """Returns `statistic` so that it broadcasts against `shape`, None staying None."""
+    return None if statistic is None else _shapes.spread(statistic, shape)
 
 
 def _affine_dtype(parameter: Array, deviation: Array) -> jnp.dtype:

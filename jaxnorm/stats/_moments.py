@@ -20,6 +20,10 @@ class Moments(NamedTuple):
     """The mean and the variance of a sample, and its size.
 
     Two `Moments` can be merged as if their samples had been one: see `merge`, `pool` and `mix`.
+
+    Examples:
+        >>> Moments(jnp.zeros(1), jnp.ones(1), jnp.array(8.0)).var
+        Array([1.], dtype=float32)
     """
 
     mean: Array  # [*stats_shape], float32 or wider, complex for a complex sample
@@ -155,7 +159,7 @@ def pool(
     shifted = _shifted.ShiftedMoments(mean, jnp.zeros_like(mean), mean, var, count)
     pooled = _shifted.pool_shifted(shifted, sampling.stats_shape)
     if axis_name is not None:
-        parts = _shifted.gather_shards(sampling, pooled)
+        parts = _shifted.gather_shards(pooled, axis_name, sampling.axis_index_groups)
         pooled = _shifted.pool_shifted(parts, (1, *sampling.stats_shape))
         pooled = jax.tree.map(lambda v: v[0], pooled)
     return Moments(pooled.mean, pooled.var, pooled.count)

@@ -15,7 +15,12 @@ from jaxnorm.typing import Array, DTypeLike, Shape
 
 
 class BatchStats(NamedTuple):
-    """The running mean and variance of a batch normalizer, as Flax keeps them in `batch_stats`."""
+    """The running mean and variance of a batch normalizer, as Flax keeps them in `batch_stats`.
+
+    Examples:
+        >>> BatchStats(jnp.zeros(2), jnp.ones(2)).mean
+        Array([0., 0.], dtype=float32)
+    """
 
     mean: Array  # [*features], float32 or wider
     var: Array  # [*features], float32 or wider
@@ -24,10 +29,19 @@ class BatchStats(NamedTuple):
 class Estimator(NamedTuple):
     """How the moments of successive batches become running statistics.
 
-    `init(shape, dtype=float32)` makes the state before any batch, whose reading is the identity
-    (mean 0, variance 1) and whose mean has `dtype`, at least float32 and complex for complex data;
-    `update(state, moments)` takes in one batch; `read(state)` returns `Moments`. A batch without
-    samples changes nothing, and no update changes a dtype.
+    A batch without samples changes nothing, and no update changes a dtype.
+
+    Attributes:
+        init: `init(shape, dtype=float32)` makes the state before any batch, whose reading is the
+            identity (mean 0, variance 1) and whose mean has `dtype`, at least float32, and complex
+            for complex data.
+        update: `update(state, moments)` returns the state after one more batch.
+        read: `read(state)` returns the running statistics as `Moments`.
+
+    Examples:
+        >>> average = ema(0.9)
+        >>> average.read(average.init((2,))).var
+        Array([1., 1.], dtype=float32)
     """
 
     init: Callable[..., Any]
@@ -36,7 +50,12 @@ class Estimator(NamedTuple):
 
 
 class DebiasedState(NamedTuple):
-    """An average that started at zero, and the weight it has gathered."""
+    """An average that started at zero, and the weight it has gathered.
+
+    Examples:
+        >>> debiased(0.9).init((2,)).weight
+        Array([0., 0.], dtype=float32)
+    """
 
     mean: Array  # [*features]
     var: Array  # [*features]
@@ -44,16 +63,26 @@ class DebiasedState(NamedTuple):
 
 
 class WindowState(NamedTuple):
-    """The moments of the last n batches."""
+    """The moments of the last n batches.
+
+    Examples:
+        >>> window(4).init((2,)).moments.mean.shape
+        (4, 2)
+    """
 
     moments: Moments  # [n, *features] each
     updates: Array  # [], int32, batches seen
 
 
 class GuardedState(NamedTuple):
-    """The state of the guarded estimator, and how many batches it was spared."""
+    """The state of the guarded estimator, and how many batches it was spared.
 
-    inner: Any
+    Examples:
+        >>> guarded(ema(0.9)).init((2,)).skipped
+        Array(0, dtype=int32)
+    """
+
+    inner: Any  # the state of the guarded estimator
     skipped: Array  # [], int32
 
 

@@ -18,7 +18,7 @@ from jax import lax
 from jaxnorm.numerics import accumulation_dtype, real_dtype
 from jaxnorm.stats import _collectives, _shapes
 from jaxnorm.stats._sampling import Sampling
-from jaxnorm.typing import Array, Shape
+from jaxnorm.typing import Array, AxisIndexGroups, AxisName, Shape
 
 
 class ShiftedMoments(NamedTuple):
@@ -54,7 +54,7 @@ def shifted_moments(sampling: Sampling, x: Array, w: Array | None) -> ShiftedMom
     block = _block_moments(sampling, x, w)
     if sampling.axis_name is None:
         return block
-    parts = gather_shards(sampling, block)
+    parts = gather_shards(block, sampling.axis_name, sampling.axis_index_groups)
     whole = jax.tree.map(lambda v: v[0], pool_shifted(parts, (1, *sampling.stats_shape)))
     # The common mean seen from each shard's own pivot: nearby floats subtract without rounding.
     offset = (whole.pivot - block.pivot) + whole.offset
@@ -214,7 +214,9 @@ def pool_shifted(parts: ShiftedMoments, stats_shape: Shape) -> ShiftedMoments:
     return ShiftedMoments(pivot, offset, pivot + offset, var, total)
 
 
-def gather_shards(sampling: Sampling, block: ShiftedMoments) -> ShiftedMoments:
+def gather_shards(
+    block: ShiftedMoments, axis_name: AxisName, axis_index_groups: AxisIndexGroups
+) -> ShiftedMoments:
     """Returns every shard's moments along a new first axis, with one collective."""
     shape = block.pivot.shape
     count = jnp.broadcast_to(block.count, shape)
@@ -222,7 +224,7 @@ def gather_shards(sampling: Sampling, block: ShiftedMoments) -> ShiftedMoments:
     rows = [block.pivot, block.offset, var, count]
     dtype = jnp.result_type(*rows)
     packed = jnp.stack([row.astype(dtype) for row in rows])
-    everyone = _collectives.gather(packed, sampling.axis_name, sampling.axis_index_groups)
+    everyone = _collectives.gather(packed, axis_name, axis_index_groups)
     pivot, offset, var, count = jnp.moveaxis(everyone, 1, 0)
     if jnp.issubdtype(dtype, jnp.complexfloating):
         var, count = var.real, count.real

@@ -64,8 +64,7 @@ class Calls:
     def _perturbed(self, result):
         if not self._perturbation:
             return result
-        leaves, tree = jax.tree.flatten(result)
-        return jax.tree.unflatten(tree, [leaves[0] + self._perturbation, *leaves[1:]])
+        return jax.tree.map(lambda leaf: leaf + self._perturbation, result)
 
 
 def replace(room: str, names: list[str]) -> dict[type, str]:

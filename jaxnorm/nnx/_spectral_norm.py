@@ -1,0 +1,131 @@
+"""Spectral normalization of a layer's kernels as an nnx module.
+
+Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversarial Networks,
+arXiv:1802.05957, 2018.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+from jaxnorm.functional import SpectralState, spectral_norm
+from jaxnorm.functional._drop_in import constant, errors_naming, result_dtype
+from jaxnorm.nnx._reparametrized import Path, call_with, parameters
+from jaxnorm.typing import Array, ArrayLike, DTypeLike
+
+
+class SpectralNorm(nnx.Module):
+    """Runs a layer with its kernels divided by their largest singular value.
+
+    Miyato et al.: Spectral Normalization for GANs, arXiv:1802.05957, 2018. `flax.nnx`'s
+    `SpectralNorm`, pure: the layer's kernels are never written, and evaluation uses the stored
+    vectors.
+
+    A kernel is seen as a matrix `[-1, out]`, in float32 or wider; vectors and scalars are left as
+    they are. The dictionary `batch_stats` holds `(*path, "u")` [1, out] and `(*path, "sigma")` [].
+    `train()` and `eval()` switch updates on and off.
+
+    Args:
+        layer_instance: the layer whose parameters are normalized.
+        n_steps: steps of power iteration at each update; without any the kernels stay as they are.
+        epsilon: added to the squared norm of the vectors.
+        dtype: the kernels' dtype; if None the promotion of kernel and vectors.
+        param_dtype: the dtype of the stored vectors and singular values.
+        error_on_non_matrix: whether a kernel of rank 3 or more is an error.
+        update_stats: whether the vectors take `n_steps` of power iteration at each call.
+        rngs: keys.
+
+    Examples:
+        >>> linear = nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0))
+        >>> linear.kernel[...] = jnp.array([[4.0, 0.0], [0.0, 1.0]])
+        >>> layer = SpectralNorm(linear, n_steps=20, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0, 1.0]])).round(3), linear.kernel[0, 0]
+        (Array([[1.  , 0.25]], dtype=float32), Array(4., dtype=float32))
+    """
+
+    def __init__(
+        self,
+        layer_instance: nnx.Module,
+        *,
+        n_steps: int = 1,
+        epsilon: float = 1e-12,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        error_on_non_matrix: bool = False,
+        update_stats: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.layer_instance = layer_instance
+        self.n_steps = n_steps
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.error_on_non_matrix = error_on_non_matrix
+        # The name that train() and eval() know; it is true where nothing is updated.
+        self.use_running_average = not update_stats
+        stats: dict[Path, nnx.BatchStat] = {}
+        for path, kernel in self._kernels().items():
+            u = initializers.normal()(rngs.params(), (1, kernel.shape[-1]), param_dtype)
+            stats[*path, "u"] = nnx.BatchStat(u)
+            stats[*path, "sigma"] = nnx.BatchStat(jnp.ones((), param_dtype))
+        self.batch_stats = nnx.data(stats)
+
+    def __call__(self, x: ArrayLike, update_stats: bool | None = None) -> Any:
+        """Returns the layer's output with normalized kernels.
+
+        Args:
+            x: for the layer.
+            update_stats: whether the vectors take `n_steps` of power iteration; by default as the
+                constructor, `train()` or `eval()` said. If not, those that are stored serve; before
+                the first update, what `n_steps` make of the random ones.
+
+        Returns:
+            What the layer returns.
+
+        Raises:
+            ValueError: a kernel of rank 3 or more with `error_on_non_matrix`, or one that the layer
+                did not have when it was wrapped.
+        """
+        if update_stats is None:
+            update_stats = not self.use_running_average
+        normalized = {
+            path: self._normalized(path, kernel[...], update_stats)
+            for path, kernel in self._kernels().items()
+        }
+        return call_with(self.layer_instance, normalized, x)
+
+    def _kernels(self) -> dict[Path, nnx.Param]:
+        kernels = {}
+        if self.n_steps < 1:
+            return kernels
+        for path, kernel in parameters(self.layer_instance).items():
+            if kernel.ndim > 2 and self.error_on_non_matrix:
+                raise ValueError(
+                    f"Layer instance parameter is {kernel.ndim}D but error_on_non_matrix is True: "
+                    f"{path} {list(kernel.shape)}; set it to False to flatten the leading axes"
+                )
+            if kernel.ndim > 1:
+                kernels[path] = kernel
+        return kernels
+
+    def _normalized(self, path: Path, kernel: Array, update_stats: bool) -> Array:
+        if (*path, "u") not in self.batch_stats:
+            raise ValueError(
+                f"SpectralNorm has no vectors for the parameter {path}, which the layer got after "
+                "it was wrapped; wrap the complete layer"
+            )
+        u, sigma = self.batch_stats[*path, "u"], self.batch_stats[*path, "sigma"]
+        with errors_naming(f"SpectralNorm {path}"):
+            w, state = spectral_norm(
+                kernel,
+                SpectralState(u[...].reshape(-1), sigma[...]),
+                n_steps=self.n_steps,
+                update_state=update_stats,
+                epsilon=self.epsilon,
+                dtype=result_dtype(kernel, u[...], sigma[...], dtype=self.dtype),
+            )
+        if update_stats:
+            u[...], sigma[...] = state.u.reshape(1, -1), constant(state.sigma)
+        return w

@@ -72,7 +72,9 @@ def _shifted_moments_jvp(sampling, primals, tangents):
         return moments_tangent(sampling, centered(sampling, x, w, offset), w, var, count, tangents)
 
     d_mean, d_var, d_count = tangent(x, w, taken.offset, taken.var, taken.count, tangents)
-    return taken, ShiftedMoments(jnp.zeros_like(taken.pivot), d_mean, d_mean, d_var, d_count)
+    # The offset, like its pivot, is this shard's own, although its tangent is that of the mean.
+    still = jnp.zeros_like(taken.pivot)
+    return taken, ShiftedMoments(still, still + d_mean, d_mean, d_var, d_count)
 
 
 def pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:

@@ -1,0 +1,13 @@
+"""Changes to trained networks: population statistics, folding, freezing, parameter labels."""
+
+from ._collect import collect_moments as collect_moments
+from ._fold import FoldedPair as FoldedPair
+from ._fold import Folding as Folding
+from ._fold import fold_batch_norm as fold_batch_norm
+from ._freeze import Frozen as Frozen
+from ._freeze import freeze as freeze
+from ._freeze import freeze_statistics as freeze_statistics
+from ._labels import norm_param_labels as norm_param_labels
+from ._population import AverageState as AverageState
+from ._population import average_of_batches as average_of_batches
+from ._recalibrate import recalibrate as recalibrate

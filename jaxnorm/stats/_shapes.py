@@ -155,9 +155,11 @@ def median_member(values: Numbers, stats_shape: Shape) -> Array:
         >>> median_member(jnp.array([1e6, 2.0, 3.0, 4.0, 5.0]), (1,))
         Array([5.], dtype=float32)
     """
-    strides = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
-    starts = [0] * values.ndim, [k // 2 for k in strides], [k - 1 for k in strides]
-    members = [lax.slice(values, start, values.shape, strides) for start in starts]
+    sizes = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
+    members = [
+        _every_member(values, stats_shape, [place(size) for size in sizes])
+        for place in (lambda size: 0, lambda size: size // 2, lambda size: size - 1)
+    ]
     if jnp.iscomplexobj(values):
         return lax.complex(_median([m.real for m in members]), _median([m.imag for m in members]))
     return _median(members)
@@ -199,6 +201,16 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray) -> Array
         values = jnp.take_along_axis(values, first, axis=axis + 1).squeeze(axis + 1)
         valid = jnp.any(valid, axis=axis + 1)
     return jnp.where(valid, values, jnp.zeros((), values.dtype))
+
+
+def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:
+    """Returns the entry at `places` of each sample."""
+    # A stride over a whole axis would leave a size that is one only if the axis's size is known,
+    # which it is not where a program is exported with a symbolic batch.
+    axes = list(zip(values.shape, stats_shape, places, strict=True))
+    limits = [place + 1 if s == 1 else n for n, s, place in axes]
+    strides = [1 if s == 1 else n // s for n, s, _ in axes]
+    return lax.slice(values, places, limits, strides)
 
 
 def _median(three: list[Array]) -> Array:

@@ -4,15 +4,17 @@ Pure, and in one place, so that `jaxnorm.linen` and `jaxnorm.nnx` cannot drift a
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm.functional._batch import has_single_value
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.stats import Variance
-from jaxnorm.typing import Array, ArrayLike, DTypeLike
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 Tree = TypeVar("Tree")
 
@@ -130,6 +132,39 @@ def mean_dtype(x_dtype: DTypeLike | None, stats_dtype: DTypeLike) -> jnp.dtype:
     if x_dtype is not None and jnp.issubdtype(x_dtype, jnp.complexfloating):
         return jnp.promote_types(stats_dtype, jnp.complex64)
     return jnp.dtype(stats_dtype)
+
+
+def warn_of_single_values(
+    shape: Shape,
+    features: tuple[int, ...],
+    axis_name: AxisName | None,
+    axis_index_groups: AxisIndexGroups,
+) -> None:
+    """Warns where a batch holds one value per feature, so that its variance is zero.
+
+    Flax then gives the bias whatever the input is and pulls the running variance to zero. Its own
+    tests train on such batches, so that the drop-in modules do not raise, but use the running
+    statistics and leave them alone.
+
+    Args:
+        shape: of `x`.
+        features: the feature axes.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: groups of shards.
+
+    Returns:
+        Nothing.
+
+    Examples:
+        >>> warn_of_single_values((2, 3), (1,), None, None)
+    """
+    stats_shape = tuple(n if axis in features else 1 for axis, n in enumerate(shape))
+    if has_single_value(shape, stats_shape, axis_name, axis_index_groups):
+        warnings.warn(
+            f"batch norm in training mode got one value per feature, x {list(shape)}; it uses the "
+            "running statistics and leaves them as they are; use a larger batch",
+            stacklevel=3,
+        )
 
 
 def constant(tree: Tree) -> Tree:

@@ -20,6 +20,7 @@ from jaxnorm.functional._drop_in import (
     result_dtype,
     sample_of,
     variance_of,
+    warn_of_single_values,
 )
 from jaxnorm.linen._variables import affine, layer_name
 from jaxnorm.numerics import accumulation_dtype, canonical_axes
@@ -96,7 +97,9 @@ class BatchNorm(nn.Module):
     ) -> jax.Array:
         """Returns `x` normalized per feature, and updates the running statistics by the batch.
 
-        Initialization takes nothing from the batch but its shape and dtype, and needs no axis.
+        Initialization takes nothing from the batch but its shape and dtype, and needs no axis. A
+        batch of one value per feature has no variance: the running statistics serve, with a
+        warning, and stay as they are.
 
         Args:
             x: [N, *spatial, *features] (or features at `axis`), of any rank.
@@ -108,8 +111,8 @@ class BatchNorm(nn.Module):
             The shape of `x`.
 
         Raises:
-            ValueError: one value per feature in training, `use_running_average` given twice or
-                never, a shape that does not fit, or `axis_name` not bound.
+            ValueError: `use_running_average` given twice or never, a shape that does not fit, or
+                `axis_name` not bound.
         """
         use_running_average = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
@@ -122,6 +125,10 @@ class BatchNorm(nn.Module):
             initializing = self.is_initializing()
             mean, var = _running(self, features, sample.dtype)
             scale, bias = affine(self, features)
+            axis_name = None if initializing else self.axis_name
+            learns = not (initializing or use_running_average)
+            if learns:
+                warn_of_single_values(sample.shape, axes, axis_name, self.axis_index_groups)
             normalized = functools.partial(
                 batch_norm,
                 sample,
@@ -133,12 +140,11 @@ class BatchNorm(nn.Module):
                 mask=valid,
                 weights=weights,
                 variance=variance_of(self.use_fast_variance),
-                axis_name=None if initializing else self.axis_name,
+                axis_name=axis_name,
                 axis_index_groups=self.axis_index_groups,
-                single_value="allow" if initializing else "raise",
+                single_value="running",
                 dtype=result_dtype(x, scale, bias, dtype=self.dtype),
             )
-            learns = not (initializing or use_running_average)
             if learns and _collects(self):
                 moments = _collected(self, features, sample.dtype)
                 y, moments.value = normalized(moments.value, estimator=cumulative())

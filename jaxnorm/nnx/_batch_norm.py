@@ -21,8 +21,10 @@ from jaxnorm.functional._drop_in import (
     mean_dtype,
     sample_of,
     variance_of,
+    warn_of_single_values,
 )
 from jaxnorm.nnx._variables import affine, feature_shape, feature_sizes, parameter, placed, promoted
+from jaxnorm.numerics import canonical_axes
 from jaxnorm.stats import BatchStats, ema
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
@@ -121,6 +123,9 @@ class BatchNorm(nnx.Module):
     ) -> jax.Array:
         """Returns `x` normalized per feature, and updates the running statistics by the batch.
 
+        A batch of one value per feature has no variance: the running statistics serve, with a
+        warning, and stay as they are.
+
         Args:
             x: [N, *spatial, *features] (or features at `axis`), of any rank.
             use_running_average: whether the running statistics normalize; the attribute if None.
@@ -131,8 +136,8 @@ class BatchNorm(nnx.Module):
             The shape of `x`.
 
         Raises:
-            ValueError: one value per feature in training, `use_running_average` never given, a
-                shape that does not fit, or `axis_name` not bound.
+            ValueError: `use_running_average` never given, a shape that does not fit, or
+                `axis_name` not bound.
             TypeError: `x` is complex, but the running mean is not.
         """
         if use_running_average is None:
@@ -151,6 +156,9 @@ class BatchNorm(nnx.Module):
             sample, dtype, (_, _, scale, bias) = promoted(
                 self.promote_dtype, self.dtype, x, mean, var, scale, bias
             )
+            if not use_running_average:
+                axes = canonical_axes(self.axis, sample.ndim, "axis")
+                warn_of_single_values(sample.shape, axes, self.axis_name, self.axis_index_groups)
             y, stats = batch_norm(
                 sample,
                 _stored(mean, var, self.dtype, sample.dtype if update else None),
@@ -166,6 +174,7 @@ class BatchNorm(nnx.Module):
                 variance=variance_of(self.use_fast_variance),
                 axis_name=self.axis_name,
                 axis_index_groups=self.axis_index_groups,
+                single_value="running",
                 dtype=dtype,
             )
         if update:
@@ -173,11 +182,12 @@ class BatchNorm(nnx.Module):
             self.var[...] = constant(stats.var).reshape(self.var.shape)
         return y
 
+    # nnx.view_info finds the argument in the docstring if it is indented by two, as in Flax.
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets which statistics normalize, for `nnx.view`.
 
         Args:
-            use_running_average: whether the running statistics do; None changes nothing.
+          use_running_average: whether the running statistics normalize; None changes nothing.
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average

@@ -1,6 +1,7 @@
 """Layers in float64 NumPy, to compare the models with."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 EPSILON = 1e-5  # of batch norm
@@ -31,14 +32,24 @@ def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
 
 
-def randomized(variables, seed: int = 0):
-    """Returns variables whose scales and biases are not the trivial ones they start with."""
+def random_variables(model, x: np.ndarray, *, seed: int = 0, affine: float = 0.1):
+    """Returns variables of the model, with nothing compiled.
+
+    Kernels are as large as they usually start; scales and biases are `affine` away from one and
+    zero, so that a model which ignores them is noticed.
+    """
     rng = np.random.default_rng(seed)
 
-    def shake(leaf):
-        return leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32)
+    def draw(path, form):
+        name, noise = path[-1].key, rng.standard_normal(form.shape)
+        if name in ("mean", "var"):
+            return jnp.full(form.shape, name == "var", jnp.float32)
+        if name == "kernel":
+            return jnp.asarray(noise / np.sqrt(np.prod(form.shape[:-1])), jnp.float32)
+        return jnp.asarray((name == "scale") + affine * noise, jnp.float32)
 
-    return {**variables, "params": jax.tree.map(shake, variables["params"])}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def size(tree) -> int:

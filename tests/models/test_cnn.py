@@ -1,5 +1,7 @@
 """The convolutional network against float64 NumPy."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -38,8 +40,9 @@ def forward(params, *, norm: bool, train: bool) -> np.ndarray:
 @pytest.mark.parametrize(("norm", "train"), [(None, False), (linen.BatchNorm, True)])
 def test_output_is_that_by_hand(norm, train):
     model = CNN(num_outputs=7, stages=((3, 4), (5,)), features=(6,), norm=norm)
-    state = reference.randomized(jax.jit(model.init)(jax.random.key(0), X))
-    y, _ = model.apply(state, X, train=train, mutable=["batch_stats"])
+    state = reference.random_variables(model, X)
+    apply = jax.jit(functools.partial(model.apply, train=train, mutable=["batch_stats"]))
+    y, _ = apply(state, X)
     want = forward(reference.float64(state["params"]), norm=norm is not None, train=train)
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-5 * np.abs(want).max())
 

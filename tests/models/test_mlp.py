@@ -12,10 +12,6 @@ from tests.models import reference
 X = np.random.default_rng(0).standard_normal((6, 4, 2)).astype(np.float32)
 
 
-def variables(model):
-    return reference.randomized(jax.jit(model.init)(jax.random.key(0), X))
-
-
 def forward(params, *, norm: bool, train: bool) -> tuple[np.ndarray, list[np.ndarray]]:
     """Returns the output and the inputs of the activations."""
     x, before = X.reshape(6, 8).astype(np.float64), []
@@ -33,7 +29,7 @@ def forward(params, *, norm: bool, train: bool) -> tuple[np.ndarray, list[np.nda
 @pytest.mark.parametrize("train", [True, False])
 def test_output_and_sown_preactivations_are_those_by_hand(norm, train):
     model = MLP(features=(5, 3), num_outputs=2, norm=norm, activation=nn.tanh)
-    state = variables(model)
+    state = reference.random_variables(model, X)
     y, updated = model.apply(state, X, train=train, mutable=["batch_stats", "intermediates"])
     want, before = forward(reference.float64(state["params"]), norm=norm is not None, train=train)
     np.testing.assert_allclose(y, want, rtol=0, atol=1e-5)
@@ -60,7 +56,7 @@ def test_parameters_are_as_many_as_the_layers_have(norm, use_bias, hidden):
 
 def test_dropout_acts_in_training_only():
     model = MLP(features=(64,), num_outputs=1, dropout_rate=0.5)
-    state = variables(model)
+    state = reference.random_variables(model, X)
     plain = MLP(features=(64,), num_outputs=1).apply(state, X, train=True)
     np.testing.assert_array_equal(model.apply(state, X), plain)
     dropped = model.apply(state, X, train=True, rngs={"dropout": jax.random.key(1)})
@@ -77,5 +73,5 @@ def test_small_gaussian_weights_are_as_small_as_asked():
 
 def test_output_is_float32_when_hidden_layers_are_bfloat16():
     model = MLP(features=(5,), num_outputs=2, dtype="bfloat16")
-    y = model.apply(variables(model), X)
+    y = model.apply(reference.random_variables(model, X), X)
     assert y.dtype == np.float32

@@ -37,17 +37,12 @@ def forward(params, train: bool) -> np.ndarray:
     return x.mean((1, 2)) @ params["output"]["kernel"] + params["output"]["bias"]
 
 
-@functools.cache
-def variables(model):
-    return jax.jit(model.init)(jax.random.key(0), X)
-
-
 @pytest.mark.parametrize(
     ("shortcut", "train"), [("identity", True), ("identity", False), ("projection", True)]
 )
 def test_output_is_that_by_hand(shortcut, train):
     model = SMALL(shortcut=shortcut)
-    state = reference.randomized(variables(model))
+    state = reference.random_variables(model, X)
     apply = jax.jit(functools.partial(model.apply, train=train, mutable=["batch_stats"]))
     want = forward(reference.float64(state["params"]), train)
     np.testing.assert_allclose(apply(state, X)[0], want, rtol=0, atol=1e-5 * np.abs(want).max())
@@ -65,8 +60,8 @@ def test_output_is_that_by_hand(shortcut, train):
     ],
 )
 def test_every_norm_gives_finite_outputs_and_gradients_to_all_parameters(norm):
-    model = SMALL(norm=norm)
-    state = variables(model)
+    model = ResNet((1,), (4,), num_outputs=5, norm=norm)
+    state = reference.random_variables(model, X)
 
     def loss(params):
         y, _ = model.apply({**state, "params": params}, X, train=True, mutable=["batch_stats"])
@@ -109,7 +104,7 @@ def test_block_whose_residual_starts_at_zero_starts_as_its_shortcut():
 
 def test_sown_preactivation_is_the_input_of_the_activation():
     model = BasicBlock(3, norm=linen.LayerNorm)
-    state = variables(model)
+    state = reference.random_variables(model, X)
     y, updated = model.apply(state, X, mutable=["intermediates"])
     (sown,) = updated["intermediates"]["preactivation_1"]
     np.testing.assert_array_equal(y, np.maximum(sown, 0))

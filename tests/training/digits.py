@@ -1,16 +1,19 @@
 """Real data and small models for the tests of training."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import MLP
-from jaxnorm.training import TrainState, create_train_state, cross_entropy, make_train_step
+from jaxnorm.training import TrainState, cross_entropy, make_train_step
+from tests.models.reference import random_variables
 
 DECAY = 0.9
 batch_norm = functools.partial(BatchNorm, momentum=DECAY)
@@ -41,11 +44,12 @@ STEP = make_train_step(MODEL, TX, cross_entropy, donate=False)
 
 
 @functools.cache
-def start(
-    model: nn.Module = MODEL, tx: optax.GradientTransformation = TX, seed: int = 0
-) -> TrainState:
-    """Returns a fresh state. It is shared between tests: never donate it."""
-    return create_train_state(model, jax.random.key(seed), BATCH["inputs"], tx)
+def start(model: nn.Module = MODEL, tx: Any = TX, seed: int = 0) -> TrainState:
+    """Returns a fresh state, with nothing compiled. Tests share it: never donate it."""
+    variables = random_variables(model, BATCH["inputs"], seed=seed, affine=0.0)
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, stats, tx.init(params), jax.random.key(seed), zero)
 
 
 def bits(tree) -> list[bytes]:

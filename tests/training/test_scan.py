@@ -1,5 +1,7 @@
 """Many steps per dispatch against one by one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,16 +16,17 @@ DATA = jax.tree.map(jnp.asarray, rows(digits(), 0, 100))
 EVAL = make_eval_step(MODEL, cross_entropy)
 
 
+@functools.cache
 def scan(num_steps=None):
     return make_scan_steps(STEP, batch_size=32, num_steps=num_steps, donate=False)
 
 
 def test_scanned_steps_equal_a_loop_over_the_same_rows():
     state, losses = start(), []
-    for at in np.asarray(batch_rows(state.rng, 0, size=100, batch_size=32, steps=7)):
+    for at in np.asarray(batch_rows(state.rng, 0, size=100, batch_size=32, steps=8)):
         state, metrics = STEP(state, jax.tree.map(lambda a, at=at: a[at], DATA))
         losses.append(metrics["loss"])
-    scanned, metrics = scan(7)(start(), DATA)
+    scanned, metrics = scan(8)(start(), DATA)
     np.testing.assert_allclose(metrics["loss"], losses, rtol=256 * EPS)
     jax.tree.map(
         lambda got, want: np.testing.assert_allclose(got, want, rtol=0, atol=256 * EPS),
@@ -60,7 +63,7 @@ def test_order_differs_between_epochs_and_between_seeds():
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("batch_size", [7, 50, 200])
+@pytest.mark.parametrize("batch_size", [7, 200])
 def test_evaluation_in_batches_is_the_mean_over_all_rows(batch_size):
     state = start()
     logits = np.asarray(MODEL.apply(state.variables, DATA["inputs"]), np.float64)

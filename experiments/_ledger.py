@@ -1,0 +1,92 @@
+"""The ledger: what each experiment should show and what it did show, written from the runs that are kept.
+
+A kept run is a folder with the run's `run.json`, small tables and figures, and where something needs saying in
+words a `NOTES.md`. No number in the ledger is typed by hand.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ._registry import ROWS, Row, load
+from ._run import read_report
+
+_HEAD = """\
+# Ledger of experiments
+
+What each experiment should show and what it did show. Published numbers are there to compare with; no plot
+was tuned to them. This page is written by `python -m experiments ledger` from the runs in
+`experiments/results`; `python -m experiments` lists the experiments.
+
+| experiment | preset | seeds | time | in short |
+|---|---|---|---|---|
+"""
+
+
+def write_ledger(kept: Path, target: Path) -> Path:
+    """Write the ledger of the runs kept in `kept/<name>/` and return its path.
+
+    Raises:
+        RunError: a run's report cannot be read.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(ledger(kept, target.parent))
+    return target
+
+
+def ledger(kept: Path, below: Path) -> str:
+    """Return the ledger as Markdown for a file in the folder `below`, in the registry's order."""
+    rows = [row for row in ROWS if (kept / row.name / "run.json").exists()]
+    reports = [read_report(kept / row.name) for row in rows]
+    said = [load(row).summary(report["results"]) for row, report in zip(rows, reports, strict=True)]
+    lines = [
+        f"| [{row.name}](#{row.name.replace('_', '-')}) | {report['preset']} | {_seeds(report)} "
+        f"| {_duration(report['seconds'])} | {sentences[0]} |\n"
+        for row, report, sentences in zip(rows, reports, said, strict=True)
+    ]
+    sections = [
+        _section(row, report, sentences, kept / row.name, below)
+        for row, report, sentences in zip(rows, reports, said, strict=True)
+    ]
+    return _HEAD + "".join(lines) + "\n" + "\n".join(sections)
+
+
+def _section(
+    row: Row, report: Mapping[str, Any], sentences: list[str], folder: Path, below: Path
+) -> str:
+    notes = folder / "NOTES.md"
+    here = Path(os.path.relpath(folder, below))
+    figures = [f"![{row.name}: {p.stem}]({here / p.name})" for p in sorted(folder.glob("*.png"))]
+    files = ", ".join(
+        f"[{path.name}]({here / path.name})"
+        for path in [folder / "run.json", *sorted(folder.glob("*.csv"))]
+    )
+    data = "; ".join(report["data"].values()) or "none"
+    used = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return (
+        "\n\n".join(
+            [
+                f"## {row.name}",
+                f"{row.line[0].upper()}{row.line[1:]}. Reference: {row.reference}.",
+                f"    {report['command']}",
+                f"- Data: {data}.\n- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
+                f"- Versions: {used}.\n- Files: {files}.",
+                f"**Should show.** {row.expected[0].upper()}{row.expected[1:]}.",
+                "**Did show.**",
+                "\n".join(f"- {sentence}" for sentence in sentences),
+                *([notes.read_text().strip()] if notes.exists() else []),
+                *figures,
+            ]
+        )
+        + "\n"
+    )
+
+
+def _seeds(report: Mapping[str, Any]) -> str:
+    config = report["config"]
+    return ", ".join(str(seed) for seed in config.get("seeds", [config.get("seed", "-")]))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,270 @@
+"""A run: one folder with everything that was measured, and how it was measured.
+
+The folder holds `run.json` (configuration, versions, results), one CSV file per table, `tensorboard/`,
+`checkpoints/` and the figures.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from ._tables import Row as TableRow
+from ._tables import append_rows, drop_rows_after
+from .data import Dataset, load
+
+_PACKAGES = ("jaxnorm", "jax", "jaxlib", "flax", "optax", "numpy")
+_REPORT = "run.json"
+
+
+class RunError(Exception):
+    """A run that cannot start, with what to do about it."""
+
+
+class Run:
+    """Where an experiment writes: tables, TensorBoard scalars, progress.
+
+    Use it as a context, which closes what is open.
+
+    Args:
+        folder: checked by `prepare`.
+        data_dir: where data sets are, or are downloaded to.
+        resume: whether the folder's checkpoints are continued.
+        console: where progress and results are shown.
+    """
+
+    def __init__(self, folder: Path, data_dir: Path, *, resume: bool, console: Console) -> None:
+        self.folder = folder
+        self.resume = resume
+        self.console = console
+        self.data_notes: dict[str, str] = {}
+        self._data_dir = data_dir
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a data set by name and note in the report what its bytes are."""
+        data = load(name, self._data_dir)
+        self.data_notes[name] = data.note
+        self.console.print(f"data: {data.note}", style="dim")
+        return data
+
+    def table(self, name: str) -> Path:
+        """Return the path of the CSV file of a table."""
+        return self.folder / f"{name}.csv"
+
+    def record(self, name: str, rows: Sequence[TableRow]) -> None:
+        """Append rows to a table."""
+        append_rows(self.table(name), rows)
+
+    def rewind(self, step: int, **where: str) -> None:
+        """Drop from every table that has steps what was measured after `step` in the rows `where`."""
+        for path in sorted(self.folder.glob("*.csv")):
+            with path.open() as file:
+                columns = file.readline().rstrip("\n").split(",")
+            if {"step", *where} <= set(columns):
+                drop_rows_after(path, step, **where)
+
+    def scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars to TensorBoard, as the run `name` (for example `batch/seed0`)."""
+        if name not in self._writers:
+            folder = self.folder / "tensorboard" / name
+            self._writers[name] = SummaryWriter(
+                str(folder), purge_step=step if self.resume else None
+            )
+        for tag, value in values.items():
+            self._writers[name].add_scalar(tag, value, step)
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+        """Show how far a loop is: a bar in a terminal, elsewhere a line per tenth.
+
+        Yields:
+            A function of how much is done and of a remark, such as the latest accuracy.
+        """
+        if self.console.is_terminal:
+            with _bar(self.console) as bar:
+                task = bar.add_task(label, total=total, remark="", unit=unit)
+                yield lambda done, remark: bar.update(task, completed=done, remark=remark)
+        else:
+            yield _lines(self.console, label, total, unit)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+        console=console,
+    )
+
+
+def _lines(console: Console, label: str, total: int, unit: str) -> Callable[[int, str], None]:
+    shown = -1
+
+    def report(done: int, remark: str) -> None:
+        nonlocal shown
+        tenth = 10 * done // total
+        if tenth > shown:
+            shown = tenth
+            console.print(f"{label}: {done}/{total} {unit} {remark}".rstrip(), highlight=False)
+
+    return report
+
+
+def prepare(
+    folder: Path, *, config: Any, resume: bool, megabytes: int, report: Mapping[str, Any]
+) -> None:
+    """Make a run's folder ready, or say before any work why it cannot be.
+
+    Args:
+        folder: created when absent.
+        config: the experiment's configuration, a dataclass.
+        resume: whether the folder's run is continued, which needs the same configuration.
+        megabytes: free space that the run needs.
+        report: what `run.json` says besides the configuration.
+
+    Raises:
+        RunError: the folder cannot be written, the disk is too full, the folder holds a run and
+            `resume` is false, or it holds another run than the one to resume.
+    """
+    _check_writable(folder)
+    free = _free_bytes(folder)
+    if free < megabytes * 10**6:
+        raise RunError(
+            f"{folder} has {free / 1e6:.0f} MB free and this run needs {megabytes} MB; "
+            "make room, or name another folder with --out"
+        )
+    wanted = _plain(dataclasses.asdict(config))
+    present = read_report(folder) if (folder / _REPORT).exists() else None
+    if resume:
+        _check_same(folder, present, wanted, report["experiment"])
+    elif present is not None:
+        raise RunError(
+            f"{folder} holds a run of {present['experiment']}; continue it with --resume, "
+            "or name another folder with --out"
+        )
+    write_report(folder, {**report, "config": wanted, "resumed": resume, "results": None})
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return what a run's `run.json` holds.
+
+    Raises:
+        RunError: there is none, or it is not complete.
+    """
+    path = folder / _REPORT
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}); name a folder that a run wrote"
+        ) from error
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write `run.json`, all of it or nothing."""
+    partial = folder / f".{_REPORT}"
+    partial.write_text(json.dumps(_plain(report), indent=2, allow_nan=False) + "\n")
+    os.replace(partial, folder / _REPORT)
+
+
+def describe_machine() -> str:
+    """Return the hardware in words: CPU cores and what JAX computes on."""
+    cores = f"{os.cpu_count()} {platform.machine().replace('_', '-')} cores"
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return cores
+    return f"{len(devices)} x {devices[0].device_kind}, {cores}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@contextmanager
+def stopwatch() -> Iterator[Callable[[], float]]:
+    """Yield a function that returns the seconds since the context began."""
+    start = time.perf_counter()
+    yield lambda: time.perf_counter() - start
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be written: {error.strerror or error}; name another folder with --out"
+        ) from error
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _check_same(
+    folder: Path, present: Mapping[str, Any] | None, wanted: Mapping[str, Any], experiment: str
+) -> None:
+    if present is None:
+        raise RunError(f"{folder} holds no run to resume; run without --resume")
+    if present["experiment"] != experiment:
+        raise RunError(f"{folder} holds a run of {present['experiment']}, not of {experiment}")
+    before = present["config"]
+    changed = [
+        f"{name} was {before.get(name)!r} and is {wanted.get(name)!r}"
+        for name in sorted({*before, *wanted})
+        if before.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{folder} holds a run with another configuration: {'; '.join(changed)}; "
+            "resume with the same options, or name another folder with --out"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: mappings, lists, strings and numbers; no NaN but null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,95 @@
+"""Tables of measurements: CSV files that are appended to, cut back on resume, and read for figures."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+Row = Mapping[str, str | int | float]
+
+
+def append_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Append rows to a CSV file, with a header where the file is new.
+
+    Floats are written so that reading gives the same number back.
+
+    Args:
+        path: the file.
+        rows: at least one; all with the same keys in the same order.
+
+    Raises:
+        ValueError: the keys are not the columns that the file has.
+    """
+    columns = list(rows[0])
+    new = not path.exists() or path.stat().st_size == 0
+    if not new:
+        with path.open(newline="") as file:
+            present = next(csv.reader(file))
+        if present != columns:
+            raise ValueError(f"{path} has the columns {present}, and the new rows {columns}")
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def drop_rows_after(path: Path, step: int, **where: str) -> None:
+    """Drop what was measured after `step`: a run resumed from a checkpoint will measure it again.
+
+    Args:
+        path: a CSV file with a column `step`; one that does not exist yet is left alone.
+        step: the last step to keep.
+        **where: columns with the values that a row must have to be dropped.
+    """
+    if not path.exists():
+        return
+    header, *lines = path.read_text().splitlines(keepends=True)
+    columns = header.rstrip("\n").split(",")
+    kept = [header]
+    for line in lines:
+        values = next(csv.reader([line]))
+        complete = line.endswith("\n") and len(values) == len(columns)
+        row = dict(zip(columns, values, strict=False))
+        concerned = all(row.get(name) == value for name, value in where.items())
+        if complete and not (concerned and int(row["step"]) > step):
+            kept.append(line)
+    path.write_text("".join(kept))
+
+
+def read_table(path: Path) -> dict[str, np.ndarray]:
+    """Read a CSV file as one array per column: float64 where every entry is a number, else strings.
+
+    Args:
+        path: a CSV file with a header.
+
+    Returns:
+        Arrays [rows] by column name.
+    """
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return {name: _column([row[i] for row in rows]) for i, name in enumerate(header)}
+
+
+def select(table: dict[str, np.ndarray], **where: str | float) -> dict[str, np.ndarray]:
+    """Return the rows whose columns have the given values.
+
+    Examples:
+        >>> select({"norm": np.array(["batch", "none"]), "loss": np.array([0.1, 0.4])}, norm="none")
+        {'norm': array(['none'], dtype='<U5'), 'loss': array([0.4])}
+    """
+    keep = np.logical_and.reduce([table[name] == value for name, value in where.items()])
+    return {name: column[keep] for name, column in table.items()}
+
+
+def ordered(values: np.ndarray) -> list[str]:
+    """Return the distinct entries in the order of their first appearance."""
+    return list(dict.fromkeys(values.tolist()))
+
+
+def _column(entries: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(entry) for entry in entries])
+    except ValueError:
+        return np.array(entries)

@@ -1,0 +1,13 @@
+"""Real data for the experiments, read from a data directory in its published layouts.
+
+Nothing here unpickles: arrays come from plain bytes, images from an image decoder. See `load` for the names.
+"""
+
+from ._arrays import Dataset as Dataset
+from ._files import DataError as DataError
+from ._folders import ImageFolder as ImageFolder
+from ._folders import decode as decode
+from ._folders import image_folder as image_folder
+from ._folders import tiny_imagenet as tiny_imagenet
+from ._load import DATASETS as DATASETS
+from ._load import load as load

@@ -1,0 +1,37 @@
+"""The data sets by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ._arrays import Dataset
+from ._cifar10 import cifar10
+from ._digits import digits
+from ._folders import tiny_imagenet_arrays
+from ._mnist import mnist
+
+DATASETS: dict[str, Callable[[Path], Dataset]] = {
+    "digits": lambda data_dir: digits(),
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "tiny-imagenet": tiny_imagenet_arrays,
+}
+
+
+def load(name: str, data_dir: Path = Path("data")) -> Dataset:
+    """Return a data set by name, downloading its published files where they are missing.
+
+    Args:
+        name: one of `DATASETS`: digits, mnist, cifar10, tiny-imagenet.
+        data_dir: the folder that holds `mnist/`, `cifar-10-batches-bin/`, `tiny-imagenet-200/`.
+
+    Raises:
+        ValueError: there is no data set of this name.
+        DataError: its files are missing and cannot be downloaded, or are truncated or corrupt.
+
+    Examples:
+        >>> load("digits").test_images.shape
+        (360, 8, 8, 1)
+    """
+    if name not in DATASETS:
+        raise ValueError(f"no data set {name!r}; use one of {', '.join(DATASETS)}")
+    return DATASETS[name](data_dir)

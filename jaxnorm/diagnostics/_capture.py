@@ -20,7 +20,12 @@ _COLLECTION = "diagnostics"
 
 
 class LayerValues(NamedTuple):
-    """What went into a layer and what came out."""
+    """What went into a layer and what came out.
+
+    Examples:
+        >>> LayerValues(None, jnp.ones((2, 3))).output.shape
+        (2, 3)
+    """
 
     input: Array | None  # [N, ..., C], None where the first argument is not a floating array
     output: Array  # [N, ..., D]

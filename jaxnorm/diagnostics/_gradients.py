@@ -15,7 +15,12 @@ Loss = Callable[[Any], Array]
 
 
 class LayerGradients(NamedTuple):
-    """The gradient of a loss with respect to a layer's output and to its parameters."""
+    """The gradient of a loss with respect to a layer's output and to its parameters.
+
+    Examples:
+        >>> LayerGradients(jnp.ones(2), jnp.array([False, True]), jnp.array(3.0)).dead
+        Array([False,  True], dtype=bool)
+    """
 
     output: Array  # [C], root mean square over examples and positions
     dead: Array  # [C], bool: no example sends any gradient to the unit

@@ -17,7 +17,12 @@ PAPER_PERCENTILES = (15.0, 50.0, 85.0)
 
 
 class Drift(NamedTuple):
-    """How far percentiles move, in units of the distance between the outermost of them."""
+    """How far percentiles move, in units of the distance between the outermost of them.
+
+    Examples:
+        >>> Drift(per_step=jnp.array([0.1]), range=jnp.array([2.0])).range
+        Array([2.], dtype=float32)
+    """
 
     per_step: Array  # [Q, ...], mean absolute change from one evaluation to the next
     range: Array  # [Q, ...], from the least to the greatest value over all evaluations
@@ -74,8 +79,8 @@ def layer_percentiles(
         >>> import flax.linen as nn
         >>> model, x = nn.Dense(1), jnp.arange(11.0)[:, None]
         >>> variables = {"params": {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.ones(1)}}
-        >>> layer_percentiles(model.apply, variables, x, (50,))[""].round(3)
-        Array([[11.]], dtype=float32)
+        >>> layer_percentiles(model.apply, variables, x, (0, 100))[""].ravel()
+        Array([ 1., 21.], dtype=float32)
     """
     found = layer_values(apply, variables, batch, layers=layers, **mode)
     sides = {name: getattr(values, side) for name, values in found.items()}

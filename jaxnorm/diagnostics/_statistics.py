@@ -9,7 +9,12 @@ from jaxnorm.typing import Array, PyTree
 
 
 class StatisticsDistance(NamedTuple):
-    """The distance between the statistics of a layer, the same in both directions."""
+    """The distance between the statistics of a layer, the same in both directions.
+
+    Examples:
+        >>> StatisticsDistance(jnp.zeros(()), jnp.ones(())).log_ratio
+        Array(1., dtype=float32)
+    """
 
     shift: Array  # [], difference of the means in standard deviations
     log_ratio: Array  # [], natural logarithm of the ratio of the variances, without its sign

@@ -12,7 +12,12 @@ _STEEPEST_WITHIN = 10.0  # where the steepest slope of a nonlinearity is looked 
 
 
 class Saturation(NamedTuple):
-    """What a nonlinearity does to the gradient of each unit."""
+    """What a nonlinearity does to the gradient of each unit.
+
+    Examples:
+        >>> Saturation(jnp.array([False]), jnp.array([0.25]), jnp.array([0.1])).saturated
+        Array([0.25], dtype=float32)
+    """
 
     dead: Array  # [C], bool: saturated for every example
     saturated: Array  # [C], share of examples and positions, from 0 to 1

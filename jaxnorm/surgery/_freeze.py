@@ -15,7 +15,12 @@ from jaxnorm.typing import PyTree
 
 
 class Frozen(NamedTuple):
-    """A model and an optimizer that leave norms as they are."""
+    """A model and an optimizer that leave norms as they are.
+
+    Examples:
+        >>> Frozen(nn.Dense(1), optax.sgd(0.1)).model.features
+        1
+    """
 
     model: nn.Module  # the same variables; batch norms use and keep their running statistics
     tx: optax.GradientTransformation  # updates every parameter but those of norms

@@ -13,7 +13,12 @@ from jaxnorm.typing import Array, DTypeLike, Shape
 
 
 class AverageState(NamedTuple):
-    """The average of the batch means and variances so far."""
+    """The average of the batch means and variances so far.
+
+    Examples:
+        >>> average_of_batches().init((2,)).batches
+        Array([0., 0.], dtype=float32)
+    """
 
     mean: Array  # [*features]
     var: Array  # [*features]

@@ -3,11 +3,11 @@
 Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._batch import batch_norm, squeezed
+from jaxnorm.functional._batch import batch_norm, has_single_value, squeezed
 from jaxnorm.functional._parameters import place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -32,6 +32,7 @@ def ghost_batch_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    single_value: Literal["raise", "allow"] = "raise",
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> tuple[Array, Any]:
@@ -58,6 +59,8 @@ def ghost_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where a ghost batch holds one value per feature: "raise", or "allow" the bias
+            that follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", or None for the best that is there.
 
@@ -65,8 +68,8 @@ def ghost_batch_norm(
         `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
-        ValueError: the size does not divide the batch, axis 0 is a feature axis, a shape does not
-            fit, or `axis_name` is not bound.
+        ValueError: the size does not divide the batch, axis 0 is a feature axis, a ghost batch
+            holds one value per feature, a shape does not fit, or `axis_name` is not bound.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -104,6 +107,15 @@ def ghost_batch_norm(
             epsilon=epsilon,
             dtype=dtype,
             **sample,
+        )
+    if single_value != "allow" and has_single_value(
+        x.shape, stats_shape, axis_name, axis_index_groups
+    ):
+        raise ValueError(
+            f"ghost_batch_norm in training mode got one value per feature and ghost batch, x "
+            f"{list(x.shape)} with ghost_batch_size={ghost_batch_size}: its variance is zero and "
+            "the output would be the bias whatever x is; use larger ghost batches, or pass "
+            "single_value='allow'"
         )
     y, ghosts = standardize(
         x,

@@ -7,6 +7,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from jaxnorm.functional._batch import has_single_value
 from jaxnorm.functional._parameters import place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -46,7 +47,8 @@ def instance_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where no axis is left to reduce: "raise", or "allow" the bias that follows.
+        single_value: where a channel of an example holds one value: "raise", or "allow" the bias
+            that follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", or None for the best that is there.
 
@@ -54,8 +56,8 @@ def instance_norm(
         [N, *spatial, *features], of `dtype`.
 
     Raises:
-        ValueError: the batch axis is among the features, nothing is left to reduce, a shape does
-            not fit, or `axis_name` is not bound.
+        ValueError: the batch axis is among the features, a channel of an example holds one value, a
+            shape does not fit, or `axis_name` is not bound.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -64,9 +66,18 @@ def instance_norm(
                 [ 1., -1.]]], dtype=float32)
     """
     x = jnp.asarray(x)
+    stats_shape = instance_stats_shape(x.shape, feature_axes)
+    if single_value != "allow" and has_single_value(
+        x.shape, stats_shape, axis_name, axis_index_groups
+    ):
+        raise ValueError(
+            f"instance_norm got one value per channel of each example, x {list(x.shape)} with "
+            f"feature_axes={feature_axes}: its variance is zero and the output would be the bias "
+            "whatever x is; give x a spatial axis of two or more, or pass single_value='allow'"
+        )
     y, _ = standardize(
         x,
-        instance_stats_shape(x.shape, feature_axes, single_value),
+        stats_shape,
         scale=place(scale, x.shape, feature_axes, "scale"),
         bias=place(bias, x.shape, feature_axes, "bias"),
         epsilon=epsilon,
@@ -81,15 +92,12 @@ def instance_norm(
     return y
 
 
-def instance_stats_shape(
-    shape: Shape, feature_axes: Axes = -1, single_value: Literal["raise", "allow"] = "raise"
-) -> Shape:
+def instance_stats_shape(shape: Shape, feature_axes: Axes = -1) -> Shape:
     """Returns the statistics shape of instance normalization.
 
     Args:
         shape: the shape of `x`.
         feature_axes: the axes that are kept besides the first.
-        single_value: whether each value may be a sample of its own, "raise" or "allow".
 
     Returns:
         `shape` with ones at all other axes.
@@ -106,11 +114,5 @@ def instance_stats_shape(
         raise ValueError(
             f"feature_axes={feature_axes} of x {list(shape)} names axis 0. The channel axes cannot "
             "include the leading dimension as this is assumed to be the batch axis; name others"
-        )
-    if len(axes) + 1 >= len(shape) and single_value != "allow":
-        raise ValueError(
-            f"x {list(shape)} has no axis left to take instance statistics over besides the batch "
-            f"and feature_axes={feature_axes}; give x at least one spatial axis, or pass "
-            "single_value='allow'"
         )
     return tuple(n if a in (0, *axes) else 1 for a, n in enumerate(shape))

@@ -314,7 +314,7 @@ def _read_stats(state: BatchStats) -> Moments:
 def _as_stored(new: Any, old: Any) -> Any:
     """Returns `new` in the dtypes of `old`: a state that changes its dtype breaks `scan`."""
 
-    def store(new: Array, old: Array) -> Array:
+    def store(new, old):  # NumPy arrays too: statistics restored from a checkpoint are
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
             raise TypeError(
                 f"the batch has {new.dtype} means, but the running mean is {old.dtype}; make the "

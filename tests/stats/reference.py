@@ -1,9 +1,10 @@
 """Moments in float64 NumPy, straight from their definition: what the tests compare with."""
 
-import inspect
+import contextlib
 import math
 from typing import NamedTuple
 
+import jaxtyping
 import numpy as np
 
 
@@ -63,9 +64,14 @@ def relative_error(got, want, at_least=0.0):
     return np.abs(got - want).max(initial=0) / (largest if largest > 0 else 1)
 
 
-def unchecked(function):
-    """Returns `function` without the type checks of the tests, as users call it."""
-    return inspect.unwrap(function)
+@contextlib.contextmanager
+def without_type_checks():
+    """Calls what it surrounds as users do: types are checked in the tests only."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def rounding(dtype, n=1):

@@ -1,0 +1,61 @@
+"""The catalogue: its rows agree with the functions that they describe."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+import jaxnorm
+from jaxnorm import CATALOGUE
+from jaxnorm.stats import moments
+from tests.stats.reference import relative_error
+
+SHAPE = (4, 3, 2, 6)
+
+every_member = pytest.mark.parametrize("member", CATALOGUE, ids=lambda m: m.name)
+
+
+def test_names_are_unique():
+    assert len({member.name for member in CATALOGUE}) == len(CATALOGUE)
+
+
+@every_member
+def test_each_member_is_the_public_function_of_its_name(member):
+    assert getattr(jaxnorm, member.name) is member.function
+
+
+@every_member
+def test_each_paper_has_authors_a_title_an_arxiv_id_and_a_year(member):
+    assert re.fullmatch(r".+: .+, arXiv:\d{4}\.\d{4,5}, \d{4}", member.paper)
+
+
+@every_member
+def test_each_papers_identifier_stands_in_the_docstring(member):
+    identifier = re.search(r"arXiv:[\d.]+", member.paper).group()
+    assert identifier in inspect.unwrap(member.function).__doc__
+
+
+@every_member
+def test_the_options_are_arguments_without_a_default_or_alternatives_of_each_other(member):
+    parameters = inspect.signature(inspect.unwrap(member.function)).parameters
+    required = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and name not in ("x", "kernel", "stats", "state", "use_running_average")
+    }
+    assert required <= set(member.options) <= set(parameters)
+
+
+@every_member
+def test_invariances_are_of_the_known_kinds(member):
+    assert member.invariances <= {"scale", "shift"}
+
+
+@pytest.mark.parametrize("member", [m for m in CATALOGUE if m.stats_shape], ids=lambda m: m.name)
+def test_the_statistics_shape_is_one_of_its_input(member):
+    x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    taken = moments(x, member.stats_shape(SHAPE), center=member.center)
+    size = x.size / np.prod(member.stats_shape(SHAPE))
+    assert relative_error(taken.count, size) == 0

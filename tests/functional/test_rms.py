@@ -1,0 +1,56 @@
+"""Root mean square normalization against float64 NumPy and Flax."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnorm import rms_norm
+from tests.stats.reference import relative_error, rounding
+
+X = np.random.default_rng(0).normal(1, 2, (4, 3, 6)).astype(np.float32)
+SCALE = np.random.default_rng(1).normal(1, 0.5, 6).astype(np.float32)
+BIAS = np.random.default_rng(2).normal(0, 1, 6).astype(np.float32)
+
+
+def expected(x, axes=-1, scale=1.0, bias=0.0, epsilon=1e-6):
+    square = (x.astype(np.float64) ** 2).mean(axes, keepdims=True)
+    return x / np.sqrt(square + epsilon) * scale + bias
+
+
+def assert_right(y, want):
+    assert relative_error(y, want) < rounding(np.float32, 72)
+
+
+def test_the_mean_stays_and_the_mean_square_becomes_one():
+    assert_right(rms_norm(X, SCALE, BIAS), expected(X, -1, SCALE, BIAS))
+
+
+@pytest.mark.parametrize("axes", [0, (2, 1), (0, 1, 2)])
+def test_any_axes_may_be_normalized(axes):
+    assert_right(rms_norm(X, reduction_axes=axes), expected(X, axes))
+
+
+def test_epsilon_is_added_inside_the_root():
+    assert_right(rms_norm(X, epsilon=0.5), expected(X, epsilon=0.5))
+
+
+def test_the_numbers_are_those_of_flax():
+    y = nn.RMSNorm().apply({"params": {"scale": SCALE}}, X)
+    assert_right(rms_norm(X, SCALE), np.asarray(y))
+
+
+def test_an_offset_is_added_to_the_scale_in_float32_where_bfloat16_would_lose_it():
+    # 15.8125 is a bfloat16, 16.8125 is not: semantics, thread 44.
+    scale = jnp.full(6, 15.8125, jnp.bfloat16)
+    assert float(scale[0] + jnp.bfloat16(1)) != 16.8125
+    assert_right(rms_norm(X, scale, scale_offset=1.0), expected(X, -1, 16.8125))
+
+
+def test_an_offset_without_a_scale_changes_nothing():
+    assert_right(rms_norm(X, scale_offset=1.0), expected(X))
+
+
+def test_a_parameter_that_fits_neither_features_nor_input_is_refused():
+    with pytest.raises(ValueError, match=r"bias \[4\] fits neither the features \[6\] on axes"):
+        rms_norm(X, bias=np.ones(4, np.float32))

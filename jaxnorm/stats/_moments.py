@@ -59,7 +59,8 @@ def moments(
         variance: "one_pass" squares `x - pivot`: the relative error grows with the square of the
             pivot's distance from the mean in standard deviations, which the median of three members
             keeps small (at most about `count * eps`, were the pivot the only outlier); "two_pass"
-            squares `x - mean`, exact whatever the pivot, for one more pass over `x`; "fast" is
+            squares `x - mean`, exact whatever the pivot, for one more pass over `x`, which a mask
+            or weights take in any case, their pivot being the first valid entry; "fast" is
             `E[x^2] - E[x]^2` about zero, wrong without a warning where |mean| / std exceeds about
             1e3 in float32.
         axis_name: mapped axes over which the samples of all shards are one; shards may hold

@@ -192,7 +192,9 @@ def _block_moments(sampling: Sampling, x: Array, w: Array | None) -> ShiftedMome
         pivot = pivots(x, w, stats_shape)
         deviation = deviation - _shapes.spread(pivot, x.shape)
     offset = average(deviation) if sampling.center else zeros
-    if sampling.center and sampling.variance == "two_pass":
+    # The first valid entry may be an outlier, which the median of three without weights cannot.
+    outlying = w is not None and sampling.variance == "one_pass"
+    if sampling.center and (sampling.variance == "two_pass" or outlying):
         deviation = deviation - _shapes.spread(offset, x.shape)
         var = average(_real_product(deviation, deviation))
     else:

@@ -128,6 +128,16 @@ def test_the_one_pass_error_grows_no_faster_than_the_sample_size():
     assert relative_error(moments(x, (1, 1), variance="one_pass").var, expected) < bound
 
 
+@pytest.mark.parametrize("sample_arguments", ["mask", "weights"])
+def test_the_first_valid_entry_may_be_an_outlier(sample_arguments):
+    x = sample(shape=(1, 4097))
+    x[0, :2] = 1e30, 1e4
+    valid = (np.arange(4097) > 0)[None]
+    given = {sample_arguments: valid if sample_arguments == "mask" else 0.5 * valid}
+    expected = reference_moments(x, (1, 1), valid).var
+    assert relative_error(moments(x, (1, 1), **given).var, expected) < 4e-6
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30, 1e-30])
 def test_a_constant_sample_has_exactly_its_value_as_mean_and_no_variance(value):
     for variance in ("one_pass", "two_pass"):

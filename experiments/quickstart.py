@@ -1,0 +1,236 @@
+"""The same small network with each norm and with none: the quickstart."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.table import Table
+
+from jaxnorm.linen import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from jaxnorm.models import CNN, NormFactory
+from jaxnorm.training import (
+    Metrics,
+    TrainState,
+    create_train_state,
+    cross_entropy,
+    latest_step,
+    make_scan_steps,
+    make_train_step,
+    save_checkpoint,
+)
+
+from ._figures import draw_curves, new_figure, save, style, subplots
+from ._run import Run
+from ._tables import ordered, read_table, select
+from .data import Dataset
+
+Batch = dict[str, jax.Array]
+"""`inputs` [N, H, W, C] from 0 to 1 and `labels` [N]."""
+
+# A decay of 0.9 forgets the initial statistics within the two hundred steps of a run.
+NORMS: dict[str, NormFactory | None] = {
+    "none": None,
+    "batch": functools.partial(BatchNorm, momentum=0.9),
+    "layer": LayerNorm,
+    "rms": RMSNorm,
+    "group": functools.partial(GroupNorm, num_groups=4),
+    "instance": InstanceNorm,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Trains a small convolutional network on digits with each norm and with none.
+
+    Command: `python -m experiments quickstart`. Time on two shared x86-64 cores: smoke 15 s,
+    default 40 s, paper (ten seeds) 3 min. Needs no data directory: the digits are scikit-learn's.
+
+    Expected: every norm ends near 98 % test accuracy, batch norm among the fastest; its accuracy
+    with running statistics (eval mode) equals that with batch statistics (train mode) within a
+    percent or two.
+
+    Attributes:
+        dataset: A data set that is in memory, by name.
+        norms: Which norms, by name.
+        seeds: One initialization and order of the data each.
+        stages: Widths of the convolutions of each stage.
+        epochs: Passes over the training images.
+        batch_size: Images of a step.
+        learning_rate: Of SGD with momentum 0.9.
+    """
+
+    dataset: str = "digits"
+    norms: tuple[str, ...] = tuple(NORMS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    stages: tuple[tuple[int, ...], ...] = ((16,), (32,))
+    epochs: int = 6
+    batch_size: int = 64
+    learning_rate: float = 0.05
+
+
+PRESETS = {
+    "smoke": Config(norms=("none", "batch", "layer"), seeds=(0,), epochs=2),
+    "default": Config(),
+    "paper": Config(seeds=tuple(range(10)), epochs=12),
+}
+
+
+def run(config: Config, run: Run) -> dict[str, Any]:
+    """Train every norm with every seed; the table `curves` has a row per epoch."""
+    data = run.dataset(config.dataset)
+    train, test = _on_device(data, "train"), _on_device(data, "test")
+    total = len(config.norms) * len(config.seeds) * config.epochs
+    done = 0
+    seconds = {}
+    with run.progress("quickstart", total, "epochs") as progress:
+        for norm in config.norms:
+            start = time.perf_counter()
+            network = _Network(config, norm, train, test)
+            for seed in config.seeds:
+                for _ in network.epochs(run, seed):
+                    done += 1
+                    progress(done, norm)
+            seconds[norm] = round(time.perf_counter() - start, 1)
+    table = read_table(run.table("curves"))
+    results = {norm: _final(table, norm, config.epochs) for norm in config.norms}
+    for norm, took in seconds.items():
+        results[norm]["seconds"] = took
+    run.console.print(_printed(results))
+    return {"chance": 1 / len(data.classes), "epochs": config.epochs, "norms": results}
+
+
+class _Network:
+    """One norm's network, compiled once for all seeds."""
+
+    def __init__(self, config: Config, norm: str, train: Batch, test: Batch) -> None:
+        self.norm, self.count, self.train, self.test = norm, config.epochs, train, test
+        model = CNN(num_outputs=10, stages=config.stages, features=(), norm=NORMS[norm])
+        tx = optax.sgd(config.learning_rate, momentum=0.9)
+        sample = train["inputs"][:1]
+        self.start = jax.jit(lambda key: create_train_state(model, key, sample, tx))
+        step = make_train_step(model, tx, cross_entropy, donate=False)
+        self.advance = make_scan_steps(step, batch_size=config.batch_size)
+        self.evaluate = jax.jit(functools.partial(_in_both_modes, model))
+
+    def epochs(self, run: Run, seed: int) -> Iterator[int]:
+        """Train from one seed, and yield after each epoch is recorded."""
+        folder = run.folder / "checkpoints" / f"{self.norm}-{seed}"
+        if run.resume and latest_step(folder) == self.count:
+            yield from range(self.count)
+            return
+        run.rewind(-1, norm=self.norm, seed=str(seed))
+        state = self.start(jax.random.key(seed))
+        for epoch in range(1, self.count + 1):
+            state, metrics = self.advance(state, self.train)
+            on_test = self.evaluate(state, self.test)
+            row = {"train_loss": float(metrics["loss"].mean()), **jax.tree.map(float, on_test)}
+            run.record("curves", [{"norm": self.norm, "seed": seed, "step": epoch, **row}])
+            run.scalars(f"{self.norm}/seed{seed}", epoch, row)
+            yield epoch
+        save_checkpoint(folder, state, step=self.count, keep=1)
+
+
+def _in_both_modes(model: nn.Module, state: TrainState, batch: Batch) -> Metrics:
+    """Evaluate with the running statistics and with those of the batch, changing nothing."""
+    logits: Any = model.apply(state.variables, batch["inputs"], train=False)
+    loss, metrics = cross_entropy(logits, batch)
+    own, _ = model.apply(state.variables, batch["inputs"], train=True, mutable=["batch_stats"])
+    return {
+        "test_loss": loss,
+        "test_accuracy": metrics["accuracy"],
+        "test_accuracy_train_mode": cross_entropy(own, batch)[1]["accuracy"],
+    }
+
+
+def _on_device(data: Dataset, split: str) -> Batch:
+    images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
+    inputs = jnp.asarray(images, jnp.float32) / data.white
+    return {"inputs": inputs, "labels": jnp.asarray(labels)}
+
+
+def _final(table: dict[str, np.ndarray], norm: str, epochs: int) -> dict[str, float]:
+    """Return the means over seeds at the last epoch, and the spread of the test accuracy."""
+    rows = select(table, norm=norm, step=float(epochs))
+    columns = [name for name in table if name.startswith(("train_", "test_"))]
+    means = {name: round(float(rows[name].mean()), 5) for name in columns}
+    accuracy = rows["test_accuracy"]
+    return {**means, "test_accuracy_spread": round(float(np.ptp(accuracy)), 5)}
+
+
+def _printed(results: dict[str, dict[str, float]]) -> Table:
+    printed = Table(title="test images after the last epoch, means over seeds")
+    columns = ("norm", "train loss", "test loss", "accuracy", "in train mode", "seconds")
+    for column in columns:
+        printed.add_column(column, justify="left" if column == "norm" else "right")
+    for norm, row in results.items():
+        printed.add_row(
+            norm,
+            f"{row['train_loss']:.4f}",
+            f"{row['test_loss']:.4f}",
+            f"{row['test_accuracy']:.1%} ± {row['test_accuracy_spread'] / 2:.1%}",
+            f"{row['test_accuracy_train_mode']:.1%}",
+            f"{row['seconds']:.1f}",
+        )
+    return printed
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw loss and accuracy against epochs, and the final accuracy in both modes."""
+    table = read_table(folder / "curves.csv")
+    figure = new_figure(11, 3.6)
+    loss, accuracy, modes = subplots(figure, 1, 3)[0]
+    draw_curves(loss, table, y="train_loss", by="norm")
+    loss.set(yscale="log", xlabel="epoch", ylabel="training loss, mean of the epoch (nats)")
+    draw_curves(accuracy, table, y="test_accuracy", by="norm")
+    accuracy.set(xlabel="epoch", ylabel="test accuracy", ylim=(None, 1.0))
+    accuracy.set_title("means over seeds; bands from least to greatest", fontsize=9)
+    _draw_modes(modes, table)
+    handles, labels = loss.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return [save(figure, folder / "quickstart.png")]
+
+
+def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
+    last = select(table, step=float(table["step"].max()))
+    norms = ordered(last["norm"])
+    columns = {"test_accuracy": "eval mode", "test_accuracy_train_mode": "train mode"}
+    for offset, (column, label) in zip((-0.15, 0.15), columns.items(), strict=True):
+        marker = "o" if column == "test_accuracy" else "D"
+        for position, norm in enumerate(norms):
+            values = select(last, norm=norm)[column]
+            colour = style(norm, position)["color"]
+            at = np.full(len(values), position + offset)
+            shown = label if position == 0 else None
+            fill = colour if marker == "o" else "none"
+            axes.plot(at, values, marker, color=colour, mfc=fill, ls="none", label=shown)
+    axes.set_xticks(range(len(norms)), norms)
+    axes.set_ylabel("final test accuracy")
+    axes.legend(loc="lower right")
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Say the final test accuracy per norm and how far the two modes are apart."""
+    norms = results["norms"]
+    accuracies = ", ".join(f"{name} {row['test_accuracy']:.1%}" for name, row in norms.items())
+    apart = max(
+        norms, key=lambda name: abs(norms[name]["test_accuracy"] - _in_train_mode(norms[name]))
+    )
+    gap = norms[apart]["test_accuracy"] - _in_train_mode(norms[apart])
+    losses = ", ".join(f"{name} {row['train_loss']:.3f}" for name, row in norms.items())
+    return [
+        f"Test accuracy after {results['epochs']} epochs: {accuracies}.",
+        f"Training loss then: {losses} nats.",
+        f"Eval mode less train mode is at most {abs(gap):.1%} (norm: {apart}).",
+    ]
+
+
+def _in_train_mode(row: dict[str, float]) -> float:
+    return row["test_accuracy_train_mode"]

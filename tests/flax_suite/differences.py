@@ -1,9 +1,11 @@
 """Which tests of Flax are run, and where their outcome is meant to differ.
 
 The one table of what our drop-in classes do otherwise than Flax on purpose, as far as a test of
-Flax pins it. Every row is checked: a test in `DIFFERENCES` has to fail, and a test in `ROUNDING`
-has to need its allowance.
+Flax pins it. It is checked: a test in `DIFFERENCES` has to fail, the allowance of `ROUNDING` has to
+be needed.
 """
+
+from typing import NamedTuple
 
 CLASSES = (
     "BatchNorm",
@@ -40,32 +42,55 @@ SELECTION = {
     },
 }
 
-LARGE_OFFSET = (
-    "it compares with a formula in float32 whose rounded mean is off by more than the numbers it "
-    "normalizes can bear; ours are within 4e-6 of float64"
+CONSISTENCY = "nnx/nn/normalization_test.py::TestLinenConsistency::test_nnx_linen_{}_equivalence"
+
+
+class Difference(NamedTuple):
+    """Why a test of Flax has to fail, and how."""
+
+    reason: str
+    raises: str = "AssertionError"
+
+
+LARGE_OFFSET = Difference(
+    "compares with a formula in float32 at mean/std 1e4 or 1e6, whose own error is 1e-3 or 0.04; "
+    "ours are within 1e-6 of float64 there"
 )
-ONE_VALUE = (
-    "it trains on one value per feature, whose variance is zero: Flax returns the bias and pulls "
-    "the running variance to zero, ours says so and names the remedies"
+FAST_VARIANCE = Difference(
+    "compares with E[x^2] - E[x]^2 over two channels, which loses the digits of two close values; "
+    "ours shift before they square"
+)
+NO_SAMPLES = Difference(
+    "masks all entries of a feature and compares the NaN that Flax gives; without samples ours "
+    "stay finite and leave the running statistics alone"
+)
+ONE_VALUE = Difference(
+    "trains on one value per feature and expects the statistics to move: Flax returns the bias and "
+    "pulls the running variance to zero; ours warn and use the running statistics as they are"
 )
 
-# room -> test -> why ours is right to fail it. A number stands for the parameters of that number.
-DIFFERENCES: dict[str, dict[str, str]] = {
+# room -> test -> why ours are right to fail it. A number stands for the parameters of that number;
+# with odd ones the comparisons of linen and nnx have a mask.
+DIFFERENCES: dict[str, dict[str, Difference]] = {
     "linen": {
-        "linen/linen_module_test.py::ModuleTest::test_bind_stateful": ONE_VALUE,
         "linen/linen_test.py::NormalizationTest::test_instance_norm3": LARGE_OFFSET,
         "linen/linen_test.py::NormalizationTest::test_layer_norm4": LARGE_OFFSET,
     },
-    "nnx": {},
+    "nnx": {
+        **{f"{CONSISTENCY.format('batchnorm')}{n}": NO_SAMPLES for n in range(1, 16, 2)},
+        **{f"{CONSISTENCY.format('instancenorm')}{n}": NO_SAMPLES for n in range(1, 16, 2)},
+        **{f"{CONSISTENCY.format('groupnorm')}{n}": FAST_VARIANCE for n in (0, 4)},
+        **{
+            f"nnx/transforms_test.py::TestVmap::test_state_axes_simple_functional{n}": ONE_VALUE
+            for n in (0, 1)
+        },
+    },
 }
 
-# With one of Flax's two implementations replaced, these can no longer be equal in every bit. In
-# units of the epsilon of the dtype that is compared.
-_CONSISTENCY = "nnx/nn/normalization_test.py::TestLinenConsistency::test_nnx_linen_{}_equivalence"
+# room -> test -> by how many units of the epsilon of the compared dtype, times the largest number,
+# two results may differ that Flax compares bit by bit: with one of its two implementations replaced
+# they no longer come from the same operations.
 ROUNDING: dict[str, dict[str, float]] = {
     "linen": {},
-    "nnx": {
-        _CONSISTENCY.format(name.lower()): 8.0
-        for name in ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")
-    },
+    "nnx": {CONSISTENCY.format(name.lower()): 8.0 for name in CLASSES},
 }

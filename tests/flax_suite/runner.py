@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.flax_suite.differences import CLASSES, DIFFERENCES, ROUNDING, SELECTION
+from tests.flax_suite.differences import CLASSES, DIFFERENCES, ROUNDING, SELECTION, Difference
 from tests.flax_suite.sources import flax_tests
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ class Orders:
 
     rooms: tuple[str, ...]  # whose classes are replaced, of "linen" and "nnx"
     select: dict[str, str]  # file -> regular expression; a test runs if its source matches
-    differences: dict[str, str] = field(default_factory=dict)  # test -> reason; it has to fail
+    differences: dict[str, Difference] = field(default_factory=dict)  # test -> why it has to fail
     rounding: dict[str, float] = field(default_factory=dict)  # test -> units of epsilon allowed
     perturbation: float = 0.0  # what is added to all that our core returns
     only: tuple[str, ...] = ()  # if any: the tests to run of the selected files
@@ -40,7 +40,7 @@ class Report(NamedTuple):
     calls: dict[str, int]  # class -> calls into our core
     idle: list[str]  # classes that made no such call
     unmatched: list[str]  # rows of the tables that no test of this Flax matches
-    rounded: dict[str, int]  # row of the rounding table -> comparisons that needed it
+    rounded: int  # comparisons that needed the allowance for rounding
 
     def having(self, outcome: str) -> list[str]:
         """Returns the tests with an outcome."""
@@ -57,8 +57,7 @@ class Report(NamedTuple):
         found = [f"{test} failed:\n{self.messages[test]}" for test in self.having("failed")]
         found += [f"{name} made no call into our core" for name in self.idle]
         found += [f"no test of this Flax matches the row {row}" for row in self.unmatched]
-        unneeded = [row for row, comparisons in self.rounded.items() if not comparisons]
-        return found + [f"nothing needs the allowance of {row}" for row in unneeded]
+        return found
 
 
 def run(orders: Orders) -> Report:

@@ -7,6 +7,7 @@ Each call of our core is counted for the class that made it, and a class that ne
 the run.
 """
 
+import builtins
 import collections
 import functools
 import importlib
@@ -115,7 +116,7 @@ class Plugin:
         self.outcomes: dict[str, str] = {}
         self.messages: dict[str, str] = {}
         self.unmatched: list[str] = []
-        self.rounded = collections.Counter(dict.fromkeys(ORDERS["rounding"], 0))
+        self.rounded = 0
 
     def pytest_collection_modifyitems(self, config, items):
         """Keeps the tests that concern the classes, and marks those whose difference is meant."""
@@ -125,28 +126,30 @@ class Plugin:
         keys = set().union(*map(test_keys, items))
         self.unmatched = sorted({*ORDERS["differences"], *ORDERS["rounding"]} - keys)
         for item in items:
-            _, reason = row_of(ORDERS["differences"], item)
-            if reason:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+            row = row_of(ORDERS["differences"], item)
+            if row:
+                reason, raises = row
+                raises = getattr(builtins, raises)
+                item.add_marker(pytest.mark.xfail(reason=reason, raises=raises, strict=True))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
         """Allows for rounding where a test compares two implementations for equality of bits."""
-        key, tolerance = row_of(ORDERS["rounding"], item)
-        if key is None:
+        tolerance = row_of(ORDERS["rounding"], item)
+        if not tolerance:
             return (yield)
-        check = functools.partial(self._close, key, tolerance)
+        check = functools.partial(self._close, tolerance)
         with mock.patch.object(np.testing, "assert_array_equal", check):
             return (yield)
 
-    def _close(self, key, tolerance, actual, desired, *args, **kwargs):
+    def _close(self, tolerance, actual, desired, *args, **kwargs):
         actual, desired = np.asarray(actual), np.asarray(desired)
         assert actual.dtype == desired.dtype, f"{actual.dtype} and {desired.dtype}"
-        self.rounded[key] += not np.array_equal(actual, desired, equal_nan=True)
         eps = float(jnp.finfo(desired.dtype).eps)
         actual, desired = actual.astype(np.float64), desired.astype(np.float64)
         largest = np.max(np.abs(desired), initial=0.0, where=np.isfinite(desired))
         np.testing.assert_allclose(actual, desired, rtol=0, atol=tolerance * eps * largest)
+        self.rounded += not np.array_equal(actual, desired, equal_nan=True)
 
     def pytest_runtest_logreport(self, report):
         """Keeps each test's outcome: the worst of its phases."""
@@ -166,7 +169,7 @@ class Plugin:
             "calls": dict(self.calls.counts),
             "idle": idle,
             "unmatched": self.unmatched,
-            "rounded": dict(self.rounded),
+            "rounded": self.rounded,
         }
         Path(ORDERS["report"]).write_text(json.dumps(report, indent=1))
         if idle and not session.exitstatus:
@@ -185,8 +188,8 @@ def test_keys(item) -> set[str]:
 
 
 def row_of(table: dict, item):
-    """Returns the key of a test in a table and what stands there, or twice None."""
-    return next(((key, table[key]) for key in test_keys(item) if key in table), (None, None))
+    """Returns what stands of a test in a table, or None."""
+    return next((table[key] for key in test_keys(item) if key in table), None)
 
 
 def selected(item) -> bool:

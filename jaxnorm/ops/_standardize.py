@@ -111,6 +111,8 @@ def _standardize_jvp(static, primals, tangents):
     def tangent(x, w, offset, var, count, scale, epsilon, tangents):
         d_x, d_w, d_scale, d_bias, d_epsilon = tangents
         deviation = centered(sampling, x, w, offset)
+        # Once: the transpose then adds the parts of the gradient before it rounds them.
+        d_x = None if d_x is None else d_x.astype(deviation.dtype)
         rstd = _tangent.reciprocal_std(var, epsilon, _samples(x, w, count))
         d_mean = d_var = None
         d_taken = tuple(jnp.zeros_like(v) for v in (taken.mean, var, count))
@@ -125,7 +127,6 @@ def _standardize_jvp(static, primals, tangents):
             d_var = jnp.where(empty > 0, d_var, 0)
         rstd = _shapes.spread(rstd, x.shape)
         d_mean, d_var = (_tangent.spread_or_none(v, x.shape) for v in (d_mean, d_var))
-        d_x = None if d_x is None else d_x.astype(deviation.dtype)
         dy = _tangent.normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias)
         return dy.astype(dtype), Moments(*d_taken)
 

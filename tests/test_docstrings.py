@@ -48,12 +48,14 @@ def call_faults(function, title: str = "Args") -> Iterator[str]:
 def class_faults(cls: type) -> Iterator[str]:
     """Yields what the docstrings of a class and of its public methods do not say."""
     doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
-    parameters = inspect.signature(cls).parameters
+    # The metaclass of nnx hides a constructor's arguments from the class itself.
+    constructor = vars(cls).get("__init__", cls)
+    parameters = inspect.signature(constructor).parameters
     told = section(doc, "Args", "Attributes") or ""
     # A field may also be explained by the comment behind it.
     commented = re.findall(r"^    (\w+): .*  # ", inspect.getsource(cls), re.MULTILINE)
     # Every module of Flax takes `parent` and `name`, and none of Flax's own documents them.
-    for name in [name for name in parameters if name not in (*commented, "parent", "name")]:
+    for name in [name for name in parameters if name not in (*commented, "self", "parent", "name")]:
         if not re.search(rf"^\s+(\*\*?)?{name}\b.*:", told, re.MULTILINE):
             yield f"no argument {name}"
     for name, method in vars(cls).items():

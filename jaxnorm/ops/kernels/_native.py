@@ -1,0 +1,181 @@
+"""Native CPU kernels of `standardize`, where they were built and the layout is one they know."""
+
+import numbers
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.ops.kernels import _layout, _library, _lowering, _primitives
+from jaxnorm.ops.kernels._plain import Standard
+from jaxnorm.typing import Array, DTypeLike, Shape
+
+STORAGE = (jnp.float32, jnp.bfloat16, jnp.float16)
+
+_lowering.register()
+
+
+def available() -> bool:
+    """Returns whether the native kernels can be used.
+
+    Returns:
+        True where they were built, XLA accepts them, and JAXNORM_DISABLE_NATIVE is not set.
+
+    Examples:
+        >>> available() == (why_not() is None)
+        True
+    """
+    return why_not() is None
+
+
+def why_not() -> str | None:
+    """Returns why the native kernels are not used, or None where they are.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> isinstance(why_not(), str) or available()
+        True
+    """
+    if _library.disabled():
+        return "the environment variable JAXNORM_DISABLE_NATIVE is set"
+    return _library.why_not_registered()
+
+
+def instruction_set() -> str | None:
+    """Returns what the kernels were compiled for: "avx512", "avx2" or "portable".
+
+    Returns:
+        The best that the processor has, chosen when the library was loaded; None without library.
+
+    Examples:
+        >>> instruction_set() in ("avx512", "avx2", "portable", None)
+        True
+    """
+    handle = _library.load().handle
+    return None if handle is None else handle.jaxnorm_instruction_set().decode()
+
+
+def suits(
+    x: Array,
+    stats_shape: Shape,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: object,
+    dtype: DTypeLike | None = None,
+) -> bool:
+    """Returns whether `standardize` runs natively on CPU for these arguments.
+
+    Args:
+        x: [*shape].
+        stats_shape: one entry per axis: 1 reduced, its size kept, a divisor grouped.
+        scale: of the rank of `x`, broadcasts to it, or None.
+        bias: of the rank of `x`, broadcasts to it, or None.
+        epsilon: added to the variance; a Python or NumPy number.
+        dtype: the output's dtype; that of `x` if None.
+
+    Returns:
+        False where the kernels are not there, know no such layout or dtype, where `epsilon` is an
+        array, or where `x` has a symbolic shape or an explicit sharding.
+
+    Examples:
+        >>> x = jnp.ones((8, 64))
+        >>> suits(x, (8, 64), epsilon=1e-6), suits(x, (8, 1), epsilon=jnp.array(1e-6))
+        (False, False)
+    """
+    storage = {jnp.dtype(x.dtype), jnp.dtype(dtype or x.dtype)}
+    wide = {jnp.dtype(jnp.float32)}
+    parameters = [v for v in (scale, bias) if v is not None]
+    return (
+        not _library.disabled()
+        and _library.load().handle is not None
+        and isinstance(epsilon, numbers.Real)
+        and all(isinstance(n, int) for n in x.shape)
+        and all(d in STORAGE for d in storage)
+        and len(storage - wide) <= 1
+        and all(v.dtype in STORAGE for v in parameters)
+        and not any(map(_explicitly_sharded, (x, *parameters)))
+        and _layout.native_view(x.shape, stats_shape, _affine_shape(scale, bias)) is not None
+    )
+
+
+def standardize(
+    x: Array,
+    stats_shape: Shape,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: float,
+    center: bool = True,
+    dtype: DTypeLike | None = None,
+) -> tuple[Array, Array, Array]:
+    """Returns `x` normalized by its own moments, and those moments.
+
+    The same as `jaxnorm.ops.standardize`, to rounding, with the same derivatives of every order.
+    Where the code runs on one CPU it is native, elsewhere and where it is exported plain JAX.
+
+    Args:
+        x: [*shape], float32, bfloat16 or float16.
+        stats_shape: one entry per axis: 1 reduced, its size kept, a divisor grouped.
+        scale: of the rank of `x`, broadcasts to it, or None.
+        bias: of the rank of `x`, broadcasts to it, or None.
+        epsilon: added to the variance.
+        center: whether the mean is subtracted; without it `var` is the mean square.
+        dtype: the output's dtype; that of `x` if None.
+
+    Returns:
+        `y` [*shape] of `dtype`, `mean` and `var` [*stats_shape] float32; `mean` is zero where
+        nothing is centred.
+
+    Examples:
+        >>> x = jnp.array([[1.0, 3.0], [1e6, 1e6]])
+        >>> standardize(x, (2, 1), bias=jnp.array([[0.0, 5.0]]), epsilon=3.0)[0]
+        Array([[-0.5,  5.5],
+               [ 0. ,  5. ]], dtype=float32)
+    """
+    standard = Standard(tuple(stats_shape), center, float(epsilon), jnp.dtype(dtype or x.dtype))
+    shape = _affine_shape(scale, bias)
+    scale, bias = (
+        v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape) for v in (scale, bias)
+    )
+    y, *statistics = _primitives.standardize(standard, *_varying_alike(x, scale, bias))
+    if not center:
+        return y, jnp.zeros_like(statistics[0]), statistics[0]
+    pivot, offset, var = statistics
+    return y, pivot + offset, var
+
+
+def _affine_shape(*parameters: Array | None) -> Shape | None:
+    shapes = [v.shape for v in parameters if v is not None]
+    return jnp.broadcast_shapes(*shapes) if shapes else None
+
+
+def _explicitly_sharded(value: Array) -> bool:
+    sharding = getattr(jax.typeof(value), "sharding", None)
+    return any(axis is not None for axis in getattr(sharding, "spec", ()))
+
+
+def _varying_alike(*values: Array | None) -> list:
+    """Returns the values varying over the same manual axes, as within `shard_map` they must.
+
+    Its transpose sums the cotangent of a replicated scale over the shards.
+    """
+    axes = [frozenset() if v is None else _varying_axes(v) for v in values]
+    everywhere = frozenset().union(*axes)
+    return [
+        v if v is None or own == everywhere else _vary(v, tuple(sorted(everywhere - own)))
+        for v, own in zip(values, axes, strict=True)
+    ]
+
+
+def _varying_axes(value: Array) -> frozenset:
+    aval = jax.typeof(value)
+    manual = getattr(aval, "manual_axis_type", None)
+    return aval.vma if manual is None else manual.varying
+
+
+def _vary(value: Array, axes: tuple[str, ...]) -> Array:
+    if hasattr(jax.lax, "pcast"):  # since jax 0.8.2
+        return jax.lax.pcast(value, axes, to="varying")
+    return getattr(jax.lax, "pvary")(value, axes)  # noqa: B009 - jax of today has it no more

@@ -1,0 +1,204 @@
+// XLA's custom calls, and the choice of an instruction set when the library is loaded.
+#include <cstring>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace jaxnorm_base {
+extern const jaxnorm::Kernels kernels;
+}
+#ifdef JAXNORM_X86
+namespace jaxnorm_avx2 {
+extern const jaxnorm::Kernels kernels;
+}
+namespace jaxnorm_avx512 {
+extern const jaxnorm::Kernels kernels;
+}
+#endif
+
+namespace jaxnorm {
+namespace {
+
+namespace ffi = xla::ffi;
+
+using Floats = ffi::Buffer<ffi::F32>;
+using Out = ffi::Result<ffi::AnyBuffer>;
+using FloatsOut = ffi::Result<Floats>;
+using Dimensions = ffi::Span<const int64_t>;  // of a View
+
+struct InstructionSet {
+  const char* name;
+  const Kernels* kernels;
+  bool (*supported)();
+};
+
+// The best first.
+const InstructionSet kInstructionSets[] = {
+#ifdef JAXNORM_X86
+    {"avx512", &jaxnorm_avx512::kernels,
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+     }},
+    {"avx2", &jaxnorm_avx2::kernels,
+     [] {
+       // Every processor with AVX2 and FMA has F16C, which not every compiler can ask for.
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+     }},
+#endif
+    {"portable", &jaxnorm_base::kernels, [] { return true; }},
+};
+
+const InstructionSet* best() {
+#ifdef JAXNORM_X86
+  __builtin_cpu_init();
+#endif
+  const InstructionSet* set = kInstructionSets;
+  while (!set->supported()) ++set;
+  return set;
+}
+
+const InstructionSet* chosen = best();
+
+Type type_of(const ffi::AnyBuffer& buffer) {
+  switch (buffer.element_type()) {
+    case ffi::BF16:
+      return Type::kBfloat16;
+    case ffi::F16:
+      return Type::kFloat16;
+    default:
+      return Type::kFloat32;
+  }
+}
+
+// An operand or result that is not there is an empty one.
+float* data(Floats& buffer) { return buffer.element_count() ? buffer.typed_data() : nullptr; }
+float* data(FloatsOut& buffer) { return data(*buffer); }
+
+View view_of(Dimensions d) { return {d[0], d[1], d[2], d[3], d[4], d[5], d[6]}; }
+
+ffi::Error check(const View& v, const ffi::AnyBuffer& x) {
+  if ((int64_t)x.element_count() == v.n * v.r * v.c && v.c % v.g == 0 && v.n % v.a == 0)
+    return ffi::Error::Success();
+  return ffi::Error::InvalidArgument("jaxnorm: the view does not fit the array");
+}
+
+// Takes the moments of x and normalizes it; only the one where y is empty, only the other where
+// the moments come in.
+ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
+                   ffi::AnyBuffer x, Floats scale, Floats bias, Floats pivot, Floats mean,
+                   Floats var, Out y, FloatsOut pivot_out, FloatsOut mean_out, FloatsOut var_out) {
+  const bool given = data(var) != nullptr;
+  Forward f = {};
+  f.view = view_of(d);
+  f.center = center;
+  f.measure = !given;
+  f.apply = y->element_count() > 0;
+  f.epsilon = epsilon;
+  f.x = x.untyped_data();
+  f.scale = data(scale);
+  f.bias = data(bias);
+  f.y = y->untyped_data();
+  f.pivot = given ? data(pivot) : data(pivot_out);
+  f.mean = given ? data(mean) : data(mean_out);
+  f.var = given ? data(var) : data(var_out);
+  if (ffi::Error error = check(f.view, x); error.failure()) return error;
+  Pool pool(threads);
+  chosen->kernels->forward(type_of(x), type_of(*y), f, pool.executor(x.element_count()));
+  return ffi::Error::Success();
+}
+
+// Sums over dy and makes dx from the sums; only the one where dx is empty, only the other where
+// the sums come in.
+ffi::Error backward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
+                    double members, ffi::AnyBuffer x, ffi::AnyBuffer dy, Floats scale, Floats pivot,
+                    Floats mean, Floats var, Floats dmean, Floats dvar, Floats sums, Out dx,
+                    FloatsOut dscale, FloatsOut dbias, FloatsOut sums_out) {
+  Backward b = {};
+  b.view = view_of(d);
+  b.center = center;
+  b.measure = data(sums) == nullptr;
+  b.apply = dx->element_count() > 0;
+  b.epsilon = epsilon;
+  b.count = members;
+  b.x = x.untyped_data();
+  b.dy = dy.untyped_data();
+  b.scale = data(scale);
+  b.pivot = data(pivot);
+  b.mean = data(mean);
+  b.var = data(var);
+  b.dmean = data(dmean);
+  b.dvar = data(dvar);
+  b.dx = dx->untyped_data();
+  b.dscale = data(dscale);
+  b.dbias = data(dbias);
+  b.sums = b.measure ? data(sums_out) : data(sums);
+  std::vector<float> scratch;
+  if (b.sums == nullptr) {
+    scratch.resize(2 * b.view.n * b.view.g);
+    b.sums = scratch.data();
+  }
+  if (ffi::Error error = check(b.view, x); error.failure()) return error;
+  Pool pool(threads);
+  chosen->kernels->backward(type_of(x), type_of(dy), b, pool.executor(x.element_count()));
+  return ffi::Error::Success();
+}
+
+auto bind() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Attr<Dimensions>("view")
+      .Attr<float>("epsilon")
+      .Attr<bool>("center");
+}
+
+}  // namespace
+}  // namespace jaxnorm
+
+EXPORT XLA_FFI_Error* jaxnorm_forward(XLA_FFI_CallFrame*);
+EXPORT XLA_FFI_Error* jaxnorm_backward(XLA_FFI_CallFrame*);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
+                              jaxnorm::bind()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_backward, jaxnorm::backward,
+                              jaxnorm::bind()
+                                  .Attr<double>("members")
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Arg<jaxnorm::Floats>()
+                                  .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>());
+
+EXPORT const char* jaxnorm_instruction_set() { return jaxnorm::chosen->name; }
+
+// Computes with the named instruction set from now on; false where the processor lacks it.
+EXPORT bool jaxnorm_use_instruction_set(const char* name) {
+  for (const auto& set : jaxnorm::kInstructionSets)
+    if (std::strcmp(set.name, name) == 0 && set.supported()) {
+      jaxnorm::chosen = &set;
+      return true;
+    }
+  return false;
+}

@@ -1,0 +1,156 @@
+// Backward, members in columns: the sums of each block, then dx from them.
+#pragma once
+
+#include "columns.h"
+
+namespace JAXNORM_ISA {
+
+// The sums of dy and of dy * (x - mean) over k <= kChunk rows, added to (first, second) of each of
+// K registers' columns.
+template <int K, class T, class U, class Lanes>
+INLINE void sum_panel(const T* x, const U* dy, int64_t k, int64_t stride, const float* pivot,
+                      const float* mean, double* first, double* second, Lanes lanes) {
+  Vec shift[K], center[K], total[K] = {}, product[K] = {};
+  for (int j = 0; j < K; ++j) {
+    shift[j] = load(pivot + j * kLanes, All{});
+    center[j] = load(mean + j * kLanes, All{});
+  }
+  for (int64_t r = 0; r < k; ++r)
+    for (int j = 0; j < K; ++j) {
+      const int64_t i = r * stride + j * kLanes;
+      const Vec u = load(dy + i, lanes);
+      total[j] += u;
+      product[j] += u * ((load(x + i, lanes) - shift[j]) - center[j]);
+    }
+  float totals[K * kLanes], products[K * kLanes];
+  for (int j = 0; j < K; ++j) {
+    store(totals + j * kLanes, total[j], All{});
+    store(products + j * kLanes, product[j], All{});
+  }
+  for (int64_t i = 0; i < K * kLanes; ++i) first[i] += totals[i], second[i] += products[i];
+}
+
+template <class T, class U>
+FLATTEN static void sum_columns(const T* x, const U* dy, int64_t rows, int64_t width,
+                                const Columns& k, double* first, double* second) {
+  constexpr int64_t kWidth = kPanel * kLanes;
+  for (int64_t r = 0; r < rows; r += kChunk, x += kChunk * width, dy += kChunk * width) {
+    const int64_t n = smaller(kChunk, rows - r);
+    int64_t c = 0;
+    for (; c + kWidth <= width; c += kWidth)
+      sum_panel<kPanel>(x + c, dy + c, n, width, k.pivot + c, k.mean + c, first + c, second + c,
+                        All{});
+    sweep(width - c, [&](int64_t i, auto lanes) {
+      i += c;
+      sum_panel<1>(x + i, dy + i, n, width, k.pivot + i, k.mean + i, first + i, second + i, lanes);
+    });
+  }
+}
+
+// dx = dy * factor + (x - pivot) * slope + start
+template <class T, class U>
+FLATTEN static void pull_columns(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t width,
+                                 const Columns& k) {
+  for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx = dx.at(width))
+    sweep(width, [&](int64_t i, auto lanes) {
+      const Vec d = load(x + i, lanes) - load(k.pivot + i, All{});
+      const Vec shared = d * load(k.slope + i, All{}) + load(k.start + i, All{});
+      dx.put(i, load(dy + i, lanes) * load(k.factor + i, All{}) + shared, lanes);
+    });
+}
+
+template <class T, class U>
+struct BackwardSample {
+  const Backward& args;
+  const Packed p;
+  const Output<T> dx;
+  double* part;  // [dscale, dbias] of these samples
+
+  const View& view() const { return args.view; }
+  int64_t length() const { return view().c / view().g; }
+  int64_t offset(int64_t n) const { return n * view().r * view().c; }
+  const T* x(int64_t n) const { return (const T*)args.x + offset(n); }
+  const U* dy(int64_t n) const { return (const U*)args.dy + offset(n); }
+  const float* scale(int64_t n) const {
+    return args.scale ? args.scale + n / (view().n / view().a) * view().c : nullptr;
+  }
+
+  void prepare(int64_t n, Columns& k) const {
+    if (!args.center) return;
+    for (int64_t g = 0, c = 0; g < view().g; ++g) {
+      const Statistic s = statistic_of(args, n * view().g + g, x(n) + c);
+      for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = s.pivot, k.mean[c] = s.mean;
+    }
+    k.repeat((float*)k.pivot, k.mean);
+  }
+
+  void measure(int64_t n, int64_t q0, int64_t q1, const Columns& k, double* first,
+               double* second) const {
+    packed_rows(p, q0, q1, [&](int64_t rows, int64_t width, int64_t at) {
+      sum_columns(x(n) + at, dy(n) + at, rows, width, k, first, second);
+    });
+  }
+
+  void finish(int64_t n, Columns& k) const {
+    const float* gain = scale(n);
+    for (int64_t g = 0, c = 0; g < view().g; ++g) {
+      const int64_t at = n * view().g + g;
+      const double rstd = inverse_root(args.var[at], args.epsilon);
+      double total = 0, product = 0;
+      for (int64_t i = 0; i < length(); ++i, ++c) {
+        const double factor = gain ? gain[c] : 1;
+        total += factor * k.first[c], product += factor * k.second[c];
+        part[c] += rstd * k.second[c], part[view().c + c] += k.first[c];
+      }
+      args.sums[at] = (float)total, args.sums[view().n * view().g + at] = (float)product;
+    }
+  }
+
+  void coefficients(int64_t n, Columns& k) const {
+    const float* gain = scale(n);
+    for (int64_t g = 0, c = 0; g < view().g; ++g) {
+      const int64_t at = n * view().g + g;
+      const Pullback pull = pullback(args, at);
+      const float mean = args.center ? args.mean[at] : 0;
+      for (int64_t i = 0; i < length(); ++i, ++c) {
+        k.factor[c] = gain ? pull.rstd * gain[c] : pull.rstd;
+        k.slope[c] = pull.slope;
+        k.start[c] = pull.start - pull.slope * mean;
+      }
+    }
+    k.repeat(k.factor, k.slope, k.start);
+  }
+
+  void apply(int64_t n, int64_t q0, int64_t q1, const Columns& k) const {
+    packed_rows(p, q0, q1, [&](int64_t rows, int64_t width, int64_t at) {
+      pull_columns(x(n) + at, dy(n) + at, dx.at(offset(n) + at), rows, width, k);
+    });
+  }
+};
+
+template <class T, class U>
+static void backward_columns(const Backward& b, Executor executor) {
+  const View& v = b.view;
+  const Packed p = pack(v);
+  const Plan cut = plan(v, p, sizeof(T));
+  const Output<T> dx(b.dx, v.n * v.r * v.c, v.c);
+  const int64_t own = v.n / v.a;  // samples that share a scale and a bias
+  const int64_t tasks = cut.samples ? ceil_div(own, cut.samples) : 1;
+  const int64_t samples = cut.samples ? cut.samples : own;
+  Scratch<double> parts(v.a * tasks * 2 * v.c);
+  const auto run = [&](int64_t task, Executor within) {
+    double* part = parts + task * 2 * v.c;
+    clear(part, 2 * v.c);
+    Columns k(v, p);
+    const int64_t a = task / tasks, n = a * own + task % tasks * samples;
+    const BackwardSample<T, U> sample = {b, p, dx, part};
+    each_sample(sample, p, cut, n, smaller((a + 1) * own, n + samples), k, within);
+  };
+  if (cut.samples)
+    parallel(executor, v.a * tasks, [&](int64_t task) { run(task, serial()); });
+  else
+    for (int64_t task = 0; task < v.a; ++task) run(task, executor);
+  if (b.measure) add_parts(b, parts, tasks, executor);
+}
+
+}  // namespace JAXNORM_ISA

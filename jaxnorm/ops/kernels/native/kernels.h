@@ -1,0 +1,61 @@
+// What the kernels compute, in plain structs that every instruction set's copy of them shares.
+//
+// x is seen as (n, r, c) with g groups of c / g adjacent channels. A statistic belongs to each
+// (n, g) and is taken over the r rows and the channels of its group: layer and RMS norm are r = 1,
+// g = 1, batch norm is n = 1, g = c, instance norm g = c, group norm has any g. scale and bias are
+// (a, c): with a = 1 all n share them, otherwise each has those of its n / a neighbours.
+#pragma once
+
+#include <cstdint>
+
+namespace jaxnorm {
+
+struct View {
+  int64_t n, r, c, g, a;
+  int64_t row, member;  // where the middle member of a group's statistic is
+};
+
+enum class Type { kFloat32, kBfloat16, kFloat16 };
+
+// Runs body(context, 0) to body(context, tasks - 1), in any order and on any threads.
+struct Executor {
+  void* pool;
+  void (*run)(void* pool, int64_t tasks, void (*body)(void* context, int64_t task), void* context);
+};
+
+// pivot, mean and var are (n, g). The pivot is the median of the first, middle and last member,
+// which a single outlier cannot be; the mean is relative to it. Without `center` both are zero and
+// null, and var is the mean square. scale and bias may be null.
+struct Forward {
+  View view;
+  bool center;
+  bool measure;  // fills pivot, mean and var
+  bool apply;    // reads pivot, mean and var, and fills y
+  float epsilon;
+  const void* x;
+  const float *scale, *bias;
+  void* y;
+  float *pivot, *mean, *var;
+};
+
+// dmean and dvar, the cotangents of the statistics, may be null, and so may dscale and dbias. A
+// null pivot is taken from x. sums is (2, n, g): of scale * dy and of scale * dy * (x - mean).
+struct Backward {
+  View view;
+  bool center;
+  bool measure;  // fills sums, dscale and dbias
+  bool apply;    // reads sums, and fills dx
+  float epsilon;
+  double count;  // members of each statistic: more than r * c / g where devices share it
+  const void *x, *dy;
+  const float *scale, *pivot, *mean, *var, *dmean, *dvar;
+  void* dx;
+  float *dscale, *dbias, *sums;
+};
+
+struct Kernels {
+  void (*forward)(Type x, Type y, const Forward&, Executor);
+  void (*backward)(Type x, Type y, const Backward&, Executor);
+};
+
+}  // namespace jaxnorm

@@ -1,0 +1,249 @@
+// r = 1: each statistic belongs to a run of adjacent elements, which are read once from memory and
+// then again from cache.
+#pragma once
+
+#include "loops.h"
+
+namespace JAXNORM_ISA {
+
+constexpr int64_t kRun = 4096;           // elements whose moments are taken in cache at once
+constexpr int64_t kChunk = 64;           // rows summed in float before they go to a double
+constexpr int64_t kTaskBytes = 1 << 16;  // what is worth a task of its own
+
+struct Statistic {
+  float pivot, mean, var;
+};
+
+INLINE float inverse_root(float var, float epsilon) { return 1 / __builtin_sqrtf(var + epsilon); }
+
+// The pivot of the group that starts at x, in the first row of its sample.
+template <class T>
+INLINE float pivot_at(const T* x, const View& v) {
+  const float first = value(x), middle = value(x + v.row * v.c + v.member);
+  const float last = value(x + (v.r - 1) * v.c + v.c / v.g - 1);
+  const float low = first < middle ? first : middle, high = first < middle ? middle : first;
+  return last < low ? low : last > high ? high : last;
+}
+
+// The statistic of n members from their first and second moments about its pivot.
+INLINE Statistic statistic(float pivot, double first, double second, double n) {
+  const double mean = first / n, var = second / n - mean * mean;
+  return {pivot, (float)mean, var > 0 ? (float)var : 0};
+}
+
+// Each run is read twice, for its mean and for the squares about that mean, and its moments are
+// merged with the others' in double: as exact as two passes over all of x.
+template <class T>
+FLATTEN static Statistic measure_row(const T* x, int64_t n, bool center, float pivot) {
+  double first_moment = 0, second_moment = 0;
+  for (int64_t start = 0; start < n; start += kRun, x += kRun) {
+    const int64_t k = smaller(kRun, n - start);
+    float total = 0, squares;
+    if (center)
+      reduce<1>(k, &total,
+                [&](int64_t i, auto lanes, Vec* out) { *out = load(x + i, lanes) - pivot; });
+    const float mean = total / (float)k;
+    reduce<1>(k, &squares, [&](int64_t i, auto lanes, Vec* out) {
+      const Vec d = (load(x + i, lanes) - pivot) - mean;
+      *out = d * d;
+    });
+    first_moment += total;
+    second_moment += squares + (double)total * total / (double)k;
+  }
+  return statistic(pivot, first_moment, second_moment, (double)n);
+}
+
+template <class T, class U>
+FLATTEN static void apply_row(const T* x, Output<U> y, int64_t n, Statistic s, float rstd,
+                              const float* scale, const float* bias) {
+  const float start = -s.mean * rstd;
+  const auto xhat = [&](int64_t i, auto lanes) {
+    return (load(x + i, lanes) - s.pivot) * rstd + start;
+  };
+  if (scale && bias)
+    sweep(n, [&](int64_t i, auto lanes) {
+      y.put(i, xhat(i, lanes) * load(scale + i, lanes) + load(bias + i, lanes), lanes);
+    });
+  else if (scale)
+    sweep(n,
+          [&](int64_t i, auto lanes) { y.put(i, xhat(i, lanes) * load(scale + i, lanes), lanes); });
+  else if (bias)
+    sweep(n,
+          [&](int64_t i, auto lanes) { y.put(i, xhat(i, lanes) + load(bias + i, lanes), lanes); });
+  else
+    sweep(n, [&](int64_t i, auto lanes) { y.put(i, xhat(i, lanes), lanes); });
+}
+
+template <class T, class U>
+static void forward_rows(const Forward& f, Executor executor) {
+  const View v = f.view;
+  const int64_t length = v.c / v.g, rows = larger(1, kTaskBytes / (v.c * (int64_t)sizeof(T)));
+  const T* x = (const T*)f.x;
+  const Output<U> y(f.y, v.n * v.c, length);
+  parallel(executor, ceil_div(v.n, rows), [&](int64_t task) {
+    for (int64_t n = task * rows; n < smaller(v.n, (task + 1) * rows); ++n) {
+      const int64_t affine = n / (v.n / v.a) * v.c;
+      for (int64_t g = 0; g < v.g; ++g) {
+        const int64_t at = n * v.c + g * length, k = n * v.g + g;
+        Statistic s;
+        if (f.measure) {
+          s = measure_row(x + at, length, f.center, f.center ? pivot_at(x + at, v) : 0);
+          f.var[k] = s.var;
+          if (f.center) f.pivot[k] = s.pivot, f.mean[k] = s.mean;
+        } else {
+          s = {f.center ? f.pivot[k] : 0, f.center ? f.mean[k] : 0, f.var[k]};
+        }
+        if (f.apply)
+          apply_row(x + at, y.at(at), length, s, inverse_root(s.var, f.epsilon),
+                    f.scale ? f.scale + affine + g * length : nullptr,
+                    f.bias ? f.bias + affine + g * length : nullptr);
+      }
+    }
+  });
+}
+
+template <class T>
+INLINE Statistic statistic_of(const Backward& b, int64_t k, const T* x) {
+  if (!b.center) return {0, 0, b.var[k]};
+  return {b.pivot ? b.pivot[k] : pivot_at(x, b.view), b.mean[k], b.var[k]};
+}
+
+// What a statistic's members share in dx = rstd * scale * dy + slope * (x - mean) + start.
+struct Pullback {
+  float rstd, slope, start;
+};
+
+INLINE Pullback pullback(const Backward& b, int64_t k) {
+  const float rstd = inverse_root(b.var[k], b.epsilon);
+  const double total = b.sums[k], product = b.sums[b.view.n * b.view.g + k];
+  const double slope = (b.dvar ? 2.0 * b.dvar[k] : 0) - (double)rstd * rstd * rstd * product;
+  const double start = b.center ? (b.dmean ? b.dmean[k] : 0) - (double)rstd * total : 0;
+  return {rstd, (float)(slope / b.count), (float)(start / b.count)};
+}
+
+template <class T, class U>
+FLATTEN static void sum_row(const T* x, const U* dy, int64_t n, Statistic s, const float* scale,
+                            float* total, float* product) {
+  double sums[2] = {};
+  for (int64_t start = 0; start < n; start += kRun) {
+    float part[2];
+    reduce<2>(smaller(kRun, n - start), part, [&](int64_t i, auto lanes, Vec* out) {
+      i += start;
+      out[0] = load(dy + i, lanes);
+      if (scale) out[0] *= load(scale + i, lanes);
+      out[1] = out[0] * ((load(x + i, lanes) - s.pivot) - s.mean);
+    });
+    sums[0] += part[0], sums[1] += part[1];
+  }
+  *total = (float)sums[0], *product = (float)sums[1];
+}
+
+struct RowTerms {
+  Statistic s;
+  Pullback p;
+};
+
+// dx of a panel of K registers' columns, and their sums of dy * xhat and of dy, kept in registers.
+template <class T, class U, int K, bool kApply, class Lanes>
+INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
+                       const RowTerms* terms, int64_t g, const float* scale, double* dscale,
+                       double* dbias, Lanes lanes) {
+  Vec gain[K], product[K] = {}, total[K] = {};
+  for (int j = 0; j < K; ++j) gain[j] = scale ? load(scale + j * kLanes, lanes) : splat(1);
+  for (int64_t r = 0; r < rows; ++r) {
+    const Statistic s = terms[r * g].s;
+    const Pullback p = terms[r * g].p;
+    for (int j = 0; j < K; ++j) {
+      const int64_t i = r * stride + j * kLanes;
+      const Vec u = load(dy + i, lanes), v = u * p.rstd,
+                d = (load(x + i, lanes) - s.pivot) - s.mean;
+      if (kApply) dx.put(i, v * gain[j] + (d * p.slope + p.start), lanes);
+      product[j] += v * d;
+      total[j] += u;
+    }
+  }
+  float products[K * kLanes], totals[K * kLanes];
+  for (int j = 0; j < K; ++j) {
+    store(products + j * kLanes, product[j], All{});
+    store(totals + j * kLanes, total[j], All{});
+  }
+  for (int64_t i = 0; i < extent(K, lanes); ++i) dscale[i] += products[i], dbias[i] += totals[i];
+}
+
+template <class T, class U, bool kApply>
+FLATTEN static void pull_rows(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
+                              int64_t length, const RowTerms* terms, int64_t g, const float* scale,
+                              double* dscale, double* dbias) {
+  constexpr int64_t kWidth = kPanel * kLanes;
+  int64_t c = 0;
+  for (; c + kWidth <= length; c += kWidth)
+    pull_panel<T, U, kPanel, kApply>(x + c, dy + c, dx.at(c), rows, stride, terms, g,
+                                     scale ? scale + c : nullptr, dscale + c, dbias + c, All{});
+  sweep(length - c, [&](int64_t i, auto lanes) {
+    i += c;
+    pull_panel<T, U, 1, kApply>(x + i, dy + i, dx.at(i), rows, stride, terms, g,
+                                scale ? scale + i : nullptr, dscale + i, dbias + i, lanes);
+  });
+}
+
+// parts is (a, blocks, [dscale, dbias], c); the blocks are added in their order.
+static void add_parts(const Backward& b, const double* parts, int64_t blocks, Executor executor) {
+  constexpr int64_t kStrip = 256;
+  const View v = b.view;
+  const int64_t strips = ceil_div(v.c, kStrip);
+  parallel(executor, v.a * strips, [&](int64_t task) {
+    const int64_t a = task / strips, start = task % strips * kStrip;
+    const int64_t width = smaller(kStrip, v.c - start);
+    for (int64_t which = 0; which < 2; ++which) {
+      float* result = which == 0 ? b.dscale : b.dbias;
+      if (result == nullptr) continue;
+      double total[kStrip] = {};
+      for (int64_t k = 0; k < blocks; ++k) {
+        const double* part = parts + (2 * (a * blocks + k) + which) * v.c + start;
+        for (int64_t c = 0; c < width; ++c) total[c] += part[c];
+      }
+      for (int64_t c = 0; c < width; ++c) result[a * v.c + start + c] = (float)total[c];
+    }
+  });
+}
+
+// The rows of a block are summed one by one, and then taken a panel of columns at a time, from
+// cache.
+template <class T, class U>
+static void backward_rows(const Backward& b, Executor executor) {
+  const View v = b.view;
+  const int64_t length = v.c / v.g, own = v.n / v.a;  // own: rows that share a scale and a bias
+  const int64_t bytes = v.c * (int64_t)(sizeof(T) + sizeof(U));
+  const int64_t block = larger(1, smaller(kChunk, kTaskBytes / bytes));
+  const int64_t rows = larger(ceil_div(own, 64), block), blocks = ceil_div(own, rows);
+  const auto pull = b.apply ? pull_rows<T, U, true> : pull_rows<T, U, false>;
+  const Output<T> dx(b.dx, v.n * v.c, length);
+  Scratch<double> parts(v.a * blocks * 2 * v.c);
+  parallel(executor, v.a * blocks, [&](int64_t task) {
+    const int64_t a = task / blocks, start = a * own + task % blocks * rows;
+    const int64_t end = smaller((a + 1) * own, start + rows);
+    const float* scale = b.scale ? b.scale + a * v.c : nullptr;
+    double* part = parts + task * 2 * v.c;
+    clear(part, 2 * v.c);
+    Scratch<RowTerms> terms(block * v.g);
+    for (int64_t n = start; n < end; n += block) {
+      const T* x = (const T*)b.x + n * v.c;
+      const U* dy = (const U*)b.dy + n * v.c;
+      const int64_t count = smaller(block, end - n);
+      for (int64_t i = 0; i < count * v.g; ++i) {
+        const int64_t k = n * v.g + i;
+        const Statistic s = statistic_of(b, k, x + i * length);
+        if (b.measure)
+          sum_row(x + i * length, dy + i * length, length, s,
+                  scale ? scale + i % v.g * length : nullptr, b.sums + k, b.sums + v.n * v.g + k);
+        terms[i] = {s, pullback(b, k)};
+      }
+      for (int64_t g = 0, c = 0; g < v.g; ++g, c += length)
+        pull(x + c, dy + c, dx.at(n * v.c + c), count, v.c, length, terms + g, v.g,
+             scale ? scale + c : nullptr, part + c, part + v.c + c);
+    }
+  });
+  if (b.measure) add_parts(b, parts, blocks, executor);
+}
+
+}  // namespace JAXNORM_ISA

@@ -1,0 +1,146 @@
+"""The native kernels against float64, for every layout, dtype and offset."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnorm.ops import kernels
+from tests.ops.kernels.cases import CASES, FEW, Case, arrays, expected, native, needs_native
+from tests.stats.reference import relative_error
+
+pytestmark = needs_native
+
+EPSILON = 1e-5
+# The law of the core: output, gradient and variance in float32, relative to the largest entry.
+LAW = 4e-6
+DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16]
+
+
+def assert_close(got, want, bounds):
+    # Terms of size one are summed: a sum that comes near zero is not measured by itself.
+    for have, value, bound in zip(got, want, bounds, strict=True):
+        assert relative_error(have, value, at_least=1.0) < bound
+
+
+def one_rounding(dtype):
+    """Returns the bound of a result that is computed in float32 and then rounded to `dtype`."""
+    return LAW if dtype == jnp.float32 else LAW + float(jnp.finfo(dtype).eps) / 2
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_every_layout_has_the_native_path(case):
+    x, scale, bias, _ = arrays(case)
+    assert kernels.suits(x, case.stats_shape, scale, bias, epsilon=EPSILON)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_output_moments_and_gradients_are_those_of_float64(case):
+    inputs = arrays(case, mean=2.0)
+    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    want, wanted = expected(case, *inputs, epsilon=EPSILON)
+    assert_close(got, want, [LAW] * 3)
+    assert_close(gradients, wanted, [LAW] * len(wanted))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_without_centering_the_variance_is_the_mean_square(case):
+    inputs = arrays(case)
+    got, gradients = native(case, *inputs, epsilon=EPSILON, center=False)
+    want, wanted = expected(case, *inputs, epsilon=EPSILON, center=False)
+    assert_close(got, want, [LAW] * 3)
+    assert_close(gradients, wanted, [LAW] * len(wanted))
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("case", FEW)
+def test_a_large_mean_costs_no_digits(case, mean):
+    inputs = arrays(case, mean=mean)
+    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    want, wanted = expected(case, *inputs, epsilon=EPSILON)
+    assert_close(got, want, [LAW] * 3)
+    assert_close(gradients, wanted, [LAW] * len(wanted))
+
+
+@pytest.mark.parametrize("name", ["layer, long rows", "batch, several tasks", "group"])
+def test_one_extreme_outlier_costs_no_digits_of_the_variance(name):
+    case = CASES[name]
+    x, scale, bias, cotangents = arrays(case)
+    x = x.at[(0,) * x.ndim].set(1e4)
+    (_, _, var), _ = native(case, x, scale, bias, cotangents, epsilon=EPSILON)
+    want = expected(case, x, scale, bias, cotangents, epsilon=EPSILON)[0][2]
+    np.testing.assert_allclose(var, want, rtol=LAW)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.7, -1e6, 1e30])
+@pytest.mark.parametrize("case", FEW)
+def test_a_constant_input_gives_exactly_the_bias(case, value):
+    _, scale, bias, _ = arrays(case)
+    x = jnp.full(case.shape, value, jnp.float32)
+    y, mean, var = kernels.standardize(x, case.stats_shape, scale, bias, epsilon=EPSILON)
+    np.testing.assert_array_equal(y, np.broadcast_to(bias, case.shape))
+    np.testing.assert_array_equal(mean, np.full(case.stats_shape, value, np.float32))
+    np.testing.assert_array_equal(var, np.zeros(case.stats_shape, np.float32))
+
+
+@pytest.mark.parametrize("out", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["layer, panels and a tail", "batch of 3 channels", "group"])
+def test_storage_is_rounded_once(name, dtype, out):
+    case = CASES[name]
+    x, scale, bias, cotangents = arrays(case, dtype, mean=0.5)
+    if not kernels.suits(x, case.stats_shape, scale, bias, epsilon=EPSILON, dtype=out):
+        assert {dtype, out} == {jnp.bfloat16, jnp.float16}
+        return
+    inputs = (x, scale, bias, (cotangents[0].astype(out), *cotangents[1:]))
+    got, gradients = native(case, *inputs, epsilon=EPSILON, dtype=out)
+    want, wanted = expected(case, *inputs, epsilon=EPSILON)
+    assert got[0].dtype == out
+    assert gradients[0].dtype == dtype
+    assert_close(got, want, [one_rounding(out), LAW, LAW])
+    assert_close(gradients, wanted, [one_rounding(dtype), LAW, LAW])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_every_value_of_a_narrow_float_survives_both_conversions(dtype):
+    x = np.arange(1 << 16).astype(np.uint16).view(dtype).reshape(-1, 1)
+    x = x[np.isfinite(x.astype(np.float64))].reshape(-1, 1)
+    pairs = jnp.asarray(np.repeat(x, 2, axis=1))
+    _, mean, _ = kernels.standardize(pairs, (len(x), 1), epsilon=1.0)
+    normal = np.abs(x.astype(np.float64)) >= np.finfo(np.float32).tiny
+    np.testing.assert_array_equal(np.asarray(mean)[normal], x.astype(np.float32)[normal])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_rounding_to_a_narrow_float_is_to_nearest_even(dtype):
+    rng = np.random.default_rng(0)
+    bias = rng.normal(0, 1, (1, 4096)).astype(np.float32)
+    bias[0, :6] = [65519.0, 65520.0, 1e6, -1e6, 6e-8, 3e-8]
+    ties = jnp.asarray(rng.normal(0, 1, 2048), dtype).astype(np.float32)
+    bias[0, 2048:] = ties * (1 + float(jnp.finfo(dtype).eps) / 2)
+    y, _, _ = kernels.standardize(
+        jnp.ones((2, 4096), dtype), (2, 1), None, jnp.asarray(bias), epsilon=1.0, dtype=dtype
+    )
+    np.testing.assert_array_equal(y[0], bias[0].astype(dtype))
+
+
+def test_nan_and_infinity_stay_in_their_own_statistic():
+    x = np.random.default_rng(0).normal(0, 1, (6, 40)).astype(np.float32)
+    x[1, 3], x[4, 20] = np.nan, np.inf
+    y, _, _ = kernels.standardize(jnp.asarray(x), (6, 1), epsilon=EPSILON)
+    assert np.isnan(y[1]).all() and np.isnan(y[4]).any()
+    assert np.isfinite(np.delete(y, [1, 4], axis=0)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_nan_is_stored_as_nan(dtype):
+    x = jnp.full((2, 33), jnp.nan, dtype)
+    assert jnp.isnan(kernels.standardize(x, (2, 1), epsilon=EPSILON)[0]).all()
+
+
+def test_large_outputs_are_right_past_the_caches():
+    # At 16 MiB the kernels begin to write around the caches.
+    case = Case((1 << 14, 256), (1 << 14, 1), (1, 256))
+    inputs = arrays(case)
+    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    want, wanted = expected(case, *inputs, epsilon=EPSILON)
+    assert_close((got[0], gradients[0]), (want[0], wanted[0]), [LAW, LAW])

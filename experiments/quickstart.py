@@ -211,9 +211,9 @@ def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
             shown = label if position == 0 else None
             fill = colour if marker == "o" else "none"
             axes.plot(at, values, marker, color=colour, mfc=fill, ls="none", label=shown)
-    axes.set_xticks(range(len(norms)), norms)
+    axes.set_xticks(range(len(norms)), norms, fontsize=8.5)
     axes.set_ylabel("final test accuracy")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def summary(results: dict[str, Any]) -> list[str]:

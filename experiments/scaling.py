@@ -1,0 +1,169 @@
+"""Feature scaling of real tables, fitted in a stream and over shards."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn import datasets
+from sklearn import preprocessing as sklearn
+
+from jaxnorm.preprocessing import MinMaxScaler, StandardScaler
+
+from ._figures import draw_curves, new_figure, save, subplots
+from ._run import Run
+from ._tables import ordered, read_table, select
+
+_TABLES: dict[str, Callable[..., Any]] = {
+    "wine": datasets.load_wine,
+    "breast_cancer": datasets.load_breast_cancer,
+    "diabetes": datasets.load_diabetes,
+}
+_SCALERS = {
+    "standard": (StandardScaler(), sklearn.StandardScaler),
+    "min_max": (MinMaxScaler(), sklearn.MinMaxScaler),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Scales three tables that ship with scikit-learn, and trains a linear model by descent.
+
+    Command: `python -m experiments scaling`. Hardware: any; time: half a minute, smoke ten seconds.
+
+    Expected: equal to scikit-learn to rounding, in one piece, in a stream and over shards; gradient
+    descent on raw features needs orders of magnitude more steps than on scaled ones.
+
+    Attributes:
+        tables: Which tables, by name.
+        batch: Rows of a piece of the stream.
+        shards: Parts that are fitted apart and merged.
+        steps: At most, of gradient descent.
+        tolerance: Descent has converged when the loss is within this share of the least squares'
+            from the loss at the start.
+    """
+
+    tables: tuple[str, ...] = tuple(_TABLES)
+    batch: int = 32
+    shards: int = 4
+    steps: int = 100_000
+    tolerance: float = 0.01
+
+
+PRESETS = {
+    "smoke": Config(tables=("wine",), steps=20_000),
+    "default": Config(),
+    "paper": Config(),
+}
+
+
+def run(config: Config, run: Run) -> dict[str, Any]:
+    """Compare with scikit-learn, then count the steps of descent on each scaling."""
+    results: dict[str, Any] = {"steps": config.steps}
+    with run.progress("scaling", len(config.tables), "tables") as progress:
+        for done, name in enumerate(config.tables, 1):
+            # Raw diabetes features, as they were measured: the default is scaled already.
+            options = {"scaled": False} if name == "diabetes" else {}
+            x, target = _TABLES[name](return_X_y=True, **options)
+            errors = {scaler: _errors(config, scaler, x) for scaler in _SCALERS}
+            steps = {
+                features: _descend(config, run, name, features, scaled, target)
+                for features, scaled in _scalings(x).items()
+            }
+            results[name] = {"rows": len(x), "features": x.shape[1], **errors, "to_converge": steps}
+            progress(done, name)
+    return results
+
+
+def _errors(config: Config, name: str, x: np.ndarray) -> dict[str, float]:
+    """Return the largest difference to scikit-learn of each way of fitting, in float64."""
+    ours, theirs = _SCALERS[name]
+    want = theirs().fit_transform(x)
+    with jax.enable_x64(True):
+        streamed = ours.init(x.shape[1:], jnp.float64)
+        for start in range(0, len(x), config.batch):
+            streamed = ours.update(streamed, jnp.asarray(x[start : start + config.batch]))
+        parts = [ours.fit(jnp.asarray(part)) for part in np.array_split(x, config.shards)]
+        merged = parts[0]
+        for part in parts[1:]:
+            merged = ours.merge(merged, part)
+        states = {"whole": ours.fit(jnp.asarray(x)), "stream": streamed, "shards": merged}
+        return {
+            way: float(np.abs(np.asarray(ours.transform(state, jnp.asarray(x))) - want).max())
+            for way, state in states.items()
+        }
+
+
+def _scalings(x: np.ndarray) -> dict[str, np.ndarray]:
+    scaled = {"raw": x}
+    for name, (ours, _) in _SCALERS.items():
+        with jax.enable_x64(True):
+            x64 = jnp.asarray(x)
+            scaled[name] = np.asarray(ours.transform(ours.fit(x64), x64))
+    return scaled
+
+
+def _descend(
+    config: Config, run: Run, table: str, features: str, x: np.ndarray, target: np.ndarray
+) -> int | None:
+    """Return the steps until convergence at the largest stable rate, None if there are too few."""
+    design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    y = (target - target.mean()) / target.std()
+    least = np.mean((design @ np.linalg.lstsq(design, y, rcond=None)[0] - y) ** 2)
+    # Twice the mean of squares has its curvature in this matrix: descent at 1 / L is stable.
+    rate = 1 / np.linalg.eigvalsh(2 * design.T @ design / len(x)).max()
+    with jax.enable_x64(True):
+        losses = _losses(jnp.asarray(design), jnp.asarray(y), rate, config.steps)
+    excess = (np.asarray(losses) - least) / (np.mean(y**2) - least)
+    near = np.flatnonzero(excess <= config.tolerance)
+    shown = np.unique(np.geomspace(1, config.steps, 120).astype(int)) - 1
+    rows = [
+        {"data": table, "features": features, "seed": 0, "step": int(i) + 1, "excess": excess[i]}
+        for i in shown
+    ]
+    run.record("descent", rows)
+    return int(near[0]) + 1 if len(near) else None
+
+
+def _losses(design: jax.Array, y: jax.Array, rate: float, steps: int) -> jax.Array:
+    def step(w: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        residual = design @ w - y
+        w = w - rate * 2 * design.T @ residual / len(y)
+        return w, jnp.mean((design @ w - y) ** 2)
+
+    return jax.lax.scan(step, jnp.zeros(design.shape[1], design.dtype), None, length=steps)[1]
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw the loss above its least value against steps, per table and scaling."""
+    table = read_table(folder / "descent.csv")
+    names = ordered(table["data"])
+    figure = new_figure(1 + 3.4 * len(names), 3.4)
+    grid = subplots(figure, 1, len(names), sharey=True)[0]
+    for axes, name in zip(grid, names, strict=True):
+        draw_curves(axes, select(table, data=name), y="excess", by="features")
+        axes.set(xscale="log", yscale="log", ylim=(1e-6, 2), xlabel="step", title=name)
+    grid[0].set_ylabel("excess loss, share of that at the start")
+    grid[0].legend(loc="lower left")
+    return [save(figure, folder / "scaling.png")]
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Say how close to scikit-learn, and how many steps each scaling needs."""
+    tables = {name: row for name, row in results.items() if name != "steps"}
+    worst = max(
+        error for row in tables.values() for name in _SCALERS for error in row[name].values()
+    )
+    lines = [
+        f"Largest difference to scikit-learn in float64, whole, streamed or in shards: {worst:.0e}."
+    ]
+    for name, row in tables.items():
+        steps = ", ".join(
+            f"{scaling} {'more than ' + str(results['steps']) if count is None else count}"
+            for scaling, count in row["to_converge"].items()
+        )
+        lines.append(f"Steps of descent to 1 % of the excess loss on {name}: {steps}.")
+    return lines

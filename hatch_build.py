@@ -136,7 +136,7 @@ def link(compiler: list[str], objects: list[str], library: Path) -> None:
     The library then depends on no particular version of that runtime.
     """
     command = [*compiler, "-shared", "-pthread", *objects, "-o", str(library)]
-    inside = ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
+    inside = ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-s"]
     try:
         execute([*command, *inside])
     except BuildError:

@@ -53,7 +53,9 @@ def call_with(layer: nnx.Module, values: Mapping[Path, Array], /, *args: Any, **
     replaced = {path: variables[path].replace(value) for path, value in values.items()}
     copy = nnx.merge(graphdef, nnx.from_flat_state({**variables, **replaced}))
     output = copy(*args, **kwargs)
-    made = [(p, v) for p, v in nnx.to_flat_state(nnx.state(copy)) if p not in variables]
+    # Shared variables have moved by themselves; those that the call has made are handed over.
+    after = nnx.to_flat_state(nnx.state(copy))
+    made = [(p, v) for p, v in after if p not in values and v is not variables.get(p)]
     if made:
         nnx.update(layer, nnx.from_flat_state(made))
     return output

@@ -1,7 +1,8 @@
 """The look of the figures, and the drawing that experiments share.
 
-Figures are made from files only, so that they can be made again without training again. Colours are those of
-Okabe and Ito, Color Universal Design (2008), which colour-blind readers tell apart; lines differ in dash, too.
+Figures are made from files only, so that they can be made again without training again. Colours are
+those of Okabe and Ito, Color Universal Design (2008), which colour-blind readers tell apart; lines
+differ in dash, too.
 """
 
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ def draw_curves(
     x: str = "step",
     seed: str = "seed",
 ) -> None:
-    """Draw one line per value of `by`: the mean over seeds, and a band from the least to the greatest.
+    """Draw a line per value of `by`: the mean over seeds, and a band from least to greatest.
 
     Args:
         axes: where to draw.

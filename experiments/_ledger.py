@@ -1,7 +1,7 @@
-"""The ledger: what each experiment should show and what it did show, written from the runs that are kept.
+"""The ledger: what each experiment should show and what it did, written from the kept runs.
 
-A kept run is a folder with the run's `run.json`, small tables and figures, and where something needs saying in
-words a `NOTES.md`. No number in the ledger is typed by hand.
+A kept run is a folder with the run's `run.json`, small tables and figures, and where something
+needs saying in words a `NOTES.md`. No number in the ledger is typed by hand.
 """
 
 import os
@@ -15,8 +15,8 @@ from ._run import read_report
 _HEAD = """\
 # Ledger of experiments
 
-What each experiment should show and what it did show. Published numbers are there to compare with; no plot
-was tuned to them. This page is written by `python -m experiments ledger` from the runs in
+What each experiment should show and what it did show. Published numbers are there to compare with;
+no plot was tuned to them. This page is written by `python -m experiments ledger` from the runs in
 `experiments/results`; `python -m experiments` lists the experiments.
 
 | experiment | preset | seeds | time | in short |
@@ -70,7 +70,8 @@ def _section(
                 f"## {row.name}",
                 f"{row.line[0].upper()}{row.line[1:]}. Reference: {row.reference}.",
                 f"    {report['command']}",
-                f"- Data: {data}.\n- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
+                f"- Data: {data}.\n"
+                f"- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
                 f"- Versions: {used}.\n- Files: {files}.",
                 f"**Should show.** {row.expected[0].upper()}{row.expected[1:]}.",
                 "**Did show.**",

@@ -4,7 +4,8 @@ A module has
 
 - `Config`, a frozen dataclass whose docstring gives command, hardware, time and expected result;
 - `PRESETS`, a `Config` for each of "smoke", "default" and "paper";
-- `run(config, run)`, which measures, writes tables into `run.folder` and returns numbers for `run.json`;
+- `run(config, run)`, which measures, writes tables into `run.folder`, and returns the numbers that
+  `run.json` keeps;
 - `figures(folder)`, which draws from the files in `folder` and returns the paths of the pictures;
 - `summary(results)`, which says in sentences what the numbers of `run` show.
 """
@@ -50,8 +51,8 @@ ROWS = (
     Row(
         "activations",
         "three sigmoid layers on MNIST with and without batch norm: what the sigmoids see",
-        "test accuracy against steps; the percentiles of a sigmoid's input drift without batch norm "
-        "and stay still with it",
+        "test accuracy against steps; the percentiles of a sigmoid's input drift without batch "
+        "norm and stay still with it",
         {"smoke": "15 s, digits", "default": "1 min, MNIST", "paper": "5 min, MNIST"},
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.1, figure 1",
     ),
@@ -68,6 +69,12 @@ ROWS = (
         "equal to NumPy and to the textbook formula: this is stats_shape (1, 32, 32, 1)",
         {"smoke": "5 s, none", "default": "5 s, none", "paper": "5 s, none"},
         "a note that compares batch normalization with standardization",
+    ),
+    Row(
+        "bench",
+        "time and memory of every normalizer against every rival and the machine's limit",
+        "ratios to flax.linen and to the best rival, residual bytes, error against float64",
+        {"smoke": "20 s, none", "default": "6 min, none", "paper": "30 min, none"},
     ),
 )
 

@@ -1,7 +1,7 @@
 """A run: one folder with everything that was measured, and how it was measured.
 
-The folder holds `run.json` (configuration, versions, results), one CSV file per table, `tensorboard/`,
-`checkpoints/` and the figures.
+The folder holds `run.json` (configuration, versions, results), one CSV file per table,
+`tensorboard/`, `checkpoints/` and the figures.
 """
 
 import dataclasses
@@ -21,8 +21,14 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from tensorboardX import SummaryWriter
 
 from ._tables import Row as TableRow
@@ -80,7 +86,7 @@ class Run:
         append_rows(self.table(name), rows)
 
     def rewind(self, step: int, **where: str) -> None:
-        """Drop from every table that has steps what was measured after `step` in the rows `where`."""
+        """Drop what was measured after `step` from every table, in the rows `where`."""
         for path in sorted(self.folder.glob("*.csv")):
             with path.open() as file:
                 columns = file.readline().rstrip("\n").split(",")

@@ -1,4 +1,4 @@
-"""Tables of measurements: CSV files that are appended to, cut back on resume, and read for figures."""
+"""Tables of measurements: CSV files, appended to, cut back on resume, read for figures."""
 
 import csv
 from collections.abc import Mapping, Sequence

@@ -55,6 +55,7 @@ class Config:
         weight_scale: Standard deviation of the initial weights.
         probe: How many test images the percentiles are taken over.
         unit: Which unit of the last hidden layer the figure shows.
+        save_every_s: Seconds between checkpoints.
     """
 
     dataset: str = "mnist"
@@ -67,6 +68,7 @@ class Config:
     weight_scale: float = 0.1
     probe: int = 1000
     unit: int = 0
+    save_every_s: float = 30.0
 
 
 PRESETS = {
@@ -92,7 +94,9 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         )
         see = _make_probe(config, norm, test["inputs"][: config.probe])
         points = config.steps // config.evaluate_every
-        for point in training(run, group, sweep, train, points=points):
+        for point in training(
+            run, group, sweep, train, points=points, save_every_s=config.save_every_s
+        ):
             _record(run, config, group, sweep, point, test, see)
     return _results(run.folder, config)
 
@@ -206,7 +210,7 @@ def figures(folder: Path) -> list[Path]:
     named = {**table, "group": np.array([NORM_LABELS[name] for name in table["group"]])}
     draw_curves(accuracy, named, y="test_accuracy", by="group")
     accuracy.set(xlabel="training step", ylabel="test accuracy", title="(a)", ylim=(0, 1))
-    accuracy.legend(loc="lower right", fontsize=9)
+    accuracy.legend(loc="center right", fontsize=9)
     shown = ordered(table["group"])
     for axes, letter, norm in zip(units, "bc", shown, strict=False):
         _draw_unit(axes, select(table, group=norm))
@@ -214,7 +218,8 @@ def figures(folder: Path) -> list[Path]:
     if len(shown) == 2:
         units[1].sharey(units[0])
     units[0].set_ylabel("input of one sigmoid")
-    units[1].legend(loc="best", fontsize=9)
+    handles, labels = units[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=9)
     return [save(figure, folder / "activations.png")]
 
 

@@ -28,8 +28,10 @@ class Config:
 
     Command: `python -m experiments bench`. On CPU set `MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0
     MALLOC_TRIM_THRESHOLD_=100000000000` first, or page faults drown everything; the report says
-    whether they were set. Hardware: any; time: about three minutes on two cores. Expected: ratios
-    to the best rival above one, residual bytes of the input and two numbers per statistic.
+    whether they were set. Hardware: any; time: about six minutes on two cores.
+
+    Expected: ratios to the best rival above one, residual bytes of the input and two numbers per
+    statistic.
 
     Attributes:
         sizes: Which inputs: "tiny", "core" (five normalizers at one size) or "models" (all).

@@ -1,6 +1,7 @@
 """Real data for the experiments, read from a data directory in its published layouts.
 
-Nothing here unpickles: arrays come from plain bytes, images from an image decoder. See `load` for the names.
+Nothing here unpickles: arrays come from plain bytes, images from an image decoder. See `load` for
+the names.
 """
 
 from ._arrays import Dataset as Dataset

@@ -26,8 +26,9 @@ _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = "test_batch.bin"
 _RECORD = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
 
-# The checksum is published for the archive only. The training pixels' channel means over 255, quoted
-# to eight digits wherever CIFAR-10 is used, tell the published pixels from re-encoded ones.
+# The checksum is published for the archive only. The training pixels' channel means over 255,
+# quoted # to eight digits wherever CIFAR-10 is used, tell the published pixels from re-encoded
+# ones.
 _PUBLISHED_MEANS = (0.49139968, 0.48215841, 0.44653091)
 
 
@@ -46,8 +47,8 @@ def parse_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     if not data or len(data) % _RECORD:
         raise DataError(
-            f"{path} is truncated or corrupt: {len(data)} bytes are not a whole number of records of "
-            f"{_RECORD} bytes (1 label, 3072 pixels); the published file has 30730000"
+            f"{path} is truncated or corrupt: {len(data)} bytes are not a whole number of records "
+            f"of {_RECORD} bytes (1 label, 3072 pixels); the published file has 30730000"
         )
     records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
     if records[:, 0].max() > 9:
@@ -59,7 +60,8 @@ def parse_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def cifar10(data_dir: Path) -> Dataset:
     """Return CIFAR-10 from `data_dir/cifar-10-batches-bin`, downloaded first where it is missing.
 
-    Pixels that are not the published ones (re-encoded as JPEG, for one) load too, and `note` says so.
+    Pixels that are not the published ones (re-encoded as JPEG, for one) load too, and `note` says
+    so.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is truncated or corrupt.
@@ -85,8 +87,8 @@ def cifar10(data_dir: Path) -> Dataset:
         white=255,
         note="CIFAR-10 with the published pixels"
         if original
-        else "not the published CIFAR-10 pixels (re-encoded, or a part of them): the training means "
-        f"are {means.round(5).tolist()}, published {list(_PUBLISHED_MEANS)}",
+        else "not the published CIFAR-10 pixels (re-encoded, or a part of them): the training "
+        f"means are {means.round(5).tolist()}, published {list(_PUBLISHED_MEANS)}",
     )
 
 

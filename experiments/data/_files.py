@@ -26,7 +26,7 @@ class Remote(NamedTuple):
 
 
 def md5(data: bytes) -> str:
-    """Return the MD5 of `data` in hexadecimal: a checksum against accidents, not against attackers."""
+    """Return the MD5 of `data` in hexadecimal, against accidents rather than attackers."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -53,7 +53,7 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 def missing(dataset: str, wanted: Sequence[Path], urls: Sequence[str], reason: str) -> DataError:
-    """Return the error for absent files: which, where they go, where they come from, and why not."""
+    """Return the error for absent files: which, where they go, where they come from."""
     files = "\n".join(f"  {path}" for path in wanted)
     sources = "\n".join(f"  {url}" for url in urls)
     return DataError(
@@ -66,8 +66,8 @@ def missing(dataset: str, wanted: Sequence[Path], urls: Sequence[str], reason: s
 def download(remote: Remote, folder: Path, *, timeout_s: float = 30.0) -> Path:
     """Download a published file into `folder` and return its path.
 
-    The bytes go to a temporary file beside the target, are checked against the published MD5 and only then take
-    the target's name, so an interrupted download leaves nothing that looks finished.
+    The bytes go to a temporary file beside the target, are checked against the published MD5 and
+    only then take the target's name, so an interrupted download leaves nothing that looks finished.
 
     Args:
         remote: what to download.
@@ -98,7 +98,7 @@ def download(remote: Remote, folder: Path, *, timeout_s: float = 30.0) -> Path:
 
 
 def _transfer(url: str, partial: Path, expected: str, timeout_s: float) -> str | None:
-    """Write what `url` holds to `partial`; return why that failed, or None when the MD5 is right."""
+    """Write what `url` holds to `partial`; return why that failed, None if the MD5 is right."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as source, partial.open("wb") as target:

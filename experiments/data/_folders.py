@@ -1,7 +1,7 @@
 """Folders of image files: Tiny ImageNet, and any `split/class/*` tree (ImageNet, for one).
 
-An `ImageFolder` lists files and labels without opening them; `decode` turns some of them into an array,
-so that a data set that does not fit in memory can be read in pieces.
+An `ImageFolder` lists files and labels without opening them; `decode` turns some of them into an
+array, so that a data set that does not fit in memory can be read in pieces.
 """
 
 import zipfile
@@ -61,11 +61,12 @@ def image_folder(folder: Path, classes: Sequence[str] | None = None) -> ImageFol
 def tiny_imagenet(data_dir: Path) -> tuple[ImageFolder, ImageFolder]:
     """Return the training and validation files of Tiny ImageNet in `data_dir/tiny-imagenet-200`.
 
-    The classes are those of `wnids.txt`: 200 in the published set, fewer in a part of it. Validation
-    labels come from `val/val_annotations.txt`. Downloaded first where it is missing.
+    The classes are those of `wnids.txt`: 200 in the published set, fewer in a part of it.
+    Validation labels come from `val/val_annotations.txt`. Downloaded first where it is missing.
 
     Raises:
-        DataError: a file is missing and cannot be downloaded, or does not have the published layout.
+        DataError: a file is missing and cannot be downloaded, or does not have the published
+        layout.
     """
     root = data_dir / "tiny-imagenet-200"
     if not (root / "wnids.txt").is_file():
@@ -145,8 +146,8 @@ def _annotated(val: Path, classes: tuple[str, ...]) -> ImageFolder:
         path = val / "images" / image
         if label is None or not path.is_file():
             raise DataError(
-                f"{annotations} line {number} is {line!r}: expected an image in {val / 'images'} and, "
-                "after a tab, a class of wnids.txt"
+                f"{annotations} line {number} is {line!r}: expected an image in {val / 'images'} "
+                "and, after a tab, a class of wnids.txt"
             )
         paths.append(path)
         labels.append(label)

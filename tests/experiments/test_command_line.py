@@ -1,0 +1,118 @@
+"""The command line: the list, the refusals before any work, figures and ledger from files,
+resuming."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from experiments import _registry
+from experiments.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_list_names_every_experiment(capsys):
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert [row.name for row in _registry.ROWS if row.name not in listed] == []
+
+
+@pytest.mark.parametrize("row", _registry.ROWS, ids=lambda row: row.name)
+def test_an_experiment_has_three_presets_and_says_its_command(row):
+    module = _registry.load(row)
+    assert set(module.PRESETS) == set(row.presets) == {"smoke", "default", "paper"}
+    doc = type(module.PRESETS["default"]).__doc__ or ""
+    assert f"python -m experiments {row.name}" in doc
+    assert "Expected:" in doc
+
+
+def test_a_run_leaves_its_configuration_versions_results_and_picture(tmp_path):
+    out = tmp_path / "run"
+    assert main(["numpy_parity", "--out", str(out), "--batch", "7"]) == 0
+    report = json.loads((out / "run.json").read_text())
+    assert report["config"] == {"batch": 7}
+    assert report["results"]["images"] == 7
+    assert {"jax", "flax", "numpy", "jaxnorm", "python"} <= set(report["versions"])
+    assert (out / "numpy_parity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_made_again_from_the_files(tmp_path):
+    main(["numpy_parity", "--out", str(tmp_path)])
+    first = (tmp_path / "numpy_parity.png").read_bytes()
+    (tmp_path / "numpy_parity.png").unlink()
+    assert main(["figures", str(tmp_path)]) == 0
+    assert (tmp_path / "numpy_parity.png").read_bytes() == first
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path, capsys):
+    main(["numpy_parity", "--out", str(tmp_path)])
+    before = (tmp_path / "run.json").read_bytes()
+    assert main(["numpy_parity", "--out", str(tmp_path)]) == 2
+    assert "--resume" in capsys.readouterr().out
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_resuming_with_other_options_is_refused(tmp_path, capsys):
+    main(["numpy_parity", "--out", str(tmp_path)])
+    assert main(["numpy_parity", "--out", str(tmp_path), "--resume", "--batch", "3"]) == 2
+    assert "batch was 10 and is 3" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["activations", "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_full_disk_is_an_error_before_any_work(tmp_path, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert main(["activations", "--out", str(tmp_path / "run")]) == 2
+    assert "1 MB free" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_unknown_experiment_names_those_that_exist(capsys):
+    assert main(["quickstrat"]) == 2
+    assert "quickstart" in capsys.readouterr().out
+
+
+def _final_parameters(folder: Path) -> list[np.ndarray]:
+    arrays = []
+    for path in sorted((folder / "checkpoints").rglob("default/..")):
+        restored = ocp.StandardCheckpointer().restore(path.resolve() / "default")
+        arrays += [np.asarray(restored[name]) for name in sorted(restored)]
+    return arrays
+
+
+@pytest.mark.slow
+def test_killing_and_resuming_gives_the_same_bits(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "experiments", "activations", "--preset", "smoke"]
+    command += ["--steps", "20000", "--save-every-s", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+
+    def start(*options: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, *options], cwd=tmp_path, env=environment)
+
+    assert start("--out", str(whole)).wait() == 0
+    process = start("--out", str(killed))
+    while not list(killed.glob("checkpoints/batch/*/default")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert start("--out", str(killed), "--resume").wait() == 0
+    ours, theirs = _final_parameters(killed), _final_parameters(whole)
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (killed / "curves.csv").read_text() == (whole / "curves.csv").read_text()

@@ -29,7 +29,7 @@ _NORM_COLOURS = {
     **dict(zip(("batch", "layer", "group", "instance", "rms", "ghost"), COLOURS, strict=False)),
     "none": "#6E6E6E",
 }
-_STYLE = {
+_STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

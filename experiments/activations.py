@@ -118,14 +118,17 @@ def _build(config: Config, norm: str, hyper: Hyper) -> tuple[MLP, optax.Gradient
 def _make_probe(config: Config, norm: str, inputs: jax.Array) -> Any:
     """Return a function of states [S, T]: percentiles [S, Q, C] of the last sigmoid's inputs.
 
-    In eval mode, on the same images each time: what moves is the network.
+    In train mode, as the sigmoids see them while the network learns, but on the same images each
+    time: what moves is the network, and not the noise of a running average over few batches.
     """
     model = _model(config, norm)
     name = f"preactivation_{len(config.features) - 1}"
 
     def see(params: Any, batch_stats: Any) -> jax.Array:
         variables = {"params": params, "batch_stats": batch_stats}
-        _, sown = model.apply(variables, inputs, train=False, mutable=["intermediates"])
+        _, sown = model.apply(
+            variables, inputs, train=True, mutable=["intermediates", "batch_stats"]
+        )
         seen: Any = sown["intermediates"]
         return percentiles(seen[name][0], _PERCENTILES)
 

@@ -1,5 +1,7 @@
 """Digits: 1 797 real handwritten digits of 8 x 8 pixels that come with scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 
 from ._arrays import Dataset
@@ -13,7 +15,7 @@ def digits() -> Dataset:
     """
     from sklearn.datasets import load_digits  # a second to import: only for those who ask
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = bunch.images.astype(np.uint8)[..., np.newaxis]
     labels = bunch.target.astype(np.int32)
     test = np.arange(len(labels)) % 5 == 0

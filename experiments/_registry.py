@@ -71,6 +71,30 @@ ROWS = (
         "a note that compares batch normalization with standardization",
     ),
     Row(
+        "inference",
+        "trained batch norm on one example at a time, with six kinds of statistics and folded",
+        "one example's own statistics fail; population statistics are at least as good as the "
+        "moving average; folding into the weights changes nothing but rounding",
+        {"smoke": "20 s, digits", "default": "2 min, MNIST", "paper": "15 min, MNIST"},
+        "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 3.1, algorithm 2",
+    ),
+    Row(
+        "saturation",
+        "the gradient that a sigmoid and a ReLU pass, before and after normalization",
+        "normalized inputs pass more; half of a normalized input dies in a ReLU without a bias; "
+        "scale = sqrt(var) and bias = mean give the input back",
+        {"smoke": "15 s, digits", "default": "1 min, MNIST", "paper": "3 min, MNIST"},
+        "a blog post with experiments on saturation; a survey",
+    ),
+    Row(
+        "loss_surface",
+        "plain gradient descent on a stretched and on a round bowl",
+        "the round bowl needs about a third of the steps (27 s against 9 s of animation in the "
+        "post)",
+        {"smoke": "5 s, none", "default": "5 s, none", "paper": "5 s, none"},
+        "a blog post with experiments on convergence",
+    ),
+    Row(
         "bench",
         "time and memory of every normalizer against every rival and the machine's limit",
         "ratios to flax.linen and to the best rival, residual bytes, error against float64",

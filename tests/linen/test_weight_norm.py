@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxnorm
@@ -64,6 +63,7 @@ def test_law_15_the_kernel_is_never_written():
 
 
 def test_output_and_gradients_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
     norm = WeightNorm(nn.Dense(5), scale_init=nn.initializers.normal(1.0))
     variables = norm.init(KEY, X)
     cotangent = sample(shape=(3, 5), seed=1)

@@ -10,7 +10,7 @@ from jaxnorm.numerics import accumulation_dtype, real_dtype, require_inexact
 from jaxnorm.ops import _tangent
 from jaxnorm.ops._normalize import broadcasting
 from jaxnorm.stats import Moments, Variance, _shapes
-from jaxnorm.stats._sampling import Sampling, check_sampling, sample_weights
+from jaxnorm.stats._sampling import Sampling, check_sampling, sample_weights, settled
 from jaxnorm.stats._shifted import centered, moments_tangent, present, shifted_moments
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
@@ -82,7 +82,7 @@ def standardize(
         x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
     )
     scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
-    x, w = sample_weights(x, mask, weights)
+    w = sample_weights(x, mask, weights)
     epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
     return _standardize((sampling, jnp.dtype(dtype or x.dtype)), x, w, scale, bias, epsilon)
 
@@ -112,7 +112,7 @@ def _standardize_jvp(static, primals, tangents):
         d_x, d_w, d_scale, d_bias, d_epsilon = tangents
         deviation = centered(sampling, x, w, offset)
         # Once: the transpose then adds the parts of the gradient before it rounds them.
-        d_x = None if d_x is None else d_x.astype(deviation.dtype)
+        d_x = None if d_x is None else settled(d_x, x, w).astype(deviation.dtype)
         rstd = _tangent.reciprocal_std(var, epsilon, _samples(x, w, count))
         d_mean = d_var = None
         d_taken = tuple(jnp.zeros_like(v) for v in (taken.mean, var, count))

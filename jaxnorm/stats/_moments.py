@@ -88,7 +88,7 @@ def moments(
         x.shape,
         Sampling(stats_shape, center, variance, axis_name, axis_index_groups),
     )
-    x, w = sample_weights(x, mask, weights)
+    w = sample_weights(x, mask, weights)
     if dtype is not None:
         x = x.astype(jnp.promote_types(x.dtype, dtype))
     taken = _shifted.shifted_moments(sampling, x, w)

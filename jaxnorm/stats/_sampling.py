@@ -54,13 +54,8 @@ def check_sampling(shape: Shape, sampling: Sampling) -> Sampling:
     return sampling._replace(stats_shape=stats_shape, axis_name=name, axis_index_groups=groups)
 
 
-def sample_weights(
-    x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None
-) -> tuple[Numbers, Floats | None]:
-    """Returns `x` made safe outside the sample, and one weight per entry.
-
-    Entries of weight zero that are not finite (or so large that their square is not) are set to
-    zero: `0 * nan` would carry them into the gradient of every valid entry.
+def sample_weights(x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None) -> Floats | None:
+    """Returns one weight for each entry of `x`: zero outside the sample.
 
     Args:
         x: [*shape].
@@ -68,7 +63,7 @@ def sample_weights(
         weights: real, broadcastable to `x`, not negative; zero leaves an entry out.
 
     Returns:
-        `x`, and the weights with the rank of `x`, float32 or wider; None where all weigh the same.
+        The weights with the rank of `x`, float32 or wider; None where all weigh the same.
 
     Raises:
         ValueError: a shape does not broadcast to that of `x`.
@@ -77,10 +72,10 @@ def sample_weights(
     Examples:
         >>> import jax.numpy as jnp
         >>> sample_weights(jnp.array([1.0, jnp.nan]), jnp.array([True, False]), None)
-        (Array([1., 0.], dtype=float32), Array([1., 0.], dtype=float32))
+        Array([1., 0.], dtype=float32)
     """
     if mask is None and weights is None:
-        return x, None
+        return None
     dtype = real_dtype(accumulation_dtype(x.dtype))
     total = jnp.ones((1,) * x.ndim, dtype)
     if mask is not None:
@@ -95,8 +90,33 @@ def sample_weights(
         if jnp.issubdtype(weights.dtype, jnp.complexfloating):
             raise TypeError(f"weights must be real, got {weights.dtype}")
         total = total * weights.astype(dtype)
-    largest = float(jnp.finfo(dtype).max) ** 0.5
-    return jnp.where((total > 0) | (jnp.abs(x) < largest), x, jnp.zeros((), x.dtype)), total
+    return total
+
+
+def settled(values: Numbers, x: Numbers, w: Floats | None) -> Array:
+    """Returns `values` with zero where `x` is outside the sample and not a usable number.
+
+    Entries of weight zero that are not finite (or so large that their square is not) count as
+    zero: `0 * nan` would carry them into the gradient of every valid entry.
+
+    Args:
+        values: [*shape], `x` itself or a tangent of it.
+        x: [*shape].
+        w: weights of the rank of `x`, or None.
+
+    Returns:
+        [*shape], of the dtype of `values`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.array([1.0, jnp.nan])
+        >>> settled(x, x, jnp.array([1.0, 0.0]))
+        Array([1., 0.], dtype=float32)
+    """
+    if w is None:
+        return values
+    largest = float(jnp.finfo(w.dtype).max) ** 0.5
+    return jnp.where((w > 0) | (jnp.abs(x) < largest), values, jnp.zeros((), values.dtype))
 
 
 def _broadcastable(entries: ArrayLike, shape: Shape, name: str) -> Array:

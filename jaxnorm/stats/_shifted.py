@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype, real_dtype
 from jaxnorm.stats import _collectives, _shapes
-from jaxnorm.stats._sampling import Sampling
+from jaxnorm.stats._sampling import Sampling, settled
 from jaxnorm.typing import Array, AxisIndexGroups, AxisName, Shape
 
 
@@ -69,7 +69,10 @@ def _shifted_moments_jvp(sampling, primals, tangents):
 
     @jax.checkpoint
     def tangent(x, w, offset, var, count, tangents):
-        return moments_tangent(sampling, centered(sampling, x, w, offset), w, var, count, tangents)
+        d_x, d_w = tangents
+        d_x = None if d_x is None else settled(d_x, x, w)
+        deviation = centered(sampling, x, w, offset)
+        return moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
 
     d_mean, d_var, d_count = tangent(x, w, taken.offset, taken.var, taken.count, tangents)
     # The offset, like its pivot, is this shard's own, although its tangent is that of the mean.
@@ -112,7 +115,8 @@ def centered(sampling: Sampling, x: Array, w: Array | None, offset: Array) -> Ar
         offset: [*stats_shape], the mean minus the pivot.
 
     Returns:
-        [*shape], float32 or wider; `x` itself where the statistics are not centred.
+        [*shape], float32 or wider; `x` itself where the statistics are not centred. Entries outside
+        the sample that are not finite count as zero.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -120,7 +124,7 @@ def centered(sampling: Sampling, x: Array, w: Array | None, offset: Array) -> Ar
         >>> centered(Sampling((1,)), x, None, jnp.array([-0.5]))
         Array([-0.5,  0.5], dtype=float32)
     """
-    wide = x.astype(accumulation_dtype(x.dtype))
+    wide = settled(x, x, w).astype(accumulation_dtype(x.dtype))
     if not sampling.center:
         return wide
     if sampling.variance != "fast":
@@ -187,7 +191,7 @@ def _block_moments(sampling: Sampling, x: Array, w: Array | None) -> ShiftedMome
 
     zeros = jnp.zeros(stats_shape, dtype)
     pivot = zeros
-    deviation = x.astype(dtype)
+    deviation = settled(x, x, w).astype(dtype)
     if sampling.center and sampling.variance != "fast":
         pivot = pivots(x, w, stats_shape)
         deviation = deviation - _shapes.spread(pivot, x.shape)

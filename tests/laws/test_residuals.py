@@ -1,0 +1,64 @@
+"""Law 19: the backward pass keeps x and two float32 numbers for each statistic, and the scale."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.laws.members import ACTIVATIONS, output, over
+
+SHAPE = (64, 8, 8, 32)
+
+
+def kept(function, *arguments):
+    """Returns the bytes that the backward pass of `function` keeps."""
+
+    def residuals(*arguments):
+        return jax.tree.leaves(jax.vjp(function, *arguments)[1])
+
+    leaves = jax.eval_shape(residuals, *arguments)
+    return sum(math.prod(v.shape) * jnp.dtype(v.dtype).itemsize for v in leaves)
+
+
+def granted(x, statistics, parameters=0):
+    """Returns x, two float32 for each statistic, the scale, and room for epsilon and the count."""
+    return math.prod(x.shape) * x.dtype.itemsize + 8 * statistics + 4 * parameters + 16
+
+
+@over(ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("affine", [False, True])
+def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(member, dtype, affine):
+    x = jax.ShapeDtypeStruct(SHAPE, dtype)
+    parameters = [jax.ShapeDtypeStruct(SHAPE[-1:], jnp.float32)] * 2 if affine else []
+    statistics = math.prod(member.stats_shape(SHAPE))
+    found = kept(functools.partial(output, member), x, *parameters)
+    assert found <= granted(x, statistics, SHAPE[-1] * affine)
+
+
+def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_two_float32_per_row():
+    (layer_norm,) = [m for m in ACTIVATIONS if m.name == "layer_norm"]
+    x = jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)
+    parameters = [jax.ShapeDtypeStruct((1024,), jnp.float32)] * 2
+    found = kept(functools.partial(output, layer_norm), x, *parameters)
+    assert 2 * 4096 * 1024 < found <= granted(x, 4096, 1024)
+
+
+def test_flaxs_layer_norm_keeps_five_times_as_much():
+    x = jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)
+    norm = nn.LayerNorm(dtype=jnp.bfloat16)
+    variables = jax.eval_shape(norm.init, jax.random.key(0), x)
+    assert kept(norm.apply, variables, x) > 5 * granted(x, 4096, 1024)
+
+
+@over(ACTIVATIONS)
+def test_a_mask_adds_no_more_than_itself_and_the_counts_in_float32(member):
+    x = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+    mask = np.ones((64, 1, 1, 1), bool)
+    found = kept(functools.partial(output, member, mask=mask), x)
+    statistics = math.prod(member.stats_shape(SHAPE))
+    assert found <= granted(x, statistics) + 4 * statistics + 4 * mask.size

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.ticker import LogLocator
 
 import jaxnorm
 from jaxnorm.diagnostics import statistics_distance
@@ -245,34 +246,44 @@ def _results(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Draw accuracy, and the distance from the population, against training steps."""
+    """Draw the error, and the distance from the population, against training steps."""
     table = read_table(folder / "methods.csv")
-    figure = new_figure(11.5, 4.2)
+    table["error"] = 100 * (1 - table["accuracy"])
+    steps = np.unique(table["step"])
+    figure = new_figure(11.5, 4.4)
     panels = subplots(figure, 1, 3)[0]
     for position, method in enumerate(dict.fromkeys(table["method"].tolist())):
         rows = select(table, method=method)
-        line = {
-            "color": COLOURS[position % len(COLOURS)],
-            "linestyle": DASHES[position % len(DASHES)],
-        }
-        for panel, column in zip(panels, ("accuracy", "shift", "log_ratio"), strict=True):
-            steps = np.unique(rows["step"])
+        for panel, column in zip(panels, ("error", "shift", "log_ratio"), strict=True):
             values = np.stack([select(rows, step=step)[column] for step in steps])
-            if np.isnan(values).any():
-                continue
-            label = method if column == "accuracy" else None
-            panel.plot(steps, values.mean(1), marker="o", ms=3, label=label, **line)
-            panel.fill_between(
-                steps, values.min(1), values.max(1), color=line["color"], alpha=0.15, lw=0
-            )
-    panels[0].set(ylabel="test accuracy, one example at a time", ylim=(0, 1))
-    panels[1].set(ylabel="mean: distance from the population\n(standard deviations)", yscale="log")
-    panels[2].set(ylabel="variance: distance from the population\n(|ln ratio|)", yscale="log")
+            if not np.isnan(values).any():
+                _draw_method(panel, method, position, steps, values)
+    panels[0].set_ylabel("test error (%)")
+    panels[1].set_ylabel("mean: distance from the population\n(standard deviations)")
+    panels[2].set_ylabel("variance: distance from the population\n(|ln ratio|)")
     for panel in panels:
-        panel.set(xlabel="training step", xscale="log")
+        panel.set(xlabel="training step", xscale="log", yscale="log")
+        panel.set_xticks(steps, [f"{step:.0f}" for step in steps], fontsize=9)
+        panel.minorticks_off()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     return [save(figure, folder / "inference.png")]
+
+
+def _draw_method(
+    axes: Any, method: str, position: int, steps: np.ndarray, values: np.ndarray
+) -> None:
+    """Draw the mean over seeds and their range; folded is on top of pooled, so only crosses."""
+    colour = COLOURS[position % len(COLOURS)]
+    marks = (
+        {"marker": "x", "ms": 8, "linestyle": "none"}
+        if method == FOLDED
+        else {"marker": "o", "ms": 3, "linestyle": DASHES[position % len(DASHES)]}
+    )
+    axes.plot(steps, values.mean(1), label=method, color=colour, **marks)
+    axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, lw=0)
 
 
 def summary(results: dict[str, Any]) -> list[str]:

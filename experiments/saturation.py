@@ -27,6 +27,13 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": nn.sigmoi
 # What an activation may be given: a layer's values before and after the two halves of a norm.
 DRAWN = ("before", "normalized", "scale and bias")
 TRAINED = ("no norm", *DRAWN)
+_TITLES = {
+    "no norm": "trained without norm",
+    "before": "before normalization",
+    "normalized": "normalized",
+    "scale and bias": "after learned scale and bias",
+}
+_NAMES = {"sigmoid": "sigmoid", "relu": "ReLU"}
 _EPSILON = 1e-5
 _EDGES = np.linspace(-8, 8, 65)
 _DESCENT_STEPS, _DESCENT_RATE = 60, 0.25  # the squared error halves twice a step
@@ -168,7 +175,9 @@ def _measure_trained(
     """Train every seed at once and record what the last hidden activation is given."""
     function = ACTIVATIONS[activation]
     build = functools.partial(_build, config, function, norm)
-    group = Group(f"{activation}-{norm}", build, ("one",), {}, config.seeds)
+    group = Group(
+        f"{activation}-{norm}", build, ("one",), {"rate": config.learning_rate}, config.seeds
+    )
     sweep = make_sweep(
         build, train["inputs"].shape[1], batch_size=config.batch_size, steps=config.steps // _PARTS
     )
@@ -177,7 +186,7 @@ def _measure_trained(
         for part in range(_PARTS):
             states, metrics = sweep.advance(group.numbers, states, train)
             report(part + 1, f"loss {float(metrics['loss'].mean()):.3g}")
-    model = build({})[0]
+    model = build(group.hyper)[0]
     seeds = jax.tree.map(lambda leaf: leaf[:, 0], (states.params, states.batch_stats))
     inside = jax.jit(jax.vmap(functools.partial(_activation_inputs, model), in_axes=(0, 0, None)))
     accuracy = sweep.evaluate(group.numbers, states, test)["accuracy"]
@@ -204,7 +213,7 @@ def _build(
     config: Config, activation: Callable, norm: str, hyper: Hyper
 ) -> tuple[MLP, optax.GradientTransformation]:
     model = MLP(config.features, 10, norm=NORMS[norm], activation=activation)
-    return model, optax.adam(config.learning_rate)
+    return model, optax.adam(hyper["rate"])
 
 
 def _activation_inputs(
@@ -255,9 +264,9 @@ def _draw_drawn(folder: Path) -> Path:
     for row, (name, function) in enumerate(ACTIVATIONS.items()):
         slope = jax.vmap(jax.grad(function))(z)
         panel = grid[row, 0]
-        panel.plot(z, function(z), color=COLOURS[0], label=name)
+        panel.plot(z, function(z), color=COLOURS[0], label=_NAMES[name])
         panel.plot(z, slope, color=COLOURS[1], ls="--", label="derivative")
-        panel.set(xlabel="input", ylabel=name, ylim=(-0.05, 1.6))
+        panel.set(xlabel="input", ylabel="output, derivative", ylim=(-0.05, 1.6))
         panel.legend(loc="upper left", fontsize=8)
         for column, case in enumerate(DRAWN[: 3 - row], start=1):
             _draw_histogram(grid[row, column], select(histograms, case=case), case)
@@ -278,7 +287,7 @@ def _draw_drawn(folder: Path) -> Path:
 def _draw_histogram(axes: Any, rows: dict[str, np.ndarray], case: str) -> None:
     width = rows["value"][1] - rows["value"][0]
     axes.bar(rows["value"], 100 * rows["share"], width, color=COLOURS[0], alpha=0.6)
-    axes.set(xlabel="input", xlim=(-6, 6), title=case)
+    axes.set(xlabel="input", xlim=(-6, 6), title=_TITLES[case])
     axes.set_ylabel("inputs (%)", fontsize=9)
     axes.title.set_fontsize(10)
 
@@ -296,8 +305,8 @@ def _draw_trained(folder: Path) -> Path:
             _draw_histogram(grid[row, column], rows, case)
             grid[row, column].set(
                 xlim=(-8, 8),
-                xlabel=f"input of the {name}",
-                title=f"{case}\npasses {passed.mean():.3f} ({passed.min():.3f}-{passed.max():.3f})",
+                xlabel=f"input of the {_NAMES[name]}",
+                title=f"{_TITLES[case]}\npasses {passed.mean():.3f} ({passed.min():.3f}-{passed.max():.3f})",
             )
             grid[row, column].title.set_fontsize(9)
     return save(figure, folder / "trained.png")

@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxnorm.stats import Moments, pool
 from jaxnorm.training._gradient import GradientFn, Metrics
+from jaxnorm.training._loops import slow_in_loops
 from jaxnorm.training._shards import per_shard
 from jaxnorm.typing import Array, AxisName, PyTree
 
@@ -114,7 +115,8 @@ def accumulate(
 ) -> tuple[tuple[PyTree, Metrics], PyTree]:
     """Returns the mean gradient and metrics of micro-batches, and the new running statistics.
 
-    One scan, so that the model is compiled once and one micro-batch's activations live at a time.
+    One scan, so that the model is compiled once and one micro-batch's activations live at a time
+    (straight-line code for convolutions on a CPU, which are slow in loops).
     Sums are kept in float32 or wider.
 
     Args:
@@ -135,7 +137,7 @@ def accumulate(
         (Array(2., dtype=float32), {})
     """
     first = jax.tree.map(lambda a: a[0], (micro_batches, keys))
-    forms, _, _ = jax.eval_shape(gradient, batch_stats, *first)
+    traced, (forms, _, _) = jax.make_jaxpr(gradient, return_shape=True)(batch_stats, *first)
     wide = jax.tree.map(
         lambda form: jnp.zeros(form.shape, jnp.promote_types(form.dtype, jnp.float32)), forms
     )
@@ -147,7 +149,8 @@ def accumulate(
         return (total, stats), jax.tree.map(_full_count, moments, is_leaf=_is_moments)
 
     start = (per_shard(wide, axis_name), batch_stats)
-    (total, stats), moments = lax.scan(body, start, (micro_batches, keys))
+    unroll = slow_in_loops(traced)
+    (total, stats), moments = lax.scan(body, start, (micro_batches, keys), unroll=unroll)
     mean = jax.tree.map(lambda t, form: (t / len(keys)).astype(form.dtype), total, forms)
     pooled = jax.tree.map(_pool_stacked, moments, is_leaf=_is_moments)
     return mean, apply_batch_moments(stats, pooled)

@@ -1,32 +1,42 @@
 """Many steps per dispatch, over data that stay on the device."""
 
-import math
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.training._gradient import Metrics
-from jaxnorm.training._keys import order_key
+from jaxnorm.training._loops import slow_in_loops
+from jaxnorm.training._order import batch_rows
 from jaxnorm.training._state import TrainState
 from jaxnorm.training._step import EvalStep, TrainStep
 from jaxnorm.typing import Array, PyTree
 
 
 def make_scan_steps(
-    train_step: TrainStep, *, batch_size: int, num_steps: int | None = None, donate: bool = True
+    train_step: TrainStep,
+    *,
+    batch_size: int,
+    num_steps: int | None = None,
+    scan: bool | None = None,
+    donate: bool = True,
 ) -> TrainStep:
-    """Returns a jitted function that takes many train steps over data in memory.
+    """Returns a function that takes many train steps over data in memory.
 
-    The data stay where they are; each step gathers its rows. Every epoch visits the rows in a new
-    order without replacement, dropping the `N % batch_size` last ones of that order. The order is a
-    function of `(state.rng, epoch)` and the place in it of `state.step`, so that runs cut into
+    The data stay on the device; each step gathers its rows there. Every epoch visits the rows in a
+    new order without replacement, dropping the `N % batch_size` last ones of that order. The order
+    is a function of `(state.rng, epoch)` and the place in it of `state.step`, so that runs cut into
     pieces of any length, and resumed runs, see the same batches.
 
     Args:
         train_step: (state, batch) -> (state, metrics), of `make_train_step`.
         batch_size: rows per step, B.
         num_steps: steps per call; None for one epoch, `N // B`.
+        scan: whether the steps are one dispatch, a `lax.scan`, or one dispatch each, which is
+            faster for convolutions on a CPU: XLA does not bring those into their fast form inside
+            of loops. None chooses.
         donate: whether the given state's buffers are reused for the new one.
 
     Returns:
@@ -48,51 +58,51 @@ def make_scan_steps(
     """
     if batch_size < 1 or (num_steps is not None and num_steps < 1):
         raise ValueError(f"batch_size={batch_size} and num_steps={num_steps} must be at least 1")
+    step = functools.partial(_gathered_step, train_step)
+    draw = jax.jit(batch_rows, static_argnums=(2, 3, 4))
+    scanned = jax.jit(functools.partial(_scanned, step), donate_argnums=0 if donate else ())
+    logged = jax.jit(functools.partial(_logged_step, step), donate_argnums=(0, 1))
+    chosen = scan
 
-    def scan_steps(state: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
+    def take_steps(state: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
+        nonlocal chosen
         size = _rows(data)
         if size < batch_size:
             raise ValueError(f"batch_size={batch_size} exceeds the {size} rows of the data")
         steps = size // batch_size if num_steps is None else num_steps
-        rows = batch_rows(state.rng, state.step, size, batch_size, steps)
+        rows = draw(state.rng, state.step, size, batch_size, steps)
+        if chosen is None:
+            chosen = not slow_in_loops(jax.make_jaxpr(step)(state, data, rows[0]))
+        if chosen:
+            return scanned(state, data, rows)
+        if not donate:
+            state = jax.tree.map(jnp.copy, state)
+        forms = jax.eval_shape(step, state, data, rows[0])[1]
+        log = jax.tree.map(lambda form: jnp.zeros((steps, *form.shape), form.dtype), forms)
+        for i in range(steps):
+            state, log = logged(state, log, data, rows, i)
+        return state, log
 
-        def body(state: TrainState, rows: Array) -> tuple[TrainState, Metrics]:
-            return train_step(state, jax.tree.map(lambda a: jnp.take(a, rows, axis=0), data))
-
-        return lax.scan(body, state, rows)
-
-    return jax.jit(scan_steps, donate_argnums=0 if donate else ())
+    return take_steps
 
 
-def batch_rows(rng: Array, step: Array, size: int, batch_size: int, steps: int) -> Array:
-    """Returns which rows the batches of consecutive steps hold.
+def _gathered_step(
+    train_step: TrainStep, state: TrainState, data: PyTree, rows: Array
+) -> tuple[TrainState, Metrics]:
+    return train_step(state, jax.tree.map(lambda a: jnp.take(a, rows, axis=0), data))
 
-    Args:
-        rng: [], the run's key.
-        step: [], int32, the number of the first of the steps.
-        size: rows of the data, N.
-        batch_size: rows of a batch, B.
-        steps: how many steps.
 
-    Returns:
-        [steps, B], int32 in `range(N)`; within an epoch of `N // B` steps no row comes twice.
+def _scanned(
+    step: Callable, state: TrainState, data: PyTree, rows: Array
+) -> tuple[TrainState, Metrics]:
+    return lax.scan(lambda state, rows: step(state, data, rows), state, rows)
 
-    Examples:
-        >>> rows = batch_rows(jax.random.key(0), 0, size=6, batch_size=2, steps=3)
-        >>> sorted(rows.ravel().tolist())
-        [0, 1, 2, 3, 4, 5]
-    """
-    per_epoch = size // batch_size
-    first_epoch, place = jnp.divmod(step, per_epoch)
-    # The run may start anywhere in its first epoch, so it can touch one epoch more than its length.
-    epochs = math.ceil((steps - 1) / per_epoch) + 1
 
-    def order(epoch: Array) -> Array:
-        rows = jax.random.permutation(order_key(rng, epoch), size)
-        return rows[: per_epoch * batch_size].reshape(per_epoch, batch_size)
-
-    orders = jax.vmap(order)(first_epoch + jnp.arange(epochs))
-    return lax.dynamic_slice_in_dim(orders.reshape(-1, batch_size), place, steps)
+def _logged_step(
+    step: Callable, state: TrainState, log: Metrics, data: PyTree, rows: Array, i: Array
+) -> tuple[TrainState, Metrics]:
+    state, metrics = step(state, data, rows[i])
+    return state, jax.tree.map(lambda kept, new: kept.at[i].set(new), log, metrics)
 
 
 def make_evaluation(eval_step: EvalStep, *, batch_size: int) -> EvalStep:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnorm.training import cross_entropy, make_eval_step, make_evaluation, make_scan_steps
-from jaxnorm.training._scan import batch_rows
+from jaxnorm.training._loops import slow_in_loops
+from jaxnorm.training._order import batch_rows
 from tests.training.digits import MODEL, STEP, bits, digits, rows, start
 
 EPS = np.finfo(np.float32).eps
@@ -46,21 +47,30 @@ def test_call_without_a_number_of_steps_takes_an_epoch():
     assert (int(state.step), metrics["loss"].shape) == (3, (3,))
 
 
-@pytest.mark.parametrize("first", [0, 2, 11])
-def test_no_row_comes_twice_within_an_epoch(first):
-    all_rows = np.asarray(batch_rows(jax.random.key(1), 0, size=50, batch_size=8, steps=24))
-    for epoch in np.split(all_rows, 4):
-        assert len(np.unique(epoch)) == 48
-    # A window of the same run that starts in the middle of an epoch sees the same rows.
-    window = batch_rows(jax.random.key(1), first, size=50, batch_size=8, steps=13)
-    np.testing.assert_array_equal(window, all_rows[first : first + 13])
+def test_one_dispatch_per_step_takes_the_same_steps_as_a_scan():
+    loop = make_scan_steps(STEP, batch_size=32, num_steps=8, scan=False, donate=False)
+    got, got_metrics = loop(start(), DATA)
+    want, want_metrics = scan(8)(start(), DATA)
+    np.testing.assert_allclose(got_metrics["loss"], want_metrics["loss"], rtol=256 * EPS)
+    np.testing.assert_array_equal(got_metrics["skipped"], np.zeros(8))
+    assert (int(got.step), bits(got.rng)) == (8, bits(want.rng))
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, rtol=0, atol=256 * EPS),
+        got.params,
+        want.params,
+    )
 
 
-def test_order_differs_between_epochs_and_between_seeds():
-    first, second = np.split(batch_rows(jax.random.key(1), 0, size=64, batch_size=8, steps=16), 2)
-    other = batch_rows(jax.random.key(2), 0, size=64, batch_size=8, steps=8)
-    assert (first != second).any()
-    assert (first != other).any()
+def test_convolutions_are_kept_out_of_loops_on_a_cpu():
+    image, kernel = jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))
+
+    @jax.jit
+    def conv(x, k):
+        return jax.lax.conv(x, k, (1, 1), "SAME")
+
+    dense = jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 2)), jnp.ones((2, 2)))
+    assert slow_in_loops(jax.make_jaxpr(conv)(image, kernel)) == (jax.default_backend() == "cpu")
+    assert not slow_in_loops(dense)
 
 
 @pytest.mark.parametrize("batch_size", [7, 200])

@@ -45,8 +45,9 @@ class Config:
 
     Expected: an example's own statistics give chance, 10 %: with one value per feature every unit
     outputs its bias. Statistics of the population are at least as good as the moving average
-    (decay 0.99, Flax's default), much better while that still remembers its start at mean 0 and
-    variance 1, and about equal after a thousand steps. Folding changes nothing but rounding.
+    (decay 0.99, Flax's default): by 4 points of test accuracy after 50 steps, while that still
+    remembers its start at mean 0 and variance 1, and by a few tenths of a point later, when it lags
+    behind the weights. Folding changes nothing but rounding.
 
     Attributes:
         dataset: A data set that is in memory, by name.

@@ -25,8 +25,8 @@ from ._tables import Row, ordered, read_table, select
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": nn.sigmoid, "relu": nn.relu}
 # What an activation may be given: a layer's values before and after the two halves of a norm.
-DRAWN = ("before", "normalized", "scale and bias")
-TRAINED = ("no norm", *DRAWN)
+DRAWN: tuple[str, ...] = ("before", "normalized", "scale and bias")
+TRAINED: tuple[str, ...] = ("no norm", *DRAWN)
 _TITLES = {
     "no norm": "trained without norm",
     "before": "before normalization",
@@ -222,7 +222,7 @@ def _activation_inputs(
     """Return the last hidden layer's values by case, in eval mode."""
     last = len(model.features) - 1
     state = TrainState(jnp.zeros(()), params, batch_stats, (), jax.random.key(0), jnp.zeros(()))
-    found = layer_values(model.apply, state.variables, images, train=False)
+    found: dict[str, Any] = layer_values(model.apply, state.variables, images, train=False)
     if model.norm is None:
         return {"no norm": found[f"hidden_{last}"].output}
     stats = batch_stats[f"norm_{last}"]
@@ -306,8 +306,9 @@ def _draw_trained(folder: Path) -> Path:
             grid[row, column].set(
                 xlim=(-8, 8),
                 xlabel=f"input of the {_NAMES[name]}",
-                title=f"{_TITLES[case]}\npasses {passed.mean():.3f} ({passed.min():.3f}-{passed.max():.3f})",
             )
+            spread = f"{passed.min():.3f}-{passed.max():.3f}"
+            grid[row, column].set_title(f"{_TITLES[case]}\npasses {passed.mean():.3f} ({spread})")
             grid[row, column].title.set_fontsize(9)
     return save(figure, folder / "trained.png")
 

@@ -24,6 +24,7 @@ from .functional import weight_norm as weight_norm
 from .functional import weight_norm_scale as weight_norm_scale
 from .functional import weight_standardization as weight_standardization
 from .ops import normalize as normalize
+from .ops import show_config as show_config
 from .ops import standardize as standardize
 from .stats import BatchStats as BatchStats
 from .stats import Estimator as Estimator

@@ -62,7 +62,7 @@ def ghost_batch_norm(
         single_value: where a ghost batch holds one value per feature: "raise", or "allow" the bias
             that follows.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", or None for the best that is there.
+        implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
         `y` of the shape of `x` and of `dtype`, and the new state.

@@ -50,7 +50,7 @@ def instance_norm(
         single_value: where a channel of an example holds one value: "raise", or "allow" the bias
             that follows.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", or None for the best that is there.
+        implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
         [N, *spatial, *features], of `dtype`.

@@ -49,7 +49,7 @@ def rms_norm(
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", or None for the best that is there.
+        implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
         [*batch, C], of `dtype`.

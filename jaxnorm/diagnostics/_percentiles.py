@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnorm.diagnostics._capture import Apply, Layers, layer_values
 from jaxnorm.typing import Array, ArrayLike, PyTree
@@ -44,8 +45,13 @@ def percentiles(values: ArrayLike, q: Sequence[float] = PAPER_PERCENTILES) -> Ar
     """
     values = jnp.asarray(values)
     flat = values.reshape(-1, values.shape[-1])
-    flat = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
-    return jnp.percentile(flat, jnp.asarray(q, flat.dtype), axis=0)
+    ranked = jnp.sort(flat.astype(jnp.promote_types(flat.dtype, jnp.float32)), axis=0)
+    # The places are known before the values are; float64 here keeps a rank from being rounded.
+    places = np.asarray(q, np.float64) / 100 * (len(flat) - 1)
+    below = np.floor(places).astype(int)
+    share = jnp.asarray(places - below, ranked.dtype)[:, None]
+    low, high = ranked[below], ranked[np.minimum(below + 1, len(flat) - 1)]
+    return low + share * (high - low)
 
 
 def layer_percentiles(

@@ -79,7 +79,7 @@ def shuffled(orders: Orders, epoch: Array, places: Array, size: int) -> Array:
 
     Args:
         orders: of several epochs.
-        epoch: int32, broadcastable to `places`: which of the orders each place belongs to.
+        epoch: int32, broadcasts against `places`: which of the orders each place belongs to.
         places: [...], int32 in `range(size)`.
         size: the number of rows.
 
@@ -106,6 +106,7 @@ def shuffled(orders: Orders, epoch: Array, places: Array, size: int) -> Array:
         return row, row < size
 
     # What falls outside is permuted until it falls inside, which keeps the map one to one.
+    places = jnp.broadcast_to(places, jnp.broadcast_shapes(places.shape, jnp.shape(epoch)))
     start = (places, jnp.zeros(places.shape, bool))
     return lax.while_loop(lambda state: ~jnp.all(state[1]), walk, start)[0]
 

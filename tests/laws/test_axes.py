@@ -17,7 +17,7 @@ from jaxnorm import (
 )
 from tests.laws.members import array
 from tests.ops.reference import reference_standardize
-from tests.stats.reference import relative_error, rounding
+from tests.stats.reference import QUICK, relative_error, rounding
 
 EPSILON = 1e-6
 SIZES = (2, 3, 1, 2, 1, 2, 1, 1, 2, 3)
@@ -37,7 +37,10 @@ def assert_right(y, x, shape, center=True):
 def test_every_subset_of_axes_may_be_reduced(norm, ndim):
     x = array(shape=SIZES[:ndim], mean=3.0)
     subsets = [c for k in range(1, ndim + 1) for c in itertools.combinations(range(ndim), k)]
-    run = jax.jit(lambda x: [norm(x, reduction_axes=s, epsilon=EPSILON) for s in subsets])
+    run = jax.jit(
+        lambda x: [norm(x, reduction_axes=s, epsilon=EPSILON) for s in subsets],
+        compiler_options=QUICK,
+    )
     for reduced, y in zip(subsets, run(x)):
         assert_right(y, x, stats_shape(x.shape, reduced), norm is layer_norm)
 
@@ -84,6 +87,8 @@ def test_reduced_kept_and_grouped_axes_may_alternate_up_to_rank_ten(ndim):
     choices = [[1, n] + [2] * (n == 4) for n in shape]
     drawn = [tuple(int(rng.choice(c)) for c in choices) for _ in range(6)]
     x = array(shape=shape, mean=3.0)
-    run = jax.jit(lambda x: [standardize(x, s, epsilon=EPSILON)[0] for s in drawn])
+    run = jax.jit(
+        lambda x: [standardize(x, s, epsilon=EPSILON)[0] for s in drawn], compiler_options=QUICK
+    )
     for s, y in zip(drawn, run(x)):
         assert_right(y, x, s)

@@ -21,7 +21,7 @@ from tests.laws.members import (
     output,
     over,
 )
-from tests.stats.reference import relative_error, rounding, sample_sum, spread
+from tests.stats.reference import QUICK, relative_error, rounding, sample_sum, spread
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
 
@@ -142,10 +142,8 @@ def test_a_mask_of_every_broadcastable_shape_is_its_broadcast(member):
     masks = [
         np.asarray(np.random.default_rng(i).random(s) < 0.7) for i, s in enumerate(MASK_SHAPES)
     ]
-    # Many small programs: compiling them fast matters more than running them fast.
-    fast = {"xla_backend_optimization_level": 0}
     run = jax.jit(
-        lambda x, masks: [output(member, x, mask=mask) for mask in masks], compiler_options=fast
+        lambda x, masks: [output(member, x, mask=mask) for mask in masks], compiler_options=QUICK
     )
     for mask, y in zip(masks, run(x, masks)):
         whole = np.broadcast_to(mask, RANK_3)

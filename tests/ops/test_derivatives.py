@@ -1,5 +1,7 @@
 """One derivative rule in every mode, against plain autodiff of a naive reference in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from jaxnorm import standardize
 from tests.ops.reference import naive_standardize
-from tests.stats.reference import relative_error, rounding, spread
+from tests.stats.reference import QUICK, relative_error, rounding, spread
 
 SHAPE = (4, 2, 6)
 GROUPS = (4, 1, 2)  # kept, reduced and grouped
@@ -64,7 +66,7 @@ def derivatives(function, given, tangent):
     """Returns every derivative that a training or a second-order method asks for."""
     gradient = jax.grad(lambda given: loss(function(given)))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def compute(given, tangent):
         outputs, forward = jax.jvp(function, (given,), (tangent,))
         linear = jax.linearize(function, given)[1](tangent)
@@ -144,7 +146,7 @@ def test_the_hessian_is_that_of_plain_autodiff():
         def of_x(x):
             return loss(function({**given, "x": x}))
 
-        return jax.jit(jax.hessian(of_x))(given["x"])
+        return jax.jit(jax.hessian(of_x), compiler_options=QUICK)(given["x"])
 
     assert relative_error(hessian(library), hessian(reference)) < BOUND
 
@@ -164,7 +166,7 @@ def test_the_gradient_is_the_same_under_vmap_scan_and_remat():
     def scanned(x):
         return jax.lax.scan(lambda carry, x: (carry, gradient(library)(x)), 0, x)[1]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def every(batch):
         vmapped = jax.vmap(gradient(library))(batch)
         rematerialized = jax.vmap(gradient(jax.checkpoint(library)))(batch)
@@ -186,7 +188,7 @@ def test_the_gradient_through_a_scan_that_applies_it_repeatedly_is_that_of_plain
 
             return jnp.sum(jax.lax.scan(layer, given["x"], length=3)[0] ** 2)
 
-        return jax.jit(jax.grad(compute))(given)
+        return jax.jit(jax.grad(compute), compiler_options=QUICK)(given)
 
     got, expected = jax.tree.leaves(repeated(library)), jax.tree.leaves(repeated(reference))
     for have, want in zip(got, expected, strict=True):

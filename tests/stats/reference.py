@@ -7,6 +7,9 @@ from typing import NamedTuple
 import jaxtyping
 import numpy as np
 
+# For many small programs whose formulas are under test, not their roundings: a third of the time.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
 
 class ReferenceMoments(NamedTuple):
     """The mean, the biased variance and the total weight of each sample."""

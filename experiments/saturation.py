@@ -47,7 +47,7 @@ class Config:
     """The gradient that a sigmoid and a ReLU pass, before and after normalization, drawn and real.
 
     Command: `python -m experiments saturation` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 30 s, default 2 min, paper 5 min.
+    shared x86-64 cores: smoke 30 s, default 3 min (287 s beside other work), paper 10 min.
 
     Expected: inputs spread over -5..5 pass 0.099 of a gradient through a sigmoid, normalized ones
     0.202 (closed forms for a uniform input); a ReLU passes half of a normalized input, and a bias
@@ -305,7 +305,7 @@ def _draw_trained(folder: Path) -> Path:
             _draw_histogram(grid[row, column], rows, case)
             grid[row, column].set(
                 xlim=(-8, 8),
-                xlabel=f"input of the {_NAMES[name]}",
+                xlabel=f"input of the {_NAMES[name]}\n(outermost bars: all beyond 8)",
             )
             spread = f"{passed.min():.3f}-{passed.max():.3f}"
             grid[row, column].set_title(f"{_TITLES[case]}\npasses {passed.mean():.3f} ({spread})")

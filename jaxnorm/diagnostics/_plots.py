@@ -24,7 +24,8 @@ _PANELS = {
     "log_ratio": "running over population\nvariance (|ln ratio|)",
     "gap": "train from eval mode\n(standard deviations)",
 }
-_LOGARITHMIC = ("gradient", "param_gradient")
+_SHARES = ("dead", "saturated")
+_LOGARITHMIC = ("gradient", "param_gradient")  # they differ by orders of magnitude
 
 
 def draw_report(report: Report) -> "Figure":
@@ -59,9 +60,7 @@ def draw_report(report: Report) -> "Figure":
     _draw_ranges(axes[0], report)
     for panel, (field, label) in zip(axes[1:], shown.items(), strict=True):
         values = [getattr(row, field) for row in report.rows]
-        panel.barh(range(len(names)), values, color=_BLUE, height=0.7)
-        if field in _LOGARITHMIC and any(value > 0 for value in values):
-            panel.set_xscale("log")
+        _draw_measure(panel, field, values)
         panel.set_xlabel(label, fontsize=8)
     for panel in axes:
         panel.tick_params(labelsize=8)
@@ -98,6 +97,23 @@ def draw_percentiles(axes: "Axes", steps: ArrayLike, history: ArrayLike) -> None
         central = place == middle
         colour, dash = (_VERMILION, "-") if central else (_BLUE, "--")
         axes.plot(at, values[:, place], color=colour, linestyle=dash, linewidth=1.4)
+
+
+def _draw_measure(axes: "Axes", field: str, values: list[float]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    places = range(len(values))
+    if field in _LOGARITHMIC and any(value > 0 for value in values):
+        # A bar on a logarithmic axis has no foot to start from.
+        axes.plot(values, places, color=_BLUE, marker="o", markersize=5, linestyle="none")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=4))
+        axes.xaxis.set_major_formatter("{x:.0e}")
+        axes.minorticks_off()
+        axes.grid(axis="x", alpha=0.25)
+        return
+    axes.barh(places, values, color=_BLUE, height=0.7)
+    axes.set_xlim(0, 1 if field in _SHARES else None)
 
 
 def _draw_ranges(axes: "Axes", report: Report) -> None:

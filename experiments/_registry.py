@@ -83,7 +83,7 @@ ROWS = (
         "the gradient that a sigmoid and a ReLU pass, before and after normalization",
         "normalized inputs pass more; half of a normalized input dies in a ReLU without a bias; "
         "scale = sqrt(var) and bias = mean give the input back",
-        {"smoke": "15 s, digits", "default": "1 min, MNIST", "paper": "3 min, MNIST"},
+        {"smoke": "30 s, digits", "default": "3 min, MNIST", "paper": "10 min, MNIST"},
         "a blog post with experiments on saturation; a survey",
     ),
     Row(

@@ -42,7 +42,7 @@ def random_variables(model, x: np.ndarray, *, seed: int = 0, affine: float = 0.1
 
     def draw(path, form):
         name, noise = path[-1].key, rng.standard_normal(form.shape)
-        if name in ("mean", "var"):
+        if path[0].key == "batch_stats":
             return jnp.full(form.shape, name == "var", jnp.float32)
         if name == "kernel":
             return jnp.asarray(noise / np.sqrt(np.prod(form.shape[:-1])), jnp.float32)

@@ -61,6 +61,21 @@ def test_one_dispatch_per_step_takes_the_same_steps_as_a_scan():
     )
 
 
+def test_seeds_train_at_once_under_vmap_as_one_by_one():
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1))
+    got, metrics = jax.vmap(scan(8), in_axes=(0, None))(stacked, DATA)
+    assert metrics["loss"].shape == (2, 8)
+    for seed in (0, 1):
+        want, _ = scan(8)(start(seed=seed), DATA)
+        jax.tree.map(
+            lambda got, want, seed=seed: np.testing.assert_allclose(
+                got[seed], want, rtol=0, atol=256 * EPS
+            ),
+            got.params,
+            want.params,
+        )
+
+
 def test_convolutions_are_kept_out_of_loops_on_a_cpu():
     image, kernel = jnp.ones((1, 1, 4, 4)), jnp.ones((1, 1, 3, 3))
 

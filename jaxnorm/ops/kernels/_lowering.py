@@ -88,7 +88,7 @@ def _standardize(*operands, standard, has, view: View) -> list:
     x, scale, bias = filled(has, operands)
     sizes = [view.n * view.g] * 3 if standard.center else [0, 0, view.n * view.g]
     results = [jax.ShapeDtypeStruct(x.shape, standard.dtype), *_floats(sizes)]
-    given = [_flat(scale, view), _flat(bias, view), None, None, None]
+    given = [_flat(scale, view), _flat(bias, view)]
     call = jax.ffi.ffi_call("jaxnorm_forward", results)
     y, *statistics = call(x, *map(_operand, given), **_attributes(standard, view))
     return [y, *(v.reshape(standard.stats_shape) for v in statistics if v.size)]
@@ -97,11 +97,10 @@ def _standardize(*operands, standard, has, view: View) -> list:
 def _cotangent(*operands, standard, has, shapes, view: View) -> list:
     ct_y, ct_mean, ct_var, x, scale, offset, var = filled(has, operands)
     results = [jax.ShapeDtypeStruct((0,) if shapes[0] is None else x.shape, x.dtype)]
-    results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]] + [0])
-    given = [_flat(scale, view), None, offset, var, ct_mean, ct_var, None]
+    results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]])
+    given = [_flat(scale, view), offset, var, ct_mean, ct_var]
     call = jax.ffi.ffi_call("jaxnorm_backward", results)
-    members = np.float64(view.r * view.c // view.g)
-    out = call(x, ct_y, *map(_operand, given), members=members, **_attributes(standard, view))
+    out = call(x, ct_y, *map(_operand, given), **_attributes(standard, view))
     return [v.reshape(shape) for v, shape in zip(out, shapes) if shape is not None]
 
 

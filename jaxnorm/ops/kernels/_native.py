@@ -142,8 +142,8 @@ def standardize(
     y, *statistics = _primitives.standardize(standard, *_varying_alike(x, scale, bias))
     if not center:
         return y, jnp.zeros_like(statistics[0]), statistics[0]
-    pivot, offset, var = statistics
-    return y, pivot + offset, var
+    mean, _, var = statistics
+    return y, mean, var
 
 
 def _affine_shape(*parameters: Array | None) -> Shape | None:

@@ -43,13 +43,13 @@ class Linear(NamedTuple):
 
 
 def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array | None):
-    """Returns `y`, and the statistics `(pivot, offset, var)`, or `(var,)` where not centred."""
+    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred."""
     sampling = Sampling(standard.stats_shape, standard.center)
     taken = shifted_moments(sampling, x, None)
     rstd = _tangent.reciprocal_std(taken.var, jnp.asarray(standard.epsilon, taken.var.dtype))
     deviation = centered(sampling, x, None, taken.offset)
     y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
-    statistics = (taken.pivot, taken.offset, taken.var) if standard.center else (taken.var,)
+    statistics = (taken.mean, taken.offset, taken.var) if standard.center else (taken.var,)
     return y.astype(standard.dtype), *statistics
 
 
@@ -62,11 +62,12 @@ def tangent(standard: Standard, residuals: Residuals, linear: Linear):
     d_x = d_mean = d_var = None
     statistics = ()
     if linear.x is not None:
+        # Widened once: the transpose then adds its parts before it rounds them.
+        d_x = linear.x.astype(deviation.dtype)
         count = jnp.asarray(_shapes.sample_size(x.shape, standard.stats_shape), var.dtype)
-        moved = (linear.x, None)
+        moved = (d_x, None)
         d_mean, d_var, _ = moments_tangent(sampling, deviation, None, var, count, moved)
         statistics = (d_mean, d_var) if standard.center else (d_var,)
-        d_x = linear.x.astype(deviation.dtype)
         d_mean = _shapes.spread(d_mean, x.shape) if standard.center else None
         d_var = _shapes.spread(d_var, x.shape)
     dy = _tangent.normalize_tangent(

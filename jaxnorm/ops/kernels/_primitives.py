@@ -26,7 +26,7 @@ cotangent_p = Primitive("jaxnorm_standardize_cotangent")
 
 
 def standardize(standard: Standard, x, scale, bias) -> list:
-    """Returns `[y, pivot, offset, var]`, or `[y, var]` where not centred; see `_plain`."""
+    """Returns `[y, mean, offset, var]`, or `[y, var]` where not centred; see `_plain`."""
     operands = (x, scale, bias)
     return standardize_p.bind(*present(operands), standard=standard, has=which(operands))
 
@@ -110,7 +110,7 @@ def _standardize_jvp(primals, tangents, *, standard, has):
         d_statistics = [ad.Zero(jax.typeof(v)) for v in statistics]
     elif standard.center:
         # The pivot is a constant of the derivative, so the offset moves as the mean does.
-        d_statistics = [ad.Zero(jax.typeof(statistics[0])), *d_statistics]
+        d_statistics = [d_statistics[0], *d_statistics]
     return [y, *statistics], [d_y, *d_statistics]
 
 

@@ -1,6 +1,5 @@
 // XLA's custom calls, and the choice of an instruction set when the library is loaded.
 #include <cstring>
-#include <vector>
 
 #include "kernels.h"
 #include "pool.h"
@@ -86,61 +85,43 @@ ffi::Error check(const View& v, const ffi::AnyBuffer& x) {
   return ffi::Error::InvalidArgument("jaxnorm: the view does not fit the array");
 }
 
-// Takes the moments of x and normalizes it; only the one where y is empty, only the other where
-// the moments come in.
 ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
-                   ffi::AnyBuffer x, Floats scale, Floats bias, Floats pivot, Floats mean,
-                   Floats var, Out y, FloatsOut pivot_out, FloatsOut mean_out, FloatsOut var_out) {
-  const bool given = data(var) != nullptr;
+                   ffi::AnyBuffer x, Floats scale, Floats bias, Out y, FloatsOut mean,
+                   FloatsOut offset, FloatsOut var) {
   Forward f = {};
   f.view = view_of(d);
   f.center = center;
-  f.measure = !given;
-  f.apply = y->element_count() > 0;
   f.epsilon = epsilon;
   f.x = x.untyped_data();
   f.scale = data(scale);
   f.bias = data(bias);
   f.y = y->untyped_data();
-  f.pivot = given ? data(pivot) : data(pivot_out);
-  f.mean = given ? data(mean) : data(mean_out);
-  f.var = given ? data(var) : data(var_out);
+  f.mean = data(mean);
+  f.offset = data(offset);
+  f.var = data(var);
   if (ffi::Error error = check(f.view, x); error.failure()) return error;
   Pool pool(threads);
   chosen->kernels->forward(type_of(x), type_of(*y), f, pool.executor(x.element_count()));
   return ffi::Error::Success();
 }
 
-// Sums over dy and makes dx from the sums; only the one where dx is empty, only the other where
-// the sums come in.
 ffi::Error backward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
-                    double members, ffi::AnyBuffer x, ffi::AnyBuffer dy, Floats scale, Floats pivot,
-                    Floats mean, Floats var, Floats dmean, Floats dvar, Floats sums, Out dx,
-                    FloatsOut dscale, FloatsOut dbias, FloatsOut sums_out) {
+                    ffi::AnyBuffer x, ffi::AnyBuffer dy, Floats scale, Floats offset, Floats var,
+                    Floats dmean, Floats dvar, Out dx, FloatsOut dscale, FloatsOut dbias) {
   Backward b = {};
   b.view = view_of(d);
   b.center = center;
-  b.measure = data(sums) == nullptr;
-  b.apply = dx->element_count() > 0;
   b.epsilon = epsilon;
-  b.count = members;
   b.x = x.untyped_data();
   b.dy = dy.untyped_data();
   b.scale = data(scale);
-  b.pivot = data(pivot);
-  b.mean = data(mean);
+  b.offset = data(offset);
   b.var = data(var);
   b.dmean = data(dmean);
   b.dvar = data(dvar);
-  b.dx = dx->untyped_data();
+  b.dx = dx->element_count() ? dx->untyped_data() : nullptr;
   b.dscale = data(dscale);
   b.dbias = data(dbias);
-  b.sums = b.measure ? data(sums_out) : data(sums);
-  std::vector<float> scratch;
-  if (b.sums == nullptr) {
-    scratch.resize(2 * b.view.n * b.view.g);
-    b.sums = scratch.data();
-  }
   if (ffi::Error error = check(b.view, x); error.failure()) return error;
   Pool pool(threads);
   chosen->kernels->backward(type_of(x), type_of(dy), b, pool.executor(x.element_count()));
@@ -166,9 +147,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
                                   .Ret<xla::ffi::AnyBuffer>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
@@ -176,18 +154,14 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_backward, jaxnorm::backward,
                               jaxnorm::bind()
-                                  .Attr<double>("members")
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Ret<xla::ffi::AnyBuffer>()
-                                  .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>());
 

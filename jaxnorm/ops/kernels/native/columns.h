@@ -56,8 +56,8 @@ class Columns {
   Columns(const View& v, const Packed& p)
       : size(ceil_div(p.w, kLanes) * kLanes),
         pivot(5 * size),
-        mean(pivot + size),
-        factor(mean + size),
+        offset(pivot + size),
+        factor(offset + size),
         slope(factor + size),
         start(slope + size),
         first(2 * size),
@@ -81,7 +81,7 @@ class Columns {
 
   const int64_t size;
   const Scratch<float> pivot;
-  float *const mean, *const factor, *const slope, *const start;
+  float *const offset, *const factor, *const slope, *const start;
   const Scratch<double> first;  // the sums
   double* const second;
 
@@ -91,30 +91,27 @@ class Columns {
 };
 
 // The samples from n to end, one after the other, each cut into blocks. A Sample has
-// prepare(n, k), measure(n, q0, q1, k, first, second), finish(n, k), coefficients(n, k) and
-// apply(n, q0, q1, k). What the blocks measure is added in their order.
+// prepare(n, k), measure(n, q0, q1, k, first, second), finish(n, k) and apply(n, q0, q1, k). What
+// the blocks measure is added in their order.
 template <class Sample>
 static void each_sample(const Sample& sample, const Packed& p, const Plan& cut, int64_t n,
                         int64_t end, Columns& k, Executor executor) {
   const int64_t size = 2 * k.size;
-  Scratch<double> parts(sample.args.measure ? cut.blocks * size : 0);
+  Scratch<double> parts(cut.blocks * size);
   for (; n < end; ++n) {
     sample.prepare(n, k);
-    if (sample.args.measure) {
-      parallel(executor, cut.blocks, [&](int64_t block) {
-        double* part = parts + block * size;
-        clear(part, size);
-        const int64_t q = block * cut.rows;
-        sample.measure(n, q, smaller(p.q, q + cut.rows), k, part, part + k.size);
-      });
-      clear(k.first, size);
-      for (int64_t block = 0; block < cut.blocks; ++block)
-        for (int64_t i = 0; i < size; ++i) k.first[i] += parts[block * size + i];
-      k.fold();
-      sample.finish(n, k);
-    }
-    if (!sample.args.apply) continue;
-    sample.coefficients(n, k);
+    parallel(executor, cut.blocks, [&](int64_t block) {
+      double* part = parts + block * size;
+      clear(part, size);
+      const int64_t q = block * cut.rows;
+      sample.measure(n, q, smaller(p.q, q + cut.rows), k, part, part + k.size);
+    });
+    clear(k.first, size);
+    for (int64_t block = 0; block < cut.blocks; ++block)
+      for (int64_t i = 0; i < size; ++i) k.first[i] += parts[block * size + i];
+    k.fold();
+    sample.finish(n, k);
+    if (!sample.applies()) continue;
     // The last block first: what was read last may still be in cache.
     parallel(executor, cut.blocks, [&](int64_t task) {
       const int64_t q = (cut.blocks - 1 - task) * cut.rows;

@@ -9,11 +9,11 @@ namespace JAXNORM_ISA {
 // K registers' columns.
 template <int K, class T, class U, class Lanes>
 INLINE void sum_panel(const T* x, const U* dy, int64_t k, int64_t stride, const float* pivot,
-                      const float* mean, double* first, double* second, Lanes lanes) {
+                      const float* offset, double* first, double* second, Lanes lanes) {
   Vec shift[K], center[K], total[K] = {}, product[K] = {};
   for (int j = 0; j < K; ++j) {
     shift[j] = load(pivot + j * kLanes, All{});
-    center[j] = load(mean + j * kLanes, All{});
+    center[j] = load(offset + j * kLanes, All{});
   }
   for (int64_t r = 0; r < k; ++r)
     for (int j = 0; j < K; ++j) {
@@ -38,11 +38,12 @@ FLATTEN static void sum_columns(const T* x, const U* dy, int64_t rows, int64_t w
     const int64_t n = smaller(kChunk, rows - r);
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
-      sum_panel<kPanel>(x + c, dy + c, n, width, k.pivot + c, k.mean + c, first + c, second + c,
+      sum_panel<kPanel>(x + c, dy + c, n, width, k.pivot + c, k.offset + c, first + c, second + c,
                         All{});
     sweep(width - c, [&](int64_t i, auto lanes) {
       i += c;
-      sum_panel<1>(x + i, dy + i, n, width, k.pivot + i, k.mean + i, first + i, second + i, lanes);
+      sum_panel<1>(x + i, dy + i, n, width, k.pivot + i, k.offset + i, first + i, second + i,
+                   lanes);
     });
   }
 }
@@ -75,13 +76,15 @@ struct BackwardSample {
     return args.scale ? args.scale + n / (view().n / view().a) * view().c : nullptr;
   }
 
+  bool applies() const { return args.dx; }
+
   void prepare(int64_t n, Columns& k) const {
     if (!args.center) return;
     for (int64_t g = 0, c = 0; g < view().g; ++g) {
       const Statistic s = statistic_of(args, n * view().g + g, x(n) + c);
-      for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = s.pivot, k.mean[c] = s.mean;
+      for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = s.pivot, k.offset[c] = s.offset;
     }
-    k.repeat((float*)k.pivot, k.mean);
+    k.repeat((float*)k.pivot, k.offset);
   }
 
   void measure(int64_t n, int64_t q0, int64_t q1, const Columns& k, double* first,
@@ -91,31 +94,23 @@ struct BackwardSample {
     });
   }
 
+  // The share of dscale and dbias, and what apply needs of each statistic.
   void finish(int64_t n, Columns& k) const {
     const float* gain = scale(n);
-    for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const int64_t at = n * view().g + g;
-      const double rstd = inverse_root(args.var[at], args.epsilon);
+    for (int64_t g = 0; g < view().g; ++g) {
+      const int64_t at = n * view().g + g, start = g * length();
       double total = 0, product = 0;
-      for (int64_t i = 0; i < length(); ++i, ++c) {
+      for (int64_t c = start; c < start + length(); ++c) {
         const double factor = gain ? gain[c] : 1;
         total += factor * k.first[c], product += factor * k.second[c];
-        part[c] += rstd * k.second[c], part[view().c + c] += k.first[c];
       }
-      args.sums[at] = (float)total, args.sums[view().n * view().g + at] = (float)product;
-    }
-  }
-
-  void coefficients(int64_t n, Columns& k) const {
-    const float* gain = scale(n);
-    for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const int64_t at = n * view().g + g;
-      const Pullback pull = pullback(args, at);
-      const float mean = args.center ? args.mean[at] : 0;
-      for (int64_t i = 0; i < length(); ++i, ++c) {
+      const Pullback pull = pullback(args, at, total, product);
+      const float offset = args.center ? args.offset[at] : 0;
+      for (int64_t c = start; c < start + length(); ++c) {
+        part[c] += pull.rstd * k.second[c], part[view().c + c] += k.first[c];
         k.factor[c] = gain ? pull.rstd * gain[c] : pull.rstd;
         k.slope[c] = pull.slope;
-        k.start[c] = pull.start - pull.slope * mean;
+        k.start[c] = pull.start - pull.slope * offset;
       }
     }
     k.repeat(k.factor, k.slope, k.start);
@@ -150,7 +145,7 @@ static void backward_columns(const Backward& b, Executor executor) {
     parallel(executor, v.a * tasks, [&](int64_t task) { run(task, serial()); });
   else
     for (int64_t task = 0; task < v.a; ++task) run(task, executor);
-  if (b.measure) add_parts(b, parts, tasks, executor);
+  add_parts(b, parts, tasks, executor);
 }
 
 }  // namespace JAXNORM_ISA

@@ -73,10 +73,12 @@ struct ForwardSample {
   int64_t length() const { return view().c / view().g; }
   const T* x(int64_t n) const { return (const T*)args.x + n * view().r * view().c; }
 
+  bool applies() const { return true; }
+
   void prepare(int64_t n, Columns& k) const {
     if (!args.center) return;
     for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const float pivot = args.measure ? pivot_at(x(n) + c, view()) : args.pivot[n * view().g + g];
+      const float pivot = pivot_at(x(n) + c, view());
       for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = pivot;
     }
     k.repeat((float*)k.pivot);
@@ -89,26 +91,20 @@ struct ForwardSample {
     });
   }
 
+  // The statistics, and what apply needs of them.
   void finish(int64_t n, Columns& k) const {
-    for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const float pivot = k.pivot[c];
-      double first = 0, second = 0;
-      for (int64_t i = 0; i < length(); ++i, ++c) first += k.first[c], second += k.second[c];
-      const Statistic s = statistic(pivot, first, second, (double)(view().r * length()));
-      args.var[n * view().g + g] = s.var;
-      if (args.center) args.pivot[n * view().g + g] = pivot, args.mean[n * view().g + g] = s.mean;
-    }
-  }
-
-  void coefficients(int64_t n, Columns& k) const {
     const int64_t affine = n / (view().n / view().a) * view().c;
-    for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const int64_t at = n * view().g + g;
-      const float rstd = inverse_root(args.var[at], args.epsilon);
-      const float mean = args.center ? args.mean[at] : 0;
-      for (int64_t i = 0; i < length(); ++i, ++c) {
+    for (int64_t g = 0; g < view().g; ++g) {
+      const int64_t at = n * view().g + g, start = g * length();
+      double first = 0, second = 0;
+      for (int64_t c = start; c < start + length(); ++c) first += k.first[c], second += k.second[c];
+      const double members = (double)(view().r * length());
+      const Statistic s = statistic(k.pivot[start], first, second, members);
+      keep(args, at, s);
+      const float rstd = inverse_root(s.var, args.epsilon);
+      for (int64_t c = start; c < start + length(); ++c) {
         k.slope[c] = args.scale ? rstd * args.scale[affine + c] : rstd;
-        k.start[c] = (args.bias ? args.bias[affine + c] : 0) - mean * k.slope[c];
+        k.start[c] = (args.bias ? args.bias[affine + c] : 0) - s.offset * k.slope[c];
       }
     }
     k.repeat(k.slope, k.start);

@@ -23,34 +23,28 @@ struct Executor {
   void (*run)(void* pool, int64_t tasks, void (*body)(void* context, int64_t task), void* context);
 };
 
-// pivot, mean and var are (n, g). The pivot is the median of the first, middle and last member,
-// which a single outlier cannot be; the mean is relative to it. Without `center` both are zero and
-// null, and var is the mean square. scale and bias may be null.
+// offset, var and mean are (n, g). The offset is the mean minus a pivot: the median of the first,
+// middle and last member, which a single outlier cannot be. Without `center` the offset and the
+// mean are zero and null, and var is the mean square. scale and bias may be null.
 struct Forward {
   View view;
   bool center;
-  bool measure;  // fills pivot, mean and var
-  bool apply;    // reads pivot, mean and var, and fills y
   float epsilon;
   const void* x;
   const float *scale, *bias;
   void* y;
-  float *pivot, *mean, *var;
+  float *offset, *var, *mean;
 };
 
-// dmean and dvar, the cotangents of the statistics, may be null, and so may dscale and dbias. A
-// null pivot is taken from x. sums is (2, n, g): of scale * dy and of scale * dy * (x - mean).
+// dmean and dvar, the cotangents of the moments, may be null, and so may dx, dscale and dbias.
 struct Backward {
   View view;
   bool center;
-  bool measure;  // fills sums, dscale and dbias
-  bool apply;    // reads sums, and fills dx
   float epsilon;
-  double count;  // members of each statistic: more than r * c / g where devices share it
   const void *x, *dy;
-  const float *scale, *pivot, *mean, *var, *dmean, *dvar;
+  const float *scale, *offset, *var, *dmean, *dvar;
   void* dx;
-  float *dscale, *dbias, *sums;
+  float *dscale, *dbias;
 };
 
 struct Kernels {

@@ -11,7 +11,7 @@ constexpr int64_t kChunk = 64;           // rows summed in float before they go 
 constexpr int64_t kTaskBytes = 1 << 16;  // what is worth a task of its own
 
 struct Statistic {
-  float pivot, mean, var;
+  float pivot, offset, var;
 };
 
 INLINE float inverse_root(float var, float epsilon) { return 1 / __builtin_sqrtf(var + epsilon); }
@@ -27,8 +27,13 @@ INLINE float pivot_at(const T* x, const View& v) {
 
 // The statistic of n members from their first and second moments about its pivot.
 INLINE Statistic statistic(float pivot, double first, double second, double n) {
-  const double mean = first / n, var = second / n - mean * mean;
-  return {pivot, (float)mean, var > 0 ? (float)var : 0};
+  const double offset = first / n, var = second / n - offset * offset;
+  return {pivot, (float)offset, var > 0 ? (float)var : 0};
+}
+
+INLINE void keep(const Forward& f, int64_t k, Statistic s) {
+  f.var[k] = s.var;
+  if (f.center) f.offset[k] = s.offset, f.mean[k] = s.pivot + s.offset;
 }
 
 // Each run is read twice, for its mean and for the squares about that mean, and its moments are
@@ -56,7 +61,7 @@ FLATTEN static Statistic measure_row(const T* x, int64_t n, bool center, float p
 template <class T, class U>
 FLATTEN static void apply_row(const T* x, Output<U> y, int64_t n, Statistic s, float rstd,
                               const float* scale, const float* bias) {
-  const float start = -s.mean * rstd;
+  const float start = -s.offset * rstd;
   const auto xhat = [&](int64_t i, auto lanes) {
     return (load(x + i, lanes) - s.pivot) * rstd + start;
   };
@@ -85,18 +90,12 @@ static void forward_rows(const Forward& f, Executor executor) {
       const int64_t affine = n / (v.n / v.a) * v.c;
       for (int64_t g = 0; g < v.g; ++g) {
         const int64_t at = n * v.c + g * length, k = n * v.g + g;
-        Statistic s;
-        if (f.measure) {
-          s = measure_row(x + at, length, f.center, f.center ? pivot_at(x + at, v) : 0);
-          f.var[k] = s.var;
-          if (f.center) f.pivot[k] = s.pivot, f.mean[k] = s.mean;
-        } else {
-          s = {f.center ? f.pivot[k] : 0, f.center ? f.mean[k] : 0, f.var[k]};
-        }
-        if (f.apply)
-          apply_row(x + at, y.at(at), length, s, inverse_root(s.var, f.epsilon),
-                    f.scale ? f.scale + affine + g * length : nullptr,
-                    f.bias ? f.bias + affine + g * length : nullptr);
+        const float pivot = f.center ? pivot_at(x + at, v) : 0;
+        const Statistic s = measure_row(x + at, length, f.center, pivot);
+        keep(f, k, s);
+        apply_row(x + at, y.at(at), length, s, inverse_root(s.var, f.epsilon),
+                  f.scale ? f.scale + affine + g * length : nullptr,
+                  f.bias ? f.bias + affine + g * length : nullptr);
       }
     }
   });
@@ -105,7 +104,7 @@ static void forward_rows(const Forward& f, Executor executor) {
 template <class T>
 INLINE Statistic statistic_of(const Backward& b, int64_t k, const T* x) {
   if (!b.center) return {0, 0, b.var[k]};
-  return {b.pivot ? b.pivot[k] : pivot_at(x, b.view), b.mean[k], b.var[k]};
+  return {pivot_at(x, b.view), b.offset[k], b.var[k]};
 }
 
 // What a statistic's members share in dx = rstd * scale * dy + slope * (x - mean) + start.
@@ -113,29 +112,34 @@ struct Pullback {
   float rstd, slope, start;
 };
 
-INLINE Pullback pullback(const Backward& b, int64_t k) {
+// From the sums of scale * dy and of scale * dy * (x - mean).
+INLINE Pullback pullback(const Backward& b, int64_t k, double total, double product) {
+  const View& v = b.view;
   const float rstd = inverse_root(b.var[k], b.epsilon);
-  const double total = b.sums[k], product = b.sums[b.view.n * b.view.g + k];
+  const double share = 1 / (double)(v.r * (v.c / v.g));
   const double slope = (b.dvar ? 2.0 * b.dvar[k] : 0) - (double)rstd * rstd * rstd * product;
   const double start = b.center ? (b.dmean ? b.dmean[k] : 0) - (double)rstd * total : 0;
-  return {rstd, (float)(slope / b.count), (float)(start / b.count)};
+  return {rstd, (float)(slope * share), (float)(start * share)};
 }
 
+struct Sums {
+  double total, product;
+};
+
 template <class T, class U>
-FLATTEN static void sum_row(const T* x, const U* dy, int64_t n, Statistic s, const float* scale,
-                            float* total, float* product) {
-  double sums[2] = {};
+FLATTEN static Sums sum_row(const T* x, const U* dy, int64_t n, Statistic s, const float* scale) {
+  Sums sums = {0, 0};
   for (int64_t start = 0; start < n; start += kRun) {
     float part[2];
     reduce<2>(smaller(kRun, n - start), part, [&](int64_t i, auto lanes, Vec* out) {
       i += start;
       out[0] = load(dy + i, lanes);
       if (scale) out[0] *= load(scale + i, lanes);
-      out[1] = out[0] * ((load(x + i, lanes) - s.pivot) - s.mean);
+      out[1] = out[0] * ((load(x + i, lanes) - s.pivot) - s.offset);
     });
-    sums[0] += part[0], sums[1] += part[1];
+    sums.total += part[0], sums.product += part[1];
   }
-  *total = (float)sums[0], *product = (float)sums[1];
+  return sums;
 }
 
 struct RowTerms {
@@ -156,7 +160,7 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + j * kLanes;
       const Vec u = load(dy + i, lanes), v = u * p.rstd,
-                d = (load(x + i, lanes) - s.pivot) - s.mean;
+                d = (load(x + i, lanes) - s.pivot) - s.offset;
       if (kApply) dx.put(i, v * gain[j] + (d * p.slope + p.start), lanes);
       product[j] += v * d;
       total[j] += u;
@@ -216,7 +220,7 @@ static void backward_rows(const Backward& b, Executor executor) {
   const int64_t bytes = v.c * (int64_t)(sizeof(T) + sizeof(U));
   const int64_t block = larger(1, smaller(kChunk, kTaskBytes / bytes));
   const int64_t rows = larger(ceil_div(own, 64), block), blocks = ceil_div(own, rows);
-  const auto pull = b.apply ? pull_rows<T, U, true> : pull_rows<T, U, false>;
+  const auto pull = b.dx ? pull_rows<T, U, true> : pull_rows<T, U, false>;
   const Output<T> dx(b.dx, v.n * v.c, length);
   Scratch<double> parts(v.a * blocks * 2 * v.c);
   parallel(executor, v.a * blocks, [&](int64_t task) {
@@ -233,17 +237,16 @@ static void backward_rows(const Backward& b, Executor executor) {
       for (int64_t i = 0; i < count * v.g; ++i) {
         const int64_t k = n * v.g + i;
         const Statistic s = statistic_of(b, k, x + i * length);
-        if (b.measure)
-          sum_row(x + i * length, dy + i * length, length, s,
-                  scale ? scale + i % v.g * length : nullptr, b.sums + k, b.sums + v.n * v.g + k);
-        terms[i] = {s, pullback(b, k)};
+        const Sums sums = sum_row(x + i * length, dy + i * length, length, s,
+                                  scale ? scale + i % v.g * length : nullptr);
+        terms[i] = {s, pullback(b, k, sums.total, sums.product)};
       }
       for (int64_t g = 0, c = 0; g < v.g; ++g, c += length)
         pull(x + c, dy + c, dx.at(n * v.c + c), count, v.c, length, terms + g, v.g,
              scale ? scale + c : nullptr, part + c, part + v.c + c);
     }
   });
-  if (b.measure) add_parts(b, parts, blocks, executor);
+  add_parts(b, parts, blocks, executor);
 }
 
 }  // namespace JAXNORM_ISA

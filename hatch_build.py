@@ -190,22 +190,31 @@ def execute(command: list[str]) -> str:
 
 
 class NativeKernels(BuildHookInterface):
-    """Hatchling's hook: builds in place, which is all that an editable installation needs."""
+    """Hatchling's hook: an editable installation builds in place, a wheel takes the files along."""
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Builds before the wheel is written, and adds to it what was built."""
+        """Builds before the wheel is written."""
         root = Path(self.root)
-        record = build(root, root / BUILT)
-        self.app.display_info(f"native kernels: {record.get('reason', 'built')}")
         if version == "editable":
-            return
-        for name in (LIBRARY, RECORD):
-            if (root / BUILT / name).exists():
-                build_data["force_include"][str(root / BUILT / name)] = (BUILT / name).as_posix()
-        if record["built"]:
-            tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-            build_data["pure_python"] = False
-            build_data["tag"] = f"py3-none-{tag}"
+            record = build(root, root / BUILT)
+        else:
+            # A copy: a wheel without kernels must not take them from the checkout it is made in.
+            self.folder = Path(tempfile.mkdtemp(prefix="jaxnorm-"))
+            if (root / BUILT).exists():
+                shutil.copytree(root / BUILT, self.folder, dirs_exist_ok=True)
+            record = build(root, self.folder)
+            for name in (LIBRARY, RECORD) if record["built"] else (RECORD,):
+                build_data["force_include"][str(self.folder / name)] = (BUILT / name).as_posix()
+            if record["built"]:
+                tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+                build_data["pure_python"] = False
+                build_data["tag"] = f"py3-none-{tag}"
+        self.app.display_info(f"native kernels: {record.get('reason', 'built')}")
+
+    def finalize(self, version: str, build_data: dict, artifact_path: str) -> None:
+        """Removes what was built for the wheel."""
+        if version != "editable":
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

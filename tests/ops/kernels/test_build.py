@@ -4,14 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 import hatch_build
 from jaxnorm.ops import kernels
 from jaxnorm.ops.kernels import _library
+from tests.ops.kernels.cases import needs_native
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / hatch_build.KERNELS / "native"
@@ -58,6 +61,36 @@ def test_a_build_is_not_repeated_until_something_changes(monkeypatch, tmp_path):
     monkeypatch.setenv("CXXFLAGS", "-DSOMETHING")
     build(tmp_path)
     assert sum("-shared" in command for command in commands) == 2
+
+
+def wheel(folder) -> Path:
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    return Path(path)
+
+
+def files(path: Path) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        return {name for name in archive.namelist() if name.startswith("jaxnorm/ops/kernels/build")}
+
+
+def test_a_wheel_without_kernels_is_pure_and_tells_why(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXNORM_BUILD_NATIVE", "0")
+    here = {path: path.stat().st_mtime_ns for path in (ROOT / hatch_build.BUILT).glob("*")}
+    path = wheel(tmp_path)
+    assert path.name.endswith("-py3-none-any.whl")
+    assert files(path) == {"jaxnorm/ops/kernels/build/record.json"}
+    # What was built for the checkout is left as it is.
+    assert {path: path.stat().st_mtime_ns for path in (ROOT / hatch_build.BUILT).glob("*")} == here
+
+
+@needs_native
+def test_a_wheel_with_kernels_is_for_this_platform_and_every_python(tmp_path):
+    path = wheel(tmp_path)
+    assert "-py3-none-" in path.name and not path.name.endswith("-any.whl")
+    assert files(path) == {
+        "jaxnorm/ops/kernels/build/libjaxnorm.so",
+        "jaxnorm/ops/kernels/build/record.json",
+    }
 
 
 @needs_compiler

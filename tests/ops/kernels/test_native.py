@@ -103,7 +103,7 @@ def test_storage_is_rounded_once(name, dtype, out):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_every_value_of_a_narrow_float_survives_both_conversions(dtype):
     x = np.arange(1 << 16).astype(np.uint16).view(dtype).reshape(-1, 1)
-    x = x[np.isfinite(x.astype(np.float64))].reshape(-1, 1)
+    x = x[np.isfinite(x)].reshape(-1, 1)
     pairs = jnp.asarray(np.repeat(x, 2, axis=1))
     _, mean, _ = kernels.standardize(pairs, (len(x), 1), epsilon=1.0)
     normal = np.abs(x.astype(np.float64)) >= np.finfo(np.float32).tiny
@@ -120,7 +120,8 @@ def test_rounding_to_a_narrow_float_is_to_nearest_even(dtype):
     y, _, _ = kernels.standardize(
         jnp.ones((2, 4096), dtype), (2, 1), None, jnp.asarray(bias), epsilon=1.0, dtype=dtype
     )
-    np.testing.assert_array_equal(y[0], bias[0].astype(dtype))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(y[0], bias[0].astype(dtype))
 
 
 def test_nan_and_infinity_stay_in_their_own_statistic():

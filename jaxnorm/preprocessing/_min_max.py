@@ -16,7 +16,12 @@ from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
 
 class MinMaxState(NamedTuple):
-    """The extremes of each feature; before any sample the minimum is inf and the maximum -inf."""
+    """The extremes of each feature; before any sample the minimum is inf and the maximum -inf.
+
+    Examples:
+        >>> MinMaxScaler().fit(jnp.array([[1.0], [3.0]])).minimum
+        Array([1.], dtype=float32)
+    """
 
     minimum: Array  # [*features]
     maximum: Array  # [*features]

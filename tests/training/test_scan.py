@@ -43,8 +43,8 @@ def test_runs_cut_into_pieces_take_the_same_steps_bit_for_bit():
 
 
 def test_call_without_a_number_of_steps_takes_an_epoch():
-    state, metrics = scan()(start(), DATA)
-    assert (int(state.step), metrics["loss"].shape) == (3, (3,))
+    _, metrics = jax.eval_shape(scan(), start(), DATA)
+    assert metrics["loss"].shape == (3,)
 
 
 def test_one_dispatch_per_step_takes_the_same_steps_as_a_scan():

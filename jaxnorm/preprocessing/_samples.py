@@ -20,7 +20,7 @@ def as_floating(x: ArrayLike) -> Array:
         TypeError: `x` is complex or not a number.
 
     Examples:
-        >>> as_floating([1, 2])
+        >>> as_floating(jnp.array([1, 2]))
         Array([1., 2.], dtype=float32)
     """
     x = jnp.asarray(x)
@@ -71,7 +71,7 @@ def flatten_samples(
         TypeError: `x` is not real or the mask not boolean.
 
     Examples:
-        >>> samples, valid = flatten_samples([[1.0, jnp.nan]], None, (2,), jnp.float32)
+        >>> samples, valid = flatten_samples(jnp.array([[1.0, jnp.nan]]), None, (2,), jnp.float32)
         >>> valid
         Array([[ True, False]], dtype=bool)
     """

@@ -28,7 +28,7 @@ INLINE float pivot_at(const T* x, const View& v) {
 // The statistic of n members from their first and second moments about its pivot.
 INLINE Statistic statistic(float pivot, double first, double second, double n) {
   const double offset = first / n, var = second / n - offset * offset;
-  return {pivot, (float)offset, var > 0 ? (float)var : 0};
+  return {pivot, (float)offset, var < 0 ? 0 : (float)var};  // and NaN stays NaN
 }
 
 INLINE void keep(const Forward& f, int64_t k, Statistic s) {

@@ -66,6 +66,7 @@ def make_scan_steps(
 
     def take_steps(state: TrainState, data: PyTree) -> tuple[TrainState, Metrics]:
         nonlocal chosen
+        data = jax.tree.map(jnp.asarray, data)
         size = _rows(data)
         if size < batch_size:
             raise ValueError(f"batch_size={batch_size} exceeds the {size} rows of the data")

@@ -101,6 +101,13 @@ def test_where_all_is_masked_the_statistics_are_unchanged(member):
         np.testing.assert_array_equal(have, want)
 
 
+def test_flaxs_statistics_are_nan_for_good_where_all_is_masked():
+    norm = nn.BatchNorm(use_running_average=False, use_bias=False, use_scale=False)
+    _, updated = norm.init_with_output(jax.random.key(0), array())
+    _, updated = norm.apply(updated, array(), mask=np.zeros(SHAPE, bool), mutable=["batch_stats"])
+    assert np.all(np.isnan(updated["batch_stats"]["mean"]))
+
+
 def updated(member, estimator):
     call = functools.partial(member.function, **member.options)
 

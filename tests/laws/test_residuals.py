@@ -1,4 +1,4 @@
-"""Law 19: the backward pass keeps x and two float32 numbers for each statistic, and the scale."""
+"""Laws 19 and 26: the backward pass keeps x, the scale and two float32 numbers per statistic."""
 
 import functools
 import math
@@ -14,13 +14,18 @@ from tests.laws.members import ACTIVATIONS, output, over
 SHAPE = (64, 8, 8, 32)
 
 
-def kept(function, *arguments):
-    """Returns the bytes that the backward pass of `function` keeps."""
+def residuals(function, *arguments):
+    """Returns the shapes and dtypes of what the backward pass of `function` keeps."""
 
-    def residuals(*arguments):
+    def leaves(*arguments):
         return jax.tree.leaves(jax.vjp(function, *arguments)[1])
 
-    leaves = jax.eval_shape(residuals, *arguments)
+    return jax.eval_shape(leaves, *arguments)
+
+
+def kept(function, *arguments):
+    """Returns the bytes that the backward pass of `function` keeps."""
+    leaves = residuals(function, *arguments)
     return sum(math.prod(v.shape) * jnp.dtype(v.dtype).itemsize for v in leaves)
 
 
@@ -38,6 +43,14 @@ def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(membe
     statistics = math.prod(member.stats_shape(SHAPE))
     found = kept(functools.partial(output, member), x, *parameters)
     assert found <= granted(x, statistics, SHAPE[-1] * affine)
+
+
+@over(ACTIVATIONS)
+def test_the_statistics_that_are_kept_are_float32_whatever_the_input(member):
+    # Law 26: kept in the dtype of the input they would spoil the gradient.
+    x = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16)
+    statistics = [v for v in residuals(functools.partial(output, member), x) if v.shape != SHAPE]
+    assert {v.dtype for v in statistics} == {np.dtype(np.float32)}
 
 
 def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_two_float32_per_row():

@@ -1,4 +1,4 @@
-"""Laws 7, 8, 9, 21, 22, 23 and 25: running statistics, their dtypes, and what has no state."""
+"""Laws 7 to 9, 21 to 23, 25 and 27: running statistics, their dtypes, and what has no state."""
 
 import functools
 
@@ -163,6 +163,25 @@ def test_per_example_gradients_through_training_mode_are_zero(member):
 def test_the_documentation_of_batch_norm_says_so():
     (batch_norm,) = [m.function for m in RUNNING if m.name == "batch_norm"]
     assert "gradients by `vmap(grad)` are zero in training mode" in batch_norm.__doc__
+
+
+@over(RUNNING)
+def test_rematerialization_does_not_update_the_statistics_twice(member):
+    # Law 27: PyTorch's do under checkpointing, where the forward pass runs again.
+    average, x = ema(0.9), array(mean=3.0)
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient(scale, stats):
+        @jax.checkpoint
+        def block(scale, stats):
+            return call(member, x, stats, average, scale=scale)
+
+        y, after = block(scale, stats)
+        return jnp.sum(jnp.sin(y)), after
+
+    _, stats = gradient(np.ones(FEATURES, np.float32), average.init(FEATURES))
+    assert relative_error(stats.mean, 0.1 * x.astype(np.float64).mean((0, 1, 2))) < BOUND
 
 
 @once

@@ -71,6 +71,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
                     progress(done, case.label)
     table = read_table(run.table("bench"))
     run.console.print(_printed(table))
+    (run.folder / "table.md").write_text(_against_flax(table))
     return {
         "copy_gigabytes_per_second": bandwidth / 1e9,
         "malloc_settings": all(name in os.environ for name in _MALLOC),
@@ -169,6 +170,34 @@ def _printed(table: dict[str, np.ndarray]) -> Table:
             f"{table['error'][i]:.0e}",
         )
     return printed
+
+
+def _against_flax(table: dict[str, np.ndarray]) -> str:
+    """Return the table of the documentation: milliseconds and residual MiB against flax.linen."""
+    lines = [
+        "| input | dtype | forward, ms: flax / xla / native | forward and backward, ms: "
+        "flax / xla / native | kept for the backward pass, MiB: flax / jaxnorm |",
+        "|---|---|---|---|---|",
+    ]
+    cases = dict.fromkeys(zip(table["member"], table["shape"], table["dtype"], strict=True))
+    for member, shape, dtype in cases:
+        rows = select(table, member=member, shape=shape, dtype=dtype)
+        cells = [_three_times(select(rows, direction=each)) for each in _DIRECTIONS]
+        kept = [
+            select(rows, library=name, direction="both")["residual_bytes"] / 2**20
+            for name in ("flax.linen", "jaxnorm")
+        ]
+        memory = " / ".join(f"{value[0]:.2f}" if len(value) else "-" for value in kept)
+        lines.append(f"| {member} {shape} | {dtype} | {cells[0]} | {cells[1]} | {memory} |")
+    return "\n".join(lines) + "\n"
+
+
+def _three_times(rows: dict[str, np.ndarray]) -> str:
+    times = []
+    for name in ("flax.linen", "jaxnorm (xla)", "jaxnorm"):
+        own = select(rows, library=name)["milliseconds"]
+        times.append(f"{own[0]:.3g}" if len(own) else "-")
+    return " / ".join(times)
 
 
 def figures(folder: Path) -> list[Path]:

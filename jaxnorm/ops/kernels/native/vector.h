@@ -138,14 +138,22 @@ INLINE void store(T* p, Vec value, All) {
 }
 template <class T>
 INLINE Vec load(const T* p, First lanes) {
+#if defined(__AVX512F__)
+  const Half h = (Half)_mm256_maskz_loadu_epi16((__mmask16)((1u << lanes.count) - 1), p);
+#else
   Half h{};
   std::memcpy(&h, p, lanes.count * sizeof(T));
+#endif
   return widen(h, T{});
 }
 template <class T>
 INLINE void store(T* p, Vec value, First lanes) {
   const Half h = narrow(value, T{});
+#if defined(__AVX512F__)
+  _mm256_mask_storeu_epi16(p, (__mmask16)((1u << lanes.count) - 1), (__m256i)h);
+#else
   std::memcpy(p, &h, lanes.count * sizeof(T));
+#endif
 }
 
 // Past the caches: a store that a cache would only evict again costs a read of the line as well.
@@ -173,9 +181,16 @@ INLINE void finish_streams() {}
 #endif
 
 INLINE float value(const float* p) { return *p; }
-template <class T>
-INLINE float value(const T* p) {
-  return load(p, First{1})[0];
+INLINE float value(const bfloat16* p) {
+  const uint32_t wide = (uint32_t)p->bits << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+INLINE float value(const float16* p) {
+  Half h{};
+  h[0] = p->bits;
+  return widen(h, float16{})[0];
 }
 
 INLINE float sum(Vec value) {  // by halves

@@ -50,6 +50,7 @@ class Difference(NamedTuple):
 
     reason: str
     raises: str = "AssertionError"
+    since: str = "0"  # the first version of Flax that has the test
 
 
 LARGE_OFFSET = Difference(
@@ -66,7 +67,8 @@ NO_SAMPLES = Difference(
 )
 ONE_VALUE = Difference(
     "trains on one value per feature and expects the statistics to move: Flax returns the bias and "
-    "pulls the running variance to zero; ours warn and use the running statistics as they are"
+    "pulls the running variance to zero; ours warn and use the running statistics as they are",
+    since="0.12.7",
 )
 
 # room -> test -> why ours are right to fail it. A number stands for the parameters of that number;

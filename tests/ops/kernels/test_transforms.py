@@ -123,6 +123,20 @@ def test_vmap_is_a_loop(stats_shape, mapped):
     assert native_calls(jax.vmap(run, mapped), *inputs) == 2
 
 
+@pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev, jax.hessian])
+def test_jacobians_map_the_derivatives(jacobian):
+    x, scale, bias = arrays()
+
+    def build(function):
+        def run(x, scale, bias):
+            y, _, var = function((1, 6), x, scale[0], bias[0])
+            return jnp.stack([jnp.sum(y**3), jnp.sum(var)])
+
+        return jacobian(run, (0, 1))
+
+    both(build, x[:4, 0, :6], scale[..., :6], bias[..., :6])
+
+
 @pytest.mark.parametrize("mapped", [(0, None, None), (0, 0, None)])
 @LAYOUTS
 def test_the_gradient_of_vmap_sums_over_what_is_shared(stats_shape, mapped):

@@ -6,8 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm import BatchStats, batch_norm, cumulative, debiased, ema, frozen, guarded, window
-from tests.stats.reference import relative_error, rounding, without_type_checks
+import jaxnorm
+from jaxnorm import BatchStats, cumulative, debiased, ema, frozen, guarded, window
+from tests.stats.programs import compiled, without_type_checks
+from tests.stats.reference import relative_error, rounding
+
+batch_norm = compiled(jaxnorm.batch_norm)
 
 X = np.random.default_rng(0).normal(3, 2, (8, 3, 6)).astype(np.float32)
 SCALE = np.random.default_rng(1).normal(1, 0.5, 6).astype(np.float32)
@@ -110,21 +114,24 @@ def test_the_dense_and_the_convolutional_batch_norm_are_one_thing(shape):
 
 
 def test_the_gradient_passes_through_the_batch_statistics_and_not_through_the_running_ones():
-    def loss(x, stats, use_running_average):
-        y, _ = batch_norm(x, stats, use_running_average=use_running_average)
-        return jnp.sum(y**2)
+    def gradient(use_running_average):
+        def loss(x, stats):
+            y, _ = jaxnorm.batch_norm(x, stats, use_running_average=use_running_average)
+            return jnp.sum(y**2)
 
-    trained = jax.grad(loss)(X, RUNNING, False)
-    assert np.max(np.abs(trained)) < 1e-3  # the sum of squares of a normalized batch is constant
-    evaluated = jax.grad(loss)(X, RUNNING, True)
+        return compiled(jax.grad(loss))(X, RUNNING)
+
+    # The sum of squares of a normalized batch is constant.
+    assert np.max(np.abs(gradient(False))) < 1e-3
+    evaluated = gradient(True)
     assert_right(evaluated, 2 * standardized(X, *RUNNING) / np.sqrt(RUNNING.var + EPSILON))
 
 
 def test_the_gradient_of_the_running_statistics_is_there_for_those_who_ask():
     def loss(stats):
-        return jnp.sum(batch_norm(X, stats, use_running_average=True)[0])
+        return jnp.sum(jaxnorm.batch_norm(X, stats, use_running_average=True)[0])
 
-    gradient = jax.grad(loss)(RUNNING)
+    gradient = compiled(jax.grad(loss))(RUNNING)
     rstd = 1 / np.sqrt(RUNNING.var.astype(np.float64) + EPSILON)
     assert_right(gradient.mean, -24 * rstd)
     pull = -0.5 * rstd**2 * standardized(X, *RUNNING).sum((0, 1))
@@ -196,10 +203,10 @@ def test_one_value_per_feature_is_no_obstacle_to_evaluation():
 
 def test_one_value_per_feature_and_shard_is_a_batch_over_the_mapped_axis():
     mapped = jax.vmap(
-        lambda x: batch_norm(x, RUNNING, use_running_average=False, axis_name="i")[0],
+        lambda x: jaxnorm.batch_norm(x, RUNNING, use_running_average=False, axis_name="i")[0],
         axis_name="i",
     )
-    assert_right(mapped(X[:, :1])[:, 0], by_batch(X[:, 0], 0))
+    assert_right(compiled(mapped)(X[:, :1])[:, 0], by_batch(X[:, 0], 0))
 
 
 def test_an_unknown_choice_for_single_values_is_refused():

@@ -4,8 +4,11 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
-from jaxnorm import group_norm
+import jaxnorm
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
+
+group_norm = compiled(jaxnorm.group_norm)
 
 X = np.random.default_rng(0).normal(3, 2, (4, 5, 3, 12)).astype(np.float32)
 SCALE = np.random.default_rng(1).normal(1, 0.5, 12).astype(np.float32)

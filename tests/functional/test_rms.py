@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm import rms_norm
+import jaxnorm
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
+
+rms_norm = compiled(jaxnorm.rms_norm)
 
 X = np.random.default_rng(0).normal(1, 2, (4, 3, 6)).astype(np.float32)
 SCALE = np.random.default_rng(1).normal(1, 0.5, 6).astype(np.float32)

@@ -2,7 +2,6 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
@@ -17,7 +16,8 @@ from jaxnorm import (
 )
 from tests.laws.members import array
 from tests.ops.reference import reference_standardize
-from tests.stats.reference import QUICK, relative_error, rounding
+from tests.stats.programs import compiled
+from tests.stats.reference import relative_error, rounding
 
 EPSILON = 1e-6
 SIZES = (2, 3, 1, 2, 1, 2, 1, 1, 2, 3)
@@ -37,10 +37,7 @@ def assert_right(y, x, shape, center=True):
 def test_every_subset_of_axes_may_be_reduced(norm, ndim):
     x = array(shape=SIZES[:ndim], mean=3.0)
     subsets = [c for k in range(1, ndim + 1) for c in itertools.combinations(range(ndim), k)]
-    run = jax.jit(
-        lambda x: [norm(x, reduction_axes=s, epsilon=EPSILON) for s in subsets],
-        compiler_options=QUICK,
-    )
+    run = compiled(lambda x: [norm(x, reduction_axes=s, epsilon=EPSILON) for s in subsets])
     for reduced, y in zip(subsets, run(x)):
         assert_right(y, x, stats_shape(x.shape, reduced), norm is layer_norm)
 
@@ -55,7 +52,7 @@ def test_axes_are_taken_in_sorted_order_at_high_rank(ndim):
     stats = ema().init(tuple(x.shape[a] for a in kept))
     groups = tuple(last if a == ndim - 1 else 1 if a == 1 else n for a, n in enumerate(x.shape))
 
-    @jax.jit
+    @compiled
     def run(x):
         return (
             layer_norm(x, scale, reduction_axes=reduced, feature_axes=reduced, epsilon=EPSILON),
@@ -75,7 +72,7 @@ def test_axes_are_taken_in_sorted_order_at_high_rank(ndim):
 @pytest.mark.parametrize("ndim", [5, 9, 10])
 def test_feature_axes_may_be_named_in_any_order_and_sign(ndim):
     x = array(shape=SIZES[:ndim], mean=3.0)
-    run = jax.jit(lambda x: instance_norm(x, feature_axes=(-1, 3), epsilon=EPSILON))
+    run = compiled(lambda x: instance_norm(x, feature_axes=(-1, 3), epsilon=EPSILON))
     reduced = [a for a in range(ndim) if a not in (0, 3, ndim - 1)]
     assert_right(run(x), x, stats_shape(x.shape, reduced))
 
@@ -87,8 +84,6 @@ def test_reduced_kept_and_grouped_axes_may_alternate_up_to_rank_ten(ndim):
     choices = [[1, n] + [2] * (n == 4) for n in shape]
     drawn = [tuple(int(rng.choice(c)) for c in choices) for _ in range(6)]
     x = array(shape=shape, mean=3.0)
-    run = jax.jit(
-        lambda x: [standardize(x, s, epsilon=EPSILON)[0] for s in drawn], compiler_options=QUICK
-    )
+    run = compiled(lambda x: [standardize(x, s, epsilon=EPSILON)[0] for s in drawn])
     for s, y in zip(drawn, run(x)):
         assert_right(y, x, s)

@@ -22,6 +22,7 @@ from tests.laws.members import (
     over,
     whole_axis,
 )
+from tests.stats.programs import compiled
 from tests.stats.reference import reference_moments, relative_error, rounding
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
@@ -31,7 +32,7 @@ BOUND = rounding(np.float32, np.prod(SHAPE))
 def trained(member):
     """Returns the compiled function to output, gradient of `x` and moments of a weighted sample."""
 
-    @jax.jit
+    @compiled
     def compute(x, cotangent, sample):
         y, pullback = jax.vjp(lambda x: output(member, x, **sample), x)
         taken = moments(x, member.stats_shape(x.shape), center=member.center, **sample)
@@ -55,8 +56,8 @@ def test_jit_gives_what_eager_gives(member):
 @over([*ACTIVATIONS, *KERNELS])
 def test_vmap_gives_what_a_loop_gives(member):
     batch = array(shape=(3, *SHAPE), mean=3.0)
-    run = jax.jit(functools.partial(output, member))
-    mapped = jax.jit(jax.vmap(functools.partial(output, member), in_axes=1, out_axes=1))
+    run = compiled(functools.partial(output, member))
+    mapped = compiled(jax.vmap(functools.partial(output, member), in_axes=1, out_axes=1))
     looped = np.stack([run(x) for x in batch], axis=1)
     assert_same(mapped(np.moveaxis(batch, 0, 1)), looped)
 
@@ -120,7 +121,7 @@ def test_unequal_masked_shards_give_what_the_whole_gives(member):
     def split(v):
         return v.reshape(*v.shape[:axis], 2, SHAPE[axis], *v.shape[axis + 1 :])
 
-    y, dx = jax.jit(sharded)(split(x), split(cotangent), split(mask))
+    y, dx = compiled(sharded)(split(x), split(cotangent), split(mask))
     expected = expected_output(member, x, weights=mask)
     assert relative_error(y.reshape(shape), expected) < BOUND
     gradient = expected_gradient(member, x, cotangent, weights=mask)
@@ -132,7 +133,7 @@ def test_micro_batches_pooled_are_the_batch(member):
     axis, x = whole_axis(member), array(mean=3.0)
     stats_shape, center = member.stats_shape(SHAPE), member.center
 
-    @jax.jit
+    @compiled
     def pooled(x):
         parts = jnp.split(x, [1], axis=axis)
         taken = [moments(part, stats_shape, center=center) for part in parts]
@@ -150,7 +151,7 @@ def test_statistics_collected_over_micro_batches_are_those_of_all_examples(membe
     batches = array(0, (5, *SHAPE), 3.0)
     population = cumulative()
 
-    @jax.jit
+    @compiled
     def collected(batches):
         def step(state, x):
             call = functools.partial(member.function, **member.options)
@@ -170,7 +171,7 @@ def test_coarser_moments_come_from_finer_ones(member):
     axis, x = whole_axis(member), array(mean=3.0)
     coarse, center = member.stats_shape(SHAPE), member.center
     fine = tuple(n if a == axis else s for a, (n, s) in enumerate(zip(SHAPE, coarse)))
-    got = jax.jit(lambda x: pool(moments(x, fine, center=center), coarse))(x)
+    got = compiled(lambda x: pool(moments(x, fine, center=center), coarse))(x)
     want = reference_moments(x, coarse, None, center)
     for have, expected in zip(got, want, strict=True):
         assert relative_error(jnp.broadcast_to(have, coarse), expected, 1e-3) < BOUND

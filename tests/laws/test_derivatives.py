@@ -9,7 +9,8 @@ import pytest
 
 from jaxnorm import SpectralState, spectral_norm
 from tests.laws.members import SAMPLED, naive_output, options_of, output, over
-from tests.stats.reference import QUICK, relative_error, rounding
+from tests.stats.programs import compiled
+from tests.stats.reference import relative_error, rounding
 
 SHAPE = (4, 3, 4)
 # Third derivatives lose a few digits that first ones keep; a wrong term is off by far more.
@@ -35,7 +36,7 @@ def derivatives(function, given, tangent):
 
     gradient, rematerialized = jax.grad(loss), jax.grad(jax.checkpoint(loss))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @compiled
     def compute(given, tangent):
         value, forward = jax.jvp(lambda given: function(**given), (given,), (tangent,))
         pair = jax.tree.map(lambda a, b: jnp.stack([a, b]), given, tangent)

@@ -8,7 +8,8 @@ import numpy as np
 from jax import export
 
 from tests.laws.members import ACTIVATIONS, array, expected_gradient, expected_output, output, over
-from tests.stats.reference import relative_error, rounding, without_type_checks
+from tests.stats.programs import without_type_checks
+from tests.stats.reference import relative_error, rounding
 
 
 def trained(member):

@@ -8,6 +8,7 @@ import pytest
 
 from jaxnorm import CATALOGUE
 from tests.laws.members import SHAPE, array, once, output, over
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
@@ -23,7 +24,7 @@ CHANGES = {
 def without_epsilon(member):
     """Returns the compiled function to output and gradient, with nothing added to the variance."""
 
-    @jax.jit
+    @compiled
     def compute(x, cotangent):
         y, pullback = jax.vjp(functools.partial(output, member, epsilon=0.0), x)
         return y, pullback(cotangent)[0]

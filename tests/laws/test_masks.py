@@ -21,7 +21,8 @@ from tests.laws.members import (
     output,
     over,
 )
-from tests.stats.reference import QUICK, relative_error, rounding, sample_sum, spread
+from tests.stats.programs import compiled
+from tests.stats.reference import relative_error, rounding, sample_sum, spread
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
 
@@ -30,7 +31,7 @@ BOUND = rounding(np.float32, np.prod(SHAPE))
 def trained(member):
     """Returns the compiled function to output and gradients of `x`, scale and bias."""
 
-    @jax.jit
+    @compiled
     def compute(x, scale, bias, cotangent, mask):
         def run(x, scale, bias):
             return output(member, x, scale, bias, mask=mask)
@@ -80,7 +81,7 @@ def test_flax_fails_this_law_where_it_masks():
     def loss(x):
         return jnp.sum(jnp.where(mask, norm.apply({}, x, mask=mask), 0) ** 3)
 
-    assert not np.all(np.isfinite(jax.jit(jax.grad(loss))(dirty)[mask]))
+    assert not np.all(np.isfinite(compiled(jax.grad(loss))(dirty)[mask]))
 
 
 @over(ACTIVATIONS)
@@ -111,7 +112,7 @@ def test_flaxs_statistics_are_nan_for_good_where_all_is_masked():
 def updated(member, estimator):
     call = functools.partial(member.function, **member.options)
 
-    @jax.jit
+    @compiled
     def compute(x, stats, mask=None):
         return call(x, stats, use_running_average=False, estimator=estimator, mask=mask)
 
@@ -149,9 +150,7 @@ def test_a_mask_of_every_broadcastable_shape_is_its_broadcast(member):
     masks = [
         np.asarray(np.random.default_rng(i).random(s) < 0.7) for i, s in enumerate(MASK_SHAPES)
     ]
-    run = jax.jit(
-        lambda x, masks: [output(member, x, mask=mask) for mask in masks], compiler_options=QUICK
-    )
+    run = compiled(lambda x, masks: [output(member, x, mask=mask) for mask in masks])
     for mask, y in zip(masks, run(x, masks)):
         whole = np.broadcast_to(mask, RANK_3)
         valid = whole & sampled(member, whole)

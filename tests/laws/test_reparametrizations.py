@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxnorm import spectral_norm, spectral_norm_init, weight_norm, weight_norm_scale
 from tests.laws.members import KERNELS, SAMPLED, array, expected_output, output, over
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
 SHAPE = (3, 3, 4, 5)
@@ -28,7 +29,7 @@ def test_every_leaf_gets_the_gradient_of_its_definition(member):
     kernel, cotangent = array(shape=SHAPE), array(1, SHAPE)
     scale = array(2, SHAPE[-1:], 1.0)
 
-    @jax.jit
+    @compiled
     def gradients(kernel, scale):
         return jax.grad(lambda k, s: jnp.vdot(output(member, k, s), cotangent), (0, 1))(
             kernel, scale
@@ -49,7 +50,7 @@ def test_every_leaf_of_a_spectrally_normalized_layer_gets_a_gradient():
     kernel, bias, x = array(shape=(4, 5)), np.zeros(5, np.float32), array(1, (8, 4))
     state = spectral_norm_init(jax.random.key(0), kernel)
 
-    @jax.jit
+    @compiled
     @functools.partial(jax.grad, argnums=(0, 1))
     def gradients(kernel, bias):
         return jnp.sum(jnp.tanh(x @ spectral_norm(kernel, state)[0] + bias))

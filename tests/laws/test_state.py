@@ -19,6 +19,7 @@ from tests.laws.members import (
     output,
     over,
 )
+from tests.stats.programs import QUICK, compiled
 from tests.stats.reference import reference_moments, relative_error, rounding
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
@@ -48,7 +49,7 @@ def test_estimates_are_right_at_step_1_2_10_and_1000(member):
     x = array(0, (1000, 4, 2, 4), 3.0)
     estimators = {name: ESTIMATORS[name] for name in ("ema", "debiased", "cumulative", "window")}
 
-    @jax.jit
+    @compiled
     def run(batches):
         def step(states, x):
             new = {n: call(member, x, states[n], e)[1] for n, e in estimators.items()}
@@ -83,7 +84,8 @@ def test_estimates_are_right_at_step_1_2_10_and_1000(member):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_evaluation_before_training_uses_mean_zero_and_variance_one(member, name):
     x, estimator = array(mean=3.0), ESTIMATORS[name]
-    y, _ = call(member, x, estimator.init(FEATURES), estimator, use_running_average=True)
+    evaluate = functools.partial(call, member, estimator=estimator, use_running_average=True)
+    y, _ = compiled(evaluate)(x, estimator.init(FEATURES))
     assert relative_error(y, x / np.sqrt(1 + epsilon(member))) < rounding(np.float32)
 
 
@@ -93,7 +95,7 @@ def test_a_bfloat16_network_keeps_float32_statistics_that_arrive(member):
     average = ema(0.999)
     x = jnp.asarray(array(mean=3.0)).astype(jnp.bfloat16)
 
-    @jax.jit
+    @compiled
     def run(x):
         def step(stats, _):
             return call(member, x, stats, average)[1], None
@@ -125,7 +127,7 @@ def test_complex_batches_change_no_dtype_of_the_state(member):
 def test_complex_batches_give_the_numbers_of_their_definition(member):
     x = (array(0) + 1j * array(1, mean=2.0)).astype(np.complex64)
     population = cumulative()
-    run = jax.jit(functools.partial(call, member, estimator=population))
+    run = compiled(functools.partial(call, member, estimator=population))
     y, state = run(x, population.init(FEATURES, jnp.complex64))
     assert relative_error(y, expected_output(member, x)) < BOUND
     want = reference_moments(x.reshape(-1, 4), (1, 4))
@@ -154,7 +156,7 @@ def test_per_example_gradients_through_training_mode_are_zero(member):
         y, _ = call(member, x[None], stats, ema(), **options)
         return jnp.sum(jnp.sin(y + 1) * jnp.arange(4.0))
 
-    gradients = jax.jit(jax.vmap(jax.grad(loss)))(array(shape=(5, 4)))
+    gradients = compiled(jax.vmap(jax.grad(loss)))(array(shape=(5, 4)))
     # Two equal terms of size scale / sqrt(epsilon) cancel to at most one rounding.
     term = 3 / np.sqrt(epsilon(member))
     assert np.max(np.abs(gradients)) <= np.finfo(np.float32).eps * term
@@ -170,7 +172,7 @@ def test_rematerialization_does_not_update_the_statistics_twice(member):
     # Law 27: PyTorch's do under checkpointing, where the forward pass runs again.
     average, x = ema(0.9), array(mean=3.0)
 
-    @jax.jit
+    @compiled
     @functools.partial(jax.grad, has_aux=True)
     def gradient(scale, stats):
         @jax.checkpoint
@@ -185,13 +187,13 @@ def test_rematerialization_does_not_update_the_statistics_twice(member):
 
 
 @once
-def compiled(member):
-    return jax.jit(functools.partial(output, member))
+def program(member):
+    return jax.jit(functools.partial(output, member), compiler_options=QUICK)
 
 
 @over(ACTIVATIONS)
 def test_no_shape_is_remembered_from_one_call_to_the_next(member):
     for shape in (SHAPE, (2, 5, 2, 6), (8, 2, 3, 4), SHAPE):
         x = array(shape=shape, mean=3.0)
-        y = compiled(member)(x)
+        y = program(member)(x)
         assert relative_error(y, expected_output(member, x)) < BOUND

@@ -1,6 +1,5 @@
 """One derivative rule in every mode, against plain autodiff of a naive reference in float64."""
 
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,8 @@ import pytest
 
 from jaxnorm import standardize
 from tests.ops.reference import naive_standardize
-from tests.stats.reference import QUICK, relative_error, rounding, spread
+from tests.stats.programs import compiled
+from tests.stats.reference import relative_error, rounding, spread
 
 SHAPE = (4, 2, 6)
 GROUPS = (4, 1, 2)  # kept, reduced and grouped
@@ -66,7 +66,7 @@ def derivatives(function, given, tangent):
     """Returns every derivative that a training or a second-order method asks for."""
     gradient = jax.grad(lambda given: loss(function(given)))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @compiled
     def compute(given, tangent):
         outputs, forward = jax.jvp(function, (given,), (tangent,))
         linear = jax.linearize(function, given)[1](tangent)
@@ -129,7 +129,7 @@ def test_first_derivatives_of_complex_arrays_agree_with_plain_autodiff():
     def first(function):
         gradient = jax.grad(lambda given: loss(function(given)))
 
-        @jax.jit
+        @compiled
         def compute(given, tangent):
             return jax.jvp(function, (given,), (tangent,)), gradient(given)
 
@@ -146,7 +146,7 @@ def test_the_hessian_is_that_of_plain_autodiff():
         def of_x(x):
             return loss(function({**given, "x": x}))
 
-        return jax.jit(jax.hessian(of_x), compiler_options=QUICK)(given["x"])
+        return compiled(jax.hessian(of_x))(given["x"])
 
     assert relative_error(hessian(library), hessian(reference)) < BOUND
 
@@ -166,7 +166,7 @@ def test_the_gradient_is_the_same_under_vmap_scan_and_remat():
     def scanned(x):
         return jax.lax.scan(lambda carry, x: (carry, gradient(library)(x)), 0, x)[1]
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @compiled
     def every(batch):
         vmapped = jax.vmap(gradient(library))(batch)
         rematerialized = jax.vmap(gradient(jax.checkpoint(library)))(batch)
@@ -188,7 +188,7 @@ def test_the_gradient_through_a_scan_that_applies_it_repeatedly_is_that_of_plain
 
             return jnp.sum(jax.lax.scan(layer, given["x"], length=3)[0] ** 2)
 
-        return jax.jit(jax.grad(compute), compiler_options=QUICK)(given)
+        return compiled(jax.grad(compute))(given)
 
     got, expected = jax.tree.leaves(repeated(library)), jax.tree.leaves(repeated(reference))
     for have, want in zip(got, expected, strict=True):
@@ -197,7 +197,7 @@ def test_the_gradient_through_a_scan_that_applies_it_repeatedly_is_that_of_plain
 
 def test_each_pivot_is_a_constant_for_derivatives():
     x = arguments(("x",))["x"]
-    jacobian = jax.jit(jax.jacfwd(lambda x: library({"x": x, "epsilon": EPSILON})[1]))(x)
+    jacobian = compiled(jax.jacfwd(lambda x: library({"x": x, "epsilon": EPSILON})[1]))(x)
     blocks = spread(np.arange(8.0).reshape(GROUPS), SHAPE)
     expected = (blocks == np.arange(8).reshape(*GROUPS, 1, 1, 1)) / 6
     assert relative_error(jacobian, expected) < BOUND

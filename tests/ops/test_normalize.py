@@ -8,6 +8,7 @@ import pytest
 from jaxnorm import normalize
 from jaxnorm.stats import Moments
 from tests.ops.reference import naive_spread
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding, spread, wide
 
 SHAPE = (4, 3, 6)
@@ -43,7 +44,7 @@ def expected_output(given):
 @pytest.mark.parametrize("stats_shape", STATS_SHAPES)
 def test_the_output_is_that_of_float64(stats_shape):
     given = arguments(stats_shape)
-    assert relative_error(jax.jit(apply)(given), expected_output(given)) < BOUND
+    assert relative_error(compiled(apply)(given), expected_output(given)) < BOUND
 
 
 @pytest.mark.usefixtures("x64")
@@ -62,7 +63,7 @@ def test_every_derivative_of_every_argument_is_that_of_plain_autodiff(stats_shap
 
         gradient = jax.grad(loss)
 
-        @jax.jit
+        @compiled
         def compute(given, tangent):
             forward = jax.jvp(function, (given,), (tangent,))[1]
             return forward, gradient(given), jax.jvp(gradient, (given,), (tangent,))[1]

@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnorm import standardize
 from tests.ops.reference import naive_standardize, reference_gradient, reference_standardize
-from tests.stats.reference import QUICK, relative_error, rounding
+from tests.stats.programs import compiled
+from tests.stats.reference import relative_error, rounding
 
 SHARDS = 8
 SHAPE = (16, 3, 4)
@@ -95,7 +96,7 @@ def derivatives(function):
     """Returns the function of (arguments, tangent) that gives every derivative."""
     gradient = jax.grad(function)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @compiled
     def compute(given, tangent):
         value, forward = jax.jvp(function, (given,), (tangent,))
         hvp = jax.jvp(gradient, (given,), (tangent,))[1]

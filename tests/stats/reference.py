@@ -1,14 +1,9 @@
 """Moments in float64 NumPy, straight from their definition: what the tests compare with."""
 
-import contextlib
 import math
 from typing import NamedTuple
 
-import jaxtyping
 import numpy as np
-
-# For many small programs whose formulas are under test, not their roundings: a third of the time.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 class ReferenceMoments(NamedTuple):
@@ -65,16 +60,6 @@ def relative_error(got, want, at_least=0.0):
     assert got.shape == want.shape, f"got shape {got.shape}, expected {want.shape}"
     largest = max(np.abs(want).max(initial=0), at_least)
     return np.abs(got - want).max(initial=0) / (largest if largest > 0 else 1)
-
-
-@contextlib.contextmanager
-def without_type_checks():
-    """Calls what it surrounds as users do: types are checked in the tests only."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def rounding(dtype, n=1):

@@ -2,24 +2,23 @@
 
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats import moments
-from tests.stats.reference import (
-    QUICK,
-    reference_moments,
-    relative_error,
-    rounding,
-    without_type_checks,
-)
+import jaxnorm
+from tests.stats.programs import compiled, without_type_checks
+from tests.stats.reference import reference_moments, relative_error, rounding
 
 SHAPE = (4, 3, 6)
 # Reduced and kept; reduced, kept and grouped; two grouped axes.
 STATS_SHAPES = [(1, 1, 6), (4, 1, 2), (2, 3, 3)]
 VARIANCES = ["one_pass", "two_pass", "fast"]
+
+
+def moments(x, stats_shape, **options):
+    """Returns the moments, taken by one compiled program."""
+    return compiled(lambda x, **given: jaxnorm.moments(x, stats_shape, **given))(x, **options)
 
 
 def sample(seed=0, mean=3.0, shape=SHAPE, dtype=np.float32):
@@ -33,9 +32,10 @@ def sample(seed=0, mean=3.0, shape=SHAPE, dtype=np.float32):
 def taken(x, sample_arguments, center=True, variance="one_pass"):
     """Returns the moments of every statistics shape, compiled as one function."""
 
-    @jax.jit
+    @compiled
     def compute(x, arguments):
-        return [moments(x, s, center=center, variance=variance, **arguments) for s in STATS_SHAPES]
+        options = {"center": center, "variance": variance, **arguments}
+        return [jaxnorm.moments(x, s, **options) for s in STATS_SHAPES]
 
     return compute(x, sample_arguments)
 
@@ -240,7 +240,7 @@ def assert_subsets_right(ndim, subsets):
     shape = (2, 3, 1, 2, 1, 2, 1, 1, 2, 2)[:ndim]
     x = sample(ndim, shape=shape)
     stats_shapes = [tuple(n if k else 1 for n, k in zip(shape, keep)) for keep in subsets]
-    run = jax.jit(lambda x: [moments(x, s)[:2] for s in stats_shapes], compiler_options=QUICK)
+    run = compiled(lambda x: [jaxnorm.moments(x, s)[:2] for s in stats_shapes])
     for s, (mean, var) in zip(stats_shapes, run(x)):
         expected = reference_moments(x, s)
         assert relative_error(mean, expected.mean) < rounding(np.float32, x.size)

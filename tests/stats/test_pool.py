@@ -5,10 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats import Moments, merge, mix, moments, pool, unbiased_var
+import jaxnorm
+from jaxnorm.stats import Moments
+from tests.stats.programs import compiled
 from tests.stats.reference import reference_moments, relative_error, rounding
 
 SHAPE = (4, 3, 6)
+
+merge = compiled(jaxnorm.merge)
+mix = compiled(jaxnorm.mix)
+unbiased_var = compiled(jaxnorm.unbiased_var)
+
+
+def moments(x, stats_shape, **options):
+    return compiled(lambda x, **given: jaxnorm.moments(x, stats_shape, **given))(x, **options)
+
+
+def pool(taken, stats_shape):
+    return compiled(lambda taken: jaxnorm.pool(taken, stats_shape))(taken)
 
 
 def sample(mean=3.0, dtype=np.float32):
@@ -34,8 +48,8 @@ def test_coarser_moments_come_from_finer_ones(dtype):
         ((2, 3, 3), (1, 1, 1)),
         ((4, 3, 1), (4, 3, 1)),
     ]
-    pooled = jax.jit(lambda x: [pool(moments(x, f, mask=mask), c) for f, c in steps])(x)
-    for (_, coarser), got in zip(steps, pooled):
+    run = compiled(lambda x: [jaxnorm.pool(jaxnorm.moments(x, f, mask=mask), c) for f, c in steps])
+    for (_, coarser), got in zip(steps, run(x)):
         assert_equal_moments(got, reference_moments(x, coarser, mask))
 
 
@@ -80,10 +94,11 @@ def test_pooling_has_the_derivative_of_the_pooled_moments():
     x = sample()
     mean, var, count = reference_moments(x, (1, 1, 6))
 
-    @jax.jit
+    @compiled
     @jax.grad
     def gradient(x):
-        return jnp.sum(pool(moments(x, (4, 1, 6)), (1, 1, 6)).var ** 2)
+        fine = jaxnorm.moments(x, (4, 1, 6))
+        return jnp.sum(jaxnorm.pool(fine, (1, 1, 6)).var ** 2)
 
     expected = 2 * var * 2 * (x - mean) / count
     assert relative_error(gradient(x), expected) < rounding(np.float32, 12)
@@ -91,9 +106,10 @@ def test_pooling_has_the_derivative_of_the_pooled_moments():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 def test_merging_two_samples_gives_the_moments_of_their_union(dtype):
-    @jax.jit
+    @compiled
     def merged(x):
-        return merge(moments(x[:1], (1, 1, 6)), moments(x[1:], (1, 1, 6)))
+        parts = [jaxnorm.moments(part, (1, 1, 6)) for part in (x[:1], x[1:])]
+        return jaxnorm.merge(*parts)
 
     x = sample(dtype=dtype)
     assert_equal_moments(merged(x), reference_moments(x, (1, 1, 6)))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnorm.stats import moments, reduced_stats_shape
-from tests.stats.reference import QUICK, reference_moments, relative_error, rounding
+from tests.stats.programs import QUICK
+from tests.stats.reference import reference_moments, relative_error, rounding
 
 SHAPE = (4, 3, 2, 6)
 # One entry of each kind along each axis: reduced, kept, grouped.

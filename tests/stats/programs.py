@@ -1,0 +1,38 @@
+"""How the tests compile and call what they test."""
+
+import contextlib
+import functools
+
+import jax
+import jaxtyping
+import numpy as np
+
+# For the many small programs whose formulas are under test, not the speed: a third of the time.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def compiled(function):
+    """Returns `function` as one program: eagerly, each of its operations would be compiled."""
+    programs = {}
+
+    @functools.wraps(function)
+    def call(*arrays, **options):
+        given = {k: v for k, v in options.items() if isinstance(v, np.ndarray | jax.Array)}
+        static = {k: v for k, v in options.items() if k not in given}
+        key = repr(static)  # an estimator, a tuple of functions, shows their addresses
+        if key not in programs:
+            call_with_static = functools.partial(function, **static)
+            programs[key] = jax.jit(call_with_static, compiler_options=QUICK)
+        return programs[key](*arrays, **given)
+
+    return call
+
+
+@contextlib.contextmanager
+def without_type_checks():
+    """Calls what it surrounds as users do: types are checked in the tests only."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

@@ -5,15 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm import standardize
+import jaxnorm
 from jaxnorm.stats import moments
 from tests.ops.reference import reference_gradient, reference_standardize
-from tests.stats.reference import reference_moments, relative_error, rounding, without_type_checks
+from tests.stats.programs import compiled, without_type_checks
+from tests.stats.reference import reference_moments, relative_error, rounding
 
 SHAPE = (4, 3, 6)
 STATS_SHAPES = [(1, 1, 6), (4, 1, 2), (2, 3, 3)]
 BOUND = rounding(np.float32, 72)
 EPSILON = 1e-3
+
+
+def standardize(x, stats_shape, **options):
+    """Returns output and moments of one compiled program."""
+    return compiled(lambda x, **given: jaxnorm.standardize(x, stats_shape, **given))(x, **options)
 
 
 def arrays(*shapes, seed=0, mean=3.0):
@@ -22,14 +28,26 @@ def arrays(*shapes, seed=0, mean=3.0):
     return x, *(rng.normal(1, 0.5, shape).astype(np.float32) for shape in shapes)
 
 
+def both(function):
+    """Returns the compiled function to output and gradient of `x`."""
+
+    @compiled
+    def compute(x, cotangent):
+        y, pullback = jax.vjp(function, x)
+        return y, pullback(cotangent)[0]
+
+    return compute
+
+
 def results(x, cotangent, center=True, **arguments):
     """Returns output, gradient of `x` and moments for every statistics shape."""
 
-    @jax.jit
+    @compiled
     def compute(x, cotangent, arguments):
         def one(stats_shape):
             def run(x):
-                return standardize(x, stats_shape, center=center, epsilon=EPSILON, **arguments)
+                options = {"center": center, "epsilon": EPSILON, **arguments}
+                return jaxnorm.standardize(x, stats_shape, **options)
 
             y, pullback, taken = jax.vjp(run, x, has_aux=True)
             return y, pullback(cotangent)[0], taken
@@ -62,13 +80,13 @@ def test_every_variance_gives_the_same_numbers_near_zero(variance):
     x, cotangent = arrays(SHAPE)
 
     def run(x):
-        return standardize(x, (4, 1, 2), epsilon=EPSILON, variance=variance)[0]
+        return jaxnorm.standardize(x, (4, 1, 2), epsilon=EPSILON, variance=variance)[0]
 
-    y, pullback = jax.vjp(jax.jit(run), x)
+    y, dx = both(run)(x, cotangent)
     expected = reference_standardize(x, (4, 1, 2), EPSILON)
     assert relative_error(y, expected) < 10 * BOUND  # (mean / std)^2 for "fast"
     gradient = reference_gradient(x, cotangent, (4, 1, 2), EPSILON)
-    assert relative_error(pullback(cotangent)[0], gradient) < 10 * BOUND
+    assert relative_error(dx, gradient) < 10 * BOUND
 
 
 @pytest.mark.parametrize("center", [True, False])
@@ -92,10 +110,10 @@ def test_scale_and_bias_may_be_anything_that_broadcasts(scale, bias):
 def test_gradients_of_scale_and_bias_have_their_own_shapes_and_the_sums_of_float64():
     x, cotangent, scale, bias = arrays(SHAPE, (4, 1, 6), (3, 1))
 
-    @jax.jit
+    @compiled
     def gradients(scale, bias):
         def loss(scale, bias):
-            y, _ = standardize(x, (4, 1, 2), scale=scale, bias=bias, epsilon=EPSILON)
+            y, _ = jaxnorm.standardize(x, (4, 1, 2), scale=scale, bias=bias, epsilon=EPSILON)
             return jnp.vdot(y, cotangent)
 
         return jax.grad(loss, argnums=(0, 1))(scale, bias)
@@ -142,7 +160,11 @@ def test_the_moments_are_those_of_the_statistics_room():
     x, _ = arrays(SHAPE)
     mask = np.random.default_rng(1).random(SHAPE) < 0.7
     _, taken = standardize(x, (4, 1, 2), mask=mask, epsilon=EPSILON)
-    for have, want in zip(taken, moments(x, (4, 1, 2), mask=mask), strict=True):
+
+    def take(x, mask):
+        return moments(x, (4, 1, 2), mask=mask)
+
+    for have, want in zip(taken, compiled(take)(x, mask), strict=True):
         np.testing.assert_allclose(have, want, rtol=BOUND)
 
 
@@ -152,11 +174,11 @@ def test_an_empty_sample_passes_x_with_a_factor_of_one_and_a_finite_gradient():
     mask[2] = False
 
     def run(x):
-        return standardize(x, (4, 1, 2), mask=mask, epsilon=0.0)[0]
+        return jaxnorm.standardize(x, (4, 1, 2), mask=mask, epsilon=0.0)[0]
 
-    y, pullback = jax.vjp(jax.jit(run), x)
+    y, dx = both(run)(x, cotangent)
     np.testing.assert_array_equal(y[2], x[2])
-    np.testing.assert_array_equal(pullback(cotangent)[0][2], cotangent[2])
+    np.testing.assert_array_equal(dx[2], cotangent[2])
 
 
 def test_an_array_without_entries_is_no_error():

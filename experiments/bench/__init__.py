@@ -232,7 +232,7 @@ def _draw(axes: Any, table: dict[str, np.ndarray]) -> None:
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_ylabel("speed, times flax.linen")
     labels = [f"{member}\n{shape}" for member, shape in cases]
-    axes.set_xticks(np.arange(len(cases)), labels, fontsize=7, rotation=0 if len(cases) < 8 else 60)
+    axes.set_xticks(np.arange(len(cases)), labels, fontsize=7, rotation=30)
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Functions beside the modules of Flax, Haiku and Equinox, in float32 near zero mean."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnorm import BatchStats, batch_norm, ema, group_norm, instance_norm, layer_norm, rms_norm
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
 X = np.random.default_rng(0).normal(0.5, 1, (4, 5, 3, 6)).astype(np.float32)
@@ -37,7 +40,7 @@ def test_output_and_gradients_are_those_of_flax(name):
         variables = {"params": parameters, **(stats if name == "batch" else {})}
         return module.apply(variables, x, mutable=["batch_stats"])[0]
 
-    @jax.jit
+    @compiled
     def both(x, scale, bias):
         results = []
         for function in (ours, flax):
@@ -53,11 +56,12 @@ def test_output_and_gradients_are_those_of_flax(name):
 def test_five_updates_of_the_running_statistics_are_those_of_flax():
     module = nn.BatchNorm(use_running_average=False, momentum=0.9, use_bias=False, use_scale=False)
     theirs = {"batch_stats": {"mean": jnp.zeros(6), "var": jnp.ones(6)}}
-    ours = ema(0.9).init((6,))
+    ours, options = ema(0.9).init((6,)), {"use_running_average": False, "estimator": ema(0.9)}
+    train = compiled(functools.partial(batch_norm, **options))
     for step in range(5):
         x = X * (1 + step) + step
         _, theirs = module.apply(theirs, x, mutable=["batch_stats"])
-        _, ours = batch_norm(x, ours, use_running_average=False, estimator=ema(0.9))
+        _, ours = train(x, ours)
     for have, want in zip(ours, BatchStats(**theirs["batch_stats"]), strict=True):
         assert relative_error(have, np.asarray(want)) < BOUND
 

@@ -6,6 +6,7 @@ import pytest
 
 from jaxnorm import batch_norm, cumulative, rms_norm, weight_norm
 from jaxnorm.stats import Moments, moments
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
 preprocessing = pytest.importorskip("sklearn.preprocessing", reason="needs scikit-learn")
@@ -15,6 +16,7 @@ PARTS = np.split(X, [7, 20, 21, 45])  # unequal batches
 BOUND = rounding(np.float32, 60)
 
 
+@compiled
 def collected(parts):
     population = cumulative()
     state = population.init((4,))

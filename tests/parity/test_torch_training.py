@@ -1,11 +1,14 @@
 """Running statistics beside PyTorch's: evaluation, and five training steps and then evaluation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnorm import BatchStats, batch_norm, cumulative, ema, instance_norm
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, wide
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
@@ -27,7 +30,7 @@ def our_training(x, target, dtype):
     average = ema(1 - MOMENTUM, unbiased=True)
     options = {"axis": 1, "epsilon": EPSILON, "estimator": average}
 
-    @jax.jit
+    @compiled
     def step(parameters, stats, x, target):
         def loss(parameters):
             y, after = batch_norm(x, stats, *parameters, use_running_average=False, **options)
@@ -41,7 +44,8 @@ def our_training(x, target, dtype):
         given = jnp.asarray(x[now], dtype), jnp.asarray(target[now], dtype)
         parameters, stats = step(parameters, stats, *given)
     last = jnp.asarray(x[-1], dtype)
-    y, _ = batch_norm(last, stats, *parameters, use_running_average=True, **options)
+    evaluate = functools.partial(batch_norm, use_running_average=True, **options)
+    y, _ = compiled(evaluate)(last, stats, *parameters)
     return *parameters, *stats, y
 
 
@@ -96,7 +100,7 @@ def test_evaluation_with_given_statistics_is_within_a_rounding_of_float64(dtype)
     stats = BatchStats(
         *(jnp.asarray(v, jnp.float32) for v in (rng.normal(size=5), rng.gamma(2, size=5)))
     )
-    y, _ = batch_norm(x, stats, axis=1, use_running_average=True, epsilon=EPSILON)
+    y, _ = compiled(batch_norm)(x, stats, axis=1, use_running_average=True, epsilon=EPSILON)
     exact = [torch.tensor(wide(v)) for v in (x, *stats)]
     want = torch.nn.functional.batch_norm(*exact, training=False, eps=EPSILON).numpy()
     half_ulp = float(jnp.finfo(dtype).eps) / 2
@@ -110,15 +114,11 @@ def test_no_momentum_is_the_average_of_all_batches_up_to_what_lies_between_them(
     module = torch.nn.BatchNorm2d(5, momentum=None, dtype=torch.float64)
     population = cumulative()
     state = population.init((5,))
+    options = {"axis": 1, "use_running_average": False, "estimator": population}
+    train = compiled(functools.partial(batch_norm, **options))
     for batch in x:
         module(torch.tensor(batch))
-        _, state = batch_norm(
-            jnp.asarray(batch, jnp.float32),
-            state,
-            axis=1,
-            use_running_average=False,
-            estimator=population,
-        )
+        _, state = train(jnp.asarray(batch, jnp.float32), state)
     m = batch.size // 5
     between = x.mean((1, 3, 4)).var(0)
     want = module.running_var.numpy() * (m - 1) / m + between

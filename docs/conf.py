@@ -1,5 +1,7 @@
 """How the documentation is built: `sphinx-build docs docs/_build`."""
 
+import re
+
 import jaxnorm
 
 project = "jaxnorm"
@@ -18,3 +20,16 @@ nb_execution_raise_on_error = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_enable_extensions = ["dollarmath"]
+default_role = "code"
+
+
+def _escape(app, what, name, obj, options, lines):
+    """Escapes what docstrings mean literally: shapes such as [*batch, C], and bars of |mean|."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[i] = re.sub(r"(?<=[\[ ])\*(?=\w)", r"\\*", line).replace("|", r"\|")
+
+
+def setup(app):
+    """Connects what docstrings need."""
+    app.connect("autodoc-process-docstring", _escape)

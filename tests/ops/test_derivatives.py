@@ -1,6 +1,5 @@
 """One derivative rule in every mode, against plain autodiff of a naive reference in float64."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from jaxnorm import standardize
 from jaxnorm.ops import kernels
 from tests.ops.kernels.cases import needs_native
-from tests.stats.reference import relative_error, without_type_checks
+from tests.stats.programs import QUICK, without_type_checks
+from tests.stats.reference import relative_error
 
 pytestmark = needs_native
 
@@ -55,8 +56,8 @@ def assert_same(got, want, bound=BOUND):
 
 def both(build, *inputs):
     """Checks that what is built upon the native path returns what it does upon the plain one."""
-    got, want = (jax.jit(build(function))(*inputs) for function in (native, plain))
-    assert_same(got, want)
+    programs = (jax.jit(build(function), compiler_options=QUICK) for function in (native, plain))
+    assert_same(*(program(*inputs) for program in programs))
 
 
 def native_calls(function, *inputs) -> int:

@@ -36,6 +36,13 @@ INLINE void packed_rows(const Packed& p, int64_t q0, int64_t q1, Body body) {
   if (q1 == p.q && p.tail) body((int64_t)1, p.tail, p.q * p.w);
 }
 
+// From a panel of kWidth columns at c to the next, or to the first of the next chunk of rows. The
+// processor foresees by itself where only one panel makes a row.
+INLINE int64_t next_panel(int64_t c, int64_t panel, int64_t width) {
+  if (width < 2 * panel) return 0;
+  return c + 2 * panel <= width ? panel : kChunk * width - c;
+}
+
 // How samples become tasks: several small ones in each task (`samples`), or (`samples` zero) one
 // large one after the other, each cut into `blocks` of `rows` packed rows.
 struct Plan {

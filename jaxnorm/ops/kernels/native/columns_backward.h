@@ -6,10 +6,11 @@
 namespace JAXNORM_ISA {
 
 // The sums of dy and of dy * (x - mean) over k <= kChunk rows, added to (first, second) of each of
-// K registers' columns.
+// K registers' columns. What lies `ahead` is asked for meanwhile.
 template <int K, class T, class U, class Lanes>
 INLINE void sum_panel(const T* x, const U* dy, int64_t k, int64_t stride, const float* pivot,
-                      const float* offset, double* first, double* second, Lanes lanes) {
+                      const float* offset, double* first, double* second, Lanes lanes,
+                      int64_t ahead = 0) {
   Vec shift[K], center[K], total[K] = {}, product[K] = {};
   for (int j = 0; j < K; ++j) {
     shift[j] = load(pivot + j * kLanes, All{});
@@ -18,6 +19,7 @@ INLINE void sum_panel(const T* x, const U* dy, int64_t k, int64_t stride, const 
   for (int64_t r = 0; r < k; ++r)
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + j * kLanes;
+      if (ahead) prefetch(x + i, ahead), prefetch(dy + i, ahead);
       const Vec u = load(dy + i, lanes);
       total[j] += u;
       product[j] += u * ((load(x + i, lanes) - shift[j]) - center[j]);
@@ -39,7 +41,7 @@ FLATTEN static void sum_columns(const T* x, const U* dy, int64_t rows, int64_t w
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
       sum_panel<kPanel>(x + c, dy + c, n, width, k.pivot + c, k.offset + c, first + c, second + c,
-                        All{});
+                        All{}, next_panel(c, kWidth, width));
     sweep(width - c, [&](int64_t i, auto lanes) {
       i += c;
       sum_panel<1>(x + i, dy + i, n, width, k.pivot + i, k.offset + i, first + i, second + i,

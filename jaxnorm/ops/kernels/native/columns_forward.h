@@ -6,10 +6,11 @@
 namespace JAXNORM_ISA {
 
 // The moments about the pivot of k <= kChunk rows, added to (first, second) of each of K registers'
-// columns. The rows are read twice, the second time from cache, for the squares about their mean.
+// columns. The rows are read twice, the second time from cache, for the squares about their mean;
+// meanwhile what lies `ahead` is asked for.
 template <int K, class T, class Lanes>
 INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pivot, bool center,
-                          double* first, double* second, Lanes lanes) {
+                          double* first, double* second, Lanes lanes, int64_t ahead = 0) {
   Vec shift[K], mean[K], total[K] = {}, squares[K] = {};
   for (int j = 0; j < K; ++j) shift[j] = load(pivot + j * kLanes, All{});
   const auto deviation = [&](int64_t r, int j) {
@@ -21,6 +22,7 @@ INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pi
   for (int j = 0; j < K; ++j) mean[j] = total[j] * (1 / (float)k);
   for (int64_t r = 0; r < k; ++r)
     for (int j = 0; j < K; ++j) {
+      if (ahead) prefetch(x + r * stride + j * kLanes, ahead);
       const Vec d = keep(deviation(r, j) - mean[j], lanes);
       squares[j] += d * d;
     }
@@ -44,7 +46,8 @@ FLATTEN static void measure_columns(const T* x, int64_t rows, int64_t width, con
     const int64_t k = smaller(kChunk, rows - r);
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
-      measure_panel<4>(x + c, k, width, pivot + c, center, first + c, second + c, All{});
+      measure_panel<4>(x + c, k, width, pivot + c, center, first + c, second + c, All{},
+                       next_panel(c, kWidth, width));
     sweep(width - c, [&](int64_t i, auto lanes) {
       i += c;
       measure_panel<1>(x + i, k, width, pivot + i, center, first + i, second + i, lanes);

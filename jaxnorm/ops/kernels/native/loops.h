@@ -24,10 +24,6 @@ INLINE void sweep(int64_t n, Body body) {
   if (i < n) body(i, First{n - i});
 }
 
-// The elements of k registers of which the last has only these lanes.
-INLINE int64_t extent(int64_t k, All) { return k * kLanes; }
-INLINE int64_t extent(int64_t k, First lanes) { return (k - 1) * kLanes + lanes.count; }
-
 // The sums of K terms over [0, n): term(i, lanes, out) writes K registers. Four partial sums of
 // each hide the latency of an addition.
 template <int K, class Term>

@@ -8,6 +8,7 @@ namespace JAXNORM_ISA {
 
 constexpr int64_t kRun = 4096;           // elements whose moments are taken in cache at once
 constexpr int64_t kChunk = 64;           // rows summed in float before they go to a double
+constexpr int64_t kBlock = 4;            // rows whose gradient is taken together
 constexpr int64_t kTaskBytes = 1 << 16;  // what is worth a task of its own
 
 struct Statistic {
@@ -63,6 +64,7 @@ FLATTEN static void apply_row(const T* x, Output<U> y, int64_t n, Statistic s, f
                               const float* scale, const float* bias) {
   const float start = -s.offset * rstd;
   const auto xhat = [&](int64_t i, auto lanes) {
+    prefetch(x + i, n);
     return (load(x + i, lanes) - s.pivot) * rstd + start;
   };
   if (scale && bias)
@@ -147,11 +149,12 @@ struct RowTerms {
   Pullback p;
 };
 
-// dx of a panel of K registers' columns, and their sums of dy * xhat and of dy, kept in registers.
+// dx of a panel of K registers' columns, and their sums of dy * xhat and of dy added to (dscale,
+// dbias). The next rows are asked for meanwhile: memory would rest otherwise.
 template <class T, class U, int K, bool kApply, class Lanes>
 INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
-                       const RowTerms* terms, int64_t g, const float* scale, double* dscale,
-                       double* dbias, Lanes lanes) {
+                       const RowTerms* terms, int64_t g, const float* scale, float* dscale,
+                       float* dbias, Lanes lanes) {
   Vec gain[K], product[K] = {}, total[K] = {};
   for (int j = 0; j < K; ++j) gain[j] = scale ? load(scale + j * kLanes, lanes) : splat(1);
   for (int64_t r = 0; r < rows; ++r) {
@@ -159,6 +162,8 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
     const Pullback p = terms[r * g].p;
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + j * kLanes;
+      prefetch(x + i, rows * stride);
+      prefetch(dy + i, rows * stride);
       const Vec u = load(dy + i, lanes), v = u * p.rstd,
                 d = (load(x + i, lanes) - s.pivot) - s.offset;
       if (kApply) dx.put(i, v * gain[j] + (d * p.slope + p.start), lanes);
@@ -166,18 +171,16 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
       total[j] += u;
     }
   }
-  float products[K * kLanes], totals[K * kLanes];
   for (int j = 0; j < K; ++j) {
-    store(products + j * kLanes, product[j], All{});
-    store(totals + j * kLanes, total[j], All{});
+    store(dscale + j * kLanes, load(dscale + j * kLanes, lanes) + product[j], lanes);
+    store(dbias + j * kLanes, load(dbias + j * kLanes, lanes) + total[j], lanes);
   }
-  for (int64_t i = 0; i < extent(K, lanes); ++i) dscale[i] += products[i], dbias[i] += totals[i];
 }
 
 template <class T, class U, bool kApply>
 FLATTEN static void pull_rows(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
                               int64_t length, const RowTerms* terms, int64_t g, const float* scale,
-                              double* dscale, double* dbias) {
+                              float* dscale, float* dbias) {
   constexpr int64_t kWidth = kPanel * kLanes;
   int64_t c = 0;
   for (; c + kWidth <= length; c += kWidth)
@@ -189,6 +192,35 @@ FLATTEN static void pull_rows(const T* x, const U* dy, Output<T> dx, int64_t row
                                 scale ? scale + i : nullptr, dscale + i, dbias + i, lanes);
   });
 }
+
+// Float sums of rows, handed on to doubles before they grow long.
+class AffineSums {
+ public:
+  AffineSums(double* total, int64_t n) : total_(total), part_(n), n_(n) {
+    clear(total, n);
+    for (int64_t i = 0; i < n; ++i) part_[i] = 0;
+  }
+  AffineSums(const AffineSums&) = delete;
+  AffineSums& operator=(const AffineSums&) = delete;
+  ~AffineSums() { flush(); }
+
+  float* take(int64_t rows) {  // where these rows are to be added
+    if (rows_ + rows > kChunk) flush();
+    rows_ += rows;
+    return part_;
+  }
+
+ private:
+  void flush() {
+    for (int64_t i = 0; i < n_; ++i) total_[i] += part_[i], part_[i] = 0;
+    rows_ = 0;
+  }
+
+  double* const total_;
+  const Scratch<float> part_;
+  const int64_t n_;
+  int64_t rows_ = 0;
+};
 
 // parts is (a, blocks, [dscale, dbias], c); the blocks are added in their order.
 static void add_parts(const Backward& b, const double* parts, int64_t blocks, Executor executor) {
@@ -211,15 +243,14 @@ static void add_parts(const Backward& b, const double* parts, int64_t blocks, Ex
   });
 }
 
-// The rows of a block are summed one by one, and then taken a panel of columns at a time, from
-// cache.
+// A few rows are summed one by one, and then taken a panel of columns at a time, from cache.
 template <class T, class U>
 static void backward_rows(const Backward& b, Executor executor) {
   const View v = b.view;
   const int64_t length = v.c / v.g, own = v.n / v.a;  // own: rows that share a scale and a bias
   const int64_t bytes = v.c * (int64_t)(sizeof(T) + sizeof(U));
-  const int64_t block = larger(1, smaller(kChunk, kTaskBytes / bytes));
-  const int64_t rows = larger(ceil_div(own, 64), block), blocks = ceil_div(own, rows);
+  const int64_t rows = larger(ceil_div(own, 64), larger(kBlock, kTaskBytes / bytes));
+  const int64_t blocks = ceil_div(own, rows);
   const auto pull = b.dx ? pull_rows<T, U, true> : pull_rows<T, U, false>;
   const Output<T> dx(b.dx, v.n * v.c, length);
   Scratch<double> parts(v.a * blocks * 2 * v.c);
@@ -227,23 +258,23 @@ static void backward_rows(const Backward& b, Executor executor) {
     const int64_t a = task / blocks, start = a * own + task % blocks * rows;
     const int64_t end = smaller((a + 1) * own, start + rows);
     const float* scale = b.scale ? b.scale + a * v.c : nullptr;
-    double* part = parts + task * 2 * v.c;
-    clear(part, 2 * v.c);
-    Scratch<RowTerms> terms(block * v.g);
-    for (int64_t n = start; n < end; n += block) {
+    AffineSums sums(parts + task * 2 * v.c, 2 * v.c);
+    Scratch<RowTerms> terms(kBlock * v.g);
+    for (int64_t n = start; n < end; n += kBlock) {
       const T* x = (const T*)b.x + n * v.c;
       const U* dy = (const U*)b.dy + n * v.c;
-      const int64_t count = smaller(block, end - n);
+      const int64_t count = smaller(kBlock, end - n);
+      float* affine = sums.take(count);
       for (int64_t i = 0; i < count * v.g; ++i) {
         const int64_t k = n * v.g + i;
         const Statistic s = statistic_of(b, k, x + i * length);
-        const Sums sums = sum_row(x + i * length, dy + i * length, length, s,
+        const Sums pair = sum_row(x + i * length, dy + i * length, length, s,
                                   scale ? scale + i % v.g * length : nullptr);
-        terms[i] = {s, pullback(b, k, sums.total, sums.product)};
+        terms[i] = {s, pullback(b, k, pair.total, pair.product)};
       }
       for (int64_t g = 0, c = 0; g < v.g; ++g, c += length)
         pull(x + c, dy + c, dx.at(n * v.c + c), count, v.c, length, terms + g, v.g,
-             scale ? scale + c : nullptr, part + c, part + v.c + c);
+             scale ? scale + c : nullptr, affine + c, affine + v.c + c);
     }
   });
   add_parts(b, parts, blocks, executor);

@@ -180,6 +180,12 @@ INLINE void stream(T* p, Vec value) {
 INLINE void finish_streams() {}
 #endif
 
+// Asks for the cache line `ahead` elements after p, which need not be there.
+template <class T>
+INLINE void prefetch(const T* p, int64_t ahead) {
+  __builtin_prefetch((const void*)((uintptr_t)p + (uintptr_t)ahead * sizeof(T)), 0, 2);
+}
+
 INLINE float value(const float* p) { return *p; }
 INLINE float value(const bfloat16* p) {
   const uint32_t wide = (uint32_t)p->bits << 16;

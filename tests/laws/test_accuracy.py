@@ -67,7 +67,7 @@ def errors(member, x, cotangent):
 
 
 @over(SAMPLED)
-def test_output_gradient_and_variance_hold_at_every_offset(member):
+def test_output_gradient_and_variance_hold_at_every_offset(member, implementation):
     cotangent = array(1, shape_of(member))
     for offset in OFFSETS:
         found = errors(member, array(0, shape_of(member), offset), cotangent)
@@ -75,7 +75,9 @@ def test_output_gradient_and_variance_hold_at_every_offset(member):
 
 
 @over(SAMPLED)
-def test_output_gradient_and_variance_hold_with_an_extreme_outlier_as_the_first_member(member):
+def test_output_gradient_and_variance_hold_with_an_extreme_outlier_as_the_first_member(
+    member, implementation
+):
     cotangent = array(1, shape_of(member))
     for offset in OFFSETS:
         x = array(0, shape_of(member), offset)
@@ -103,7 +105,7 @@ def test_masked_samples_hold_at_every_offset_with_an_outlier_as_the_first_valid_
 
 @over(CENTRED)
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30])
-def test_a_constant_input_gives_exactly_the_bias(member, value):
+def test_a_constant_input_gives_exactly_the_bias(member, value, implementation):
     x = np.full(SHAPE, value, np.float32)
     scale, bias = array(1, SHAPE[-1:]), array(2, SHAPE[-1:])
     y = compiled_with_parameters(member)(x, scale, bias)
@@ -117,7 +119,9 @@ def compiled_with_parameters(member):
 
 @over(SAMPLED)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_costs_one_rounding_of_the_result_at_a_large_offset(member, dtype):
+def test_low_precision_costs_one_rounding_of_the_result_at_a_large_offset(
+    member, dtype, implementation
+):
     # x is exact in its dtype, the arithmetic is float32: what remains is the last rounding.
     x = jnp.asarray(array(0, SHAPE, 100.0) * 4).astype(dtype)
     cotangent = jnp.asarray(array(1)).astype(dtype)
@@ -137,7 +141,7 @@ def test_low_precision_costs_one_rounding_of_the_result_at_a_large_offset(member
 
 
 @over(CENTRED)
-def test_two_passes_hold_as_well(member):
+def test_two_passes_hold_as_well(member, implementation):
     options = options_of(member, variance="two_pass")
     if not options:
         pytest.skip("has no choice of variance")

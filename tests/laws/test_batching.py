@@ -48,13 +48,13 @@ def assert_same(got, expected):
 
 
 @over([*ACTIVATIONS, *KERNELS])
-def test_jit_gives_what_eager_gives(member):
+def test_jit_gives_what_eager_gives(member, implementation):
     x = array(mean=3.0)
     assert_same(jax.jit(functools.partial(output, member))(x), output(member, x))
 
 
 @over([*ACTIVATIONS, *KERNELS])
-def test_vmap_gives_what_a_loop_gives(member):
+def test_vmap_gives_what_a_loop_gives(member, implementation):
     batch = array(shape=(3, *SHAPE), mean=3.0)
     run = compiled(functools.partial(output, member))
     mapped = compiled(jax.vmap(functools.partial(output, member), in_axes=1, out_axes=1))

@@ -34,7 +34,7 @@ def without_epsilon(member):
 
 @over(CATALOGUE)
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_output_is_invariant_just_where_the_row_says_so(member, change):
+def test_the_output_is_invariant_just_where_the_row_says_so(member, change, implementation):
     run = without_epsilon(member)
     y, _ = run(EXACT, array(1))
     changed, _ = run(CHANGES[change](EXACT), array(1))
@@ -46,7 +46,7 @@ def test_the_output_is_invariant_just_where_the_row_says_so(member, change):
 
 
 @over([m for m in CATALOGUE if "scale" in m.invariances])
-def test_the_gradient_of_a_scaled_input_is_smaller_by_the_factor(member):
+def test_the_gradient_of_a_scaled_input_is_smaller_by_the_factor(member, implementation):
     # Of any loss of an invariant output: this is what makes large weights learn slowly.
     _, gradient = without_epsilon(member)(EXACT, array(1))
     _, scaled = without_epsilon(member)(8 * EXACT, array(1))
@@ -54,14 +54,14 @@ def test_the_gradient_of_a_scaled_input_is_smaller_by_the_factor(member):
 
 
 @over([m for m in CATALOGUE if "scale" in m.invariances])
-def test_the_gradient_is_orthogonal_to_an_input_whose_scale_does_not_matter(member):
+def test_the_gradient_is_orthogonal_to_an_input_whose_scale_does_not_matter(member, implementation):
     _, gradient = without_epsilon(member)(EXACT, array(1))
     product = np.asarray(gradient, np.float64) * EXACT
     assert abs(product.sum()) < BOUND * np.abs(product).sum()
 
 
 @over([m for m in CATALOGUE if "shift" in m.invariances])
-def test_the_gradient_sums_to_zero_where_a_shift_does_not_matter(member):
+def test_the_gradient_sums_to_zero_where_a_shift_does_not_matter(member, implementation):
     _, gradient = without_epsilon(member)(EXACT, array(1))
     gradient = np.asarray(gradient, np.float64)
     assert abs(gradient.sum()) < BOUND * np.abs(gradient).sum()

@@ -37,7 +37,9 @@ def granted(x, statistics, parameters=0):
 @over(ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("affine", [False, True])
-def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(member, dtype, affine):
+def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(
+    member, dtype, affine, implementation
+):
     x = jax.ShapeDtypeStruct(SHAPE, dtype)
     parameters = [jax.ShapeDtypeStruct(SHAPE[-1:], jnp.float32)] * 2 if affine else []
     statistics = math.prod(member.stats_shape(SHAPE))
@@ -46,14 +48,14 @@ def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(membe
 
 
 @over(ACTIVATIONS)
-def test_the_statistics_that_are_kept_are_float32_whatever_the_input(member):
+def test_the_statistics_that_are_kept_are_float32_whatever_the_input(member, implementation):
     # Law 26: kept in the dtype of the input they would spoil the gradient.
     x = jax.ShapeDtypeStruct(SHAPE, jnp.bfloat16)
     statistics = [v for v in residuals(functools.partial(output, member), x) if v.shape != SHAPE]
     assert {v.dtype for v in statistics} == {np.dtype(np.float32)}
 
 
-def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_two_float32_per_row():
+def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_two_float32_per_row(implementation):
     (layer_norm,) = [m for m in ACTIVATIONS if m.name == "layer_norm"]
     x = jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)
     parameters = [jax.ShapeDtypeStruct((1024,), jnp.float32)] * 2

@@ -1,15 +1,3 @@
 """Each implementation has to keep the laws: plain JAX, and where they are built the kernels."""
 
-import pytest
-
-from jaxnorm.ops import kernels
-from jaxnorm.ops._implementation import VARIABLE
-
-
-@pytest.fixture(params=["xla", "native"])
-def implementation(request, monkeypatch):
-    """Makes one implementation compute whatever it can within a test."""
-    if request.param == "native" and (why_not := kernels.why_not()) is not None:
-        pytest.skip(f"no native kernels: {why_not}")
-    monkeypatch.setenv(VARIABLE, request.param)
-    return request.param
+from tests.laws.implementations import implementation as implementation

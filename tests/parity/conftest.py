@@ -1,0 +1,3 @@
+"""Each implementation is compared: plain JAX, and where they are built the kernels."""
+
+from tests.laws.implementations import implementation as implementation

@@ -181,6 +181,21 @@ def test_an_empty_sample_passes_x_with_a_factor_of_one_and_a_finite_gradient():
     np.testing.assert_array_equal(dx[2], cotangent[2])
 
 
+def test_epsilon_has_no_gradient_where_there_is_no_sample():
+    x, cotangent = arrays(SHAPE)
+    mask = np.ones((4, 1, 1), bool)
+    mask[2] = False
+
+    @compiled
+    @jax.grad
+    def gradient(epsilon):
+        y, _ = jaxnorm.standardize(x, (4, 1, 2), mask=mask, epsilon=epsilon)
+        return jnp.vdot(y, cotangent)
+
+    got = gradient(np.full((4, 1, 2), EPSILON, np.float32))
+    assert not np.any(got[2]) and np.all(np.asarray(got)[[0, 1, 3]] != 0)
+
+
 def test_an_array_without_entries_is_no_error():
     y, taken = standardize(jnp.zeros((0, 3)), (1, 3), epsilon=EPSILON)
     assert y.shape == (0, 3) and taken.mean.tolist() == [[0, 0, 0]]

@@ -97,7 +97,7 @@ def _final_parameters(folder: Path) -> list[np.ndarray]:
 def test_killing_and_resuming_gives_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-m", "experiments", "activations", "--preset", "smoke"]
-    command += ["--steps", "20000", "--save-every-s", "0"]
+    command += ["--steps", "3000", "--save-every-s", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
 
     def start(*options: str) -> subprocess.Popen:

@@ -6,6 +6,9 @@ and tell those with running averages whether they train.
 """
 
 from ._cnn import CNN as CNN
+from ._lstm import LSTM as LSTM
+from ._lstm import LSTMCell as LSTMCell
+from ._lstm import LSTMState as LSTMState
 from ._mlp import MLP as MLP
 from ._norms import Activation as Activation
 from ._norms import Initializer as Initializer
@@ -16,3 +19,6 @@ from ._presets import resnet_20 as resnet_20
 from ._resnet import BasicBlock as BasicBlock
 from ._resnet import ResNet as ResNet
 from ._resnet import Shortcut as Shortcut
+from ._vgg import vgg_11 as vgg_11
+from ._vgg import vgg_16 as vgg_16
+from ._vgg import vgg_small as vgg_small

@@ -5,6 +5,7 @@ where it is kept, and any other divisor `g` of `n_i` where it is cut into `g` co
 are reduced one by one.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -103,10 +104,11 @@ def spread(statistic: AnyArray, shape: Shape) -> Array:
     """
     for axis, (n, s) in enumerate(zip(shape, statistic.shape, strict=True)):
         if s not in (1, n):
-            before, after = statistic.shape[:axis], statistic.shape[axis + 1 :]
-            members = jnp.expand_dims(statistic, axis + 1)
-            wide = jnp.broadcast_to(members, (*before, s, n // s, *after))
-            statistic = wide.reshape(*before, n, *after)
+            statistic = lax.platform_dependent(
+                statistic,
+                cpu=functools.partial(_spread_by_sum, axis=axis, size=n),
+                default=functools.partial(_spread_by_repeat, axis=axis, size=n),
+            )
     return statistic
 
 
@@ -201,6 +203,27 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray) -> Array
         values = jnp.take_along_axis(values, first, axis=axis + 1).squeeze(axis + 1)
         valid = jnp.any(valid, axis=axis + 1)
     return jnp.where(valid, values, jnp.zeros((), values.dtype))
+
+
+def _spread_by_repeat(statistic: Array, axis: int, size: int) -> Array:
+    """Returns each group's statistic once for each of its members along `axis`."""
+    before, after = statistic.shape[:axis], statistic.shape[axis + 1 :]
+    members = size // statistic.shape[axis]
+    wide = (*before, statistic.shape[axis], members, *after)
+    return jnp.broadcast_to(jnp.expand_dims(statistic, axis + 1), wide).reshape(
+        *before, size, *after
+    )
+
+
+def _spread_by_sum(statistic: Array, axis: int, size: int) -> Array:
+    """Returns what `_spread_by_repeat` does, plus zero.
+
+    XLA on CPU pulls a repetition into the loop over the whole array, where it costs an integer
+    division per entry and all vector instructions. A reduction it leaves outside.
+    """
+    wide = jnp.expand_dims(_spread_by_repeat(statistic, axis, size), -1)
+    first = lax.broadcasted_iota(jnp.int32, (1,) * (wide.ndim - 1) + (2,), wide.ndim - 1) == 0
+    return jnp.sum(jnp.where(first, wide, jnp.zeros((), wide.dtype)), axis=-1)
 
 
 def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:

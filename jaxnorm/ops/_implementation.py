@@ -1,6 +1,10 @@
 """Which code computes `standardize`: as asked for, as the environment says, or as measured."""
 
+import csv
+import functools
+import math
 import os
+from importlib import resources
 from typing import Literal, NamedTuple
 
 import jax
@@ -14,21 +18,15 @@ Implementation = Literal["xla", "native"]
 """Which code computes it: "xla" is plain JAX, "native" compiled kernels on CPU."""
 
 VARIABLE = "JAXNORM_IMPLEMENTATION"
+MEASUREMENTS = "choice.csv"  # made by `python -m experiments.bench.choice`
 
 
-class Threshold(NamedTuple):
-    """From how many entries of `x` on the native kernels are faster than plain JAX."""
+class Measured(NamedTuple):
+    """One row of `choice.csv`: microseconds of forward plus those of forward and backward."""
 
-    rows: int  # statistics over the last axes: layer, RMS
-    columns: int  # statistics that leave the last axis whole or grouped: batch, instance, group
-
-
-# Measured by `python -m experiments bench` forward and backward; see docs/performance.md.
-_FASTER_FROM = {
-    "float32": Threshold(rows=1 << 12, columns=1 << 12),
-    "bfloat16": Threshold(rows=1 << 12, columns=1 << 12),
-    "float16": Threshold(rows=1 << 12, columns=1 << 12),
-}
+    size: int  # entries of `x`
+    xla_us: float
+    native_us: float
 
 
 def choose(
@@ -99,16 +97,41 @@ def show_config() -> str:
     why_not = kernels.why_not()
     native = f"no: {why_not}" if why_not else f"yes, compiled for {kernels.instruction_set()}"
     forced = os.environ.get(VARIABLE)
-    choice = f"{VARIABLE}={forced}" if forced else "by size, from measurements"
+    choice = f"{VARIABLE}={forced}" if forced else f"by measurements, {MEASUREMENTS}"
     return (
         f"platform: {jax.default_backend()}\nnative CPU kernels: {native}\nimplementation: {choice}"
     )
 
 
 def _worth_it(x: Array, stats_shape: Shape) -> bool:
-    threshold = _FASTER_FROM[jnp.dtype(x.dtype).name]
-    rows = stats_shape[-1] == 1 and x.shape[-1] != 1
-    return x.size >= (threshold.rows if rows else threshold.columns)
+    """Returns whether the kernels were the faster ones in the measurement next in size."""
+    key = ("cpu", jnp.dtype(x.dtype).name, _layout(x.shape, stats_shape))
+    nearest = min(_measurements()[key], key=lambda row: abs(math.log(x.size / row.size)))
+    return nearest.native_us < nearest.xla_us
+
+
+def _layout(shape: Shape, stats_shape: Shape) -> str:
+    """Returns which axes are kept (k) and reduced (r), in the order of memory.
+
+    Examples:
+        >>> _layout((8, 4, 4, 6), (8, 1, 1, 2)), _layout((8, 6), (1, 6)), _layout((8, 6), (8, 1))
+        ('krkr', 'rk', 'kr')
+    """
+    *samples, channels = stats_shape
+    if channels < shape[-1]:
+        return "kr" if channels == 1 else "krkr"
+    return "krk" if any(s > 1 for s in samples) else "rk"
+
+
+@functools.cache
+def _measurements() -> dict[tuple[str, str, str], list[Measured]]:
+    """Returns the rows of `choice.csv` by platform, dtype and layout."""
+    text = resources.files("jaxnorm.ops").joinpath(MEASUREMENTS).read_text()
+    table: dict[tuple[str, str, str], list[Measured]] = {}
+    for row in csv.DictReader(text.splitlines()):
+        measured = Measured(int(row["size"]), float(row["xla_us"]), float(row["native_us"]))
+        table.setdefault((row["platform"], row["dtype"], row["layout"]), []).append(measured)
+    return table
 
 
 def _reason(weighted: bool, sampling: Sampling) -> str:

@@ -14,6 +14,8 @@ from jax import lax
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.typing import AnyArray, Array, Axes, Numbers, Shape
 
+LONGEST_SUM = 512  # terms that are added up one after the other
+
 
 def check_stats_shape(shape: Shape, stats_shape: Shape) -> Shape:
     """Returns `stats_shape` as a tuple after checking it against the shape of the array.
@@ -132,7 +134,7 @@ def block_sum(values: Numbers, stats_shape: Shape) -> Array:
     """
     pairs = tuple(zip(values.shape, stats_shape, strict=True))
     whole = tuple(axis for axis, (n, s) in enumerate(pairs) if s == 1 and n != 1)
-    total = jnp.sum(values, axis=whole, keepdims=True) if whole else values
+    total = _axes_sum(values, whole)
     for axis, (n, s) in enumerate(pairs):
         if s not in (1, n):
             split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
@@ -203,6 +205,55 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray) -> Array
         values = jnp.take_along_axis(values, first, axis=axis + 1).squeeze(axis + 1)
         valid = jnp.any(valid, axis=axis + 1)
     return jnp.where(valid, values, jnp.zeros((), values.dtype))
+
+
+def _axes_sum(values: Numbers, axes: tuple[int, ...]) -> Array:
+    """Returns the sum over `axes`, which keep the size 1."""
+    sizes = [values.shape[a] for a in axes]
+    known = all(isinstance(n, int) for n in sizes)  # not in a program with a symbolic batch
+    if not known or values.ndim - 1 in axes or math.prod(sizes) <= LONGEST_SUM:
+        return jnp.sum(values, axis=axes, keepdims=True) if axes else values
+    return lax.platform_dependent(
+        values,
+        cpu=functools.partial(_sum_in_stages, axes=axes),
+        default=functools.partial(jnp.sum, axis=axes, keepdims=True),
+    )
+
+
+def _sum_in_stages(values: Array, axes: tuple[int, ...]) -> Array:
+    """Returns the sum over `axes`, one by one.
+
+    XLA on CPU before jax 0.10.1 adds the rows of a column up in one chain, whose error grows with
+    its length. It would also make one sum of two, so that every other stage is a product with ones.
+    """
+    multiply = False
+    for axis in reversed(axes):
+        n = values.shape[axis]
+        inner = _divisor_near_root(n) if n > LONGEST_SUM else n
+        split = (*values.shape[:axis], n // inner, inner, *values.shape[axis + 1 :])
+        values = values.reshape(split)
+        for part in (axis + 1, axis):
+            if values.shape[part] == 1:
+                values = jnp.squeeze(values, part)
+                continue
+            if multiply:
+                ones = jnp.ones(values.shape[part], values.dtype)
+                values = jnp.tensordot(values, ones, (part, 0), precision=lax.Precision.HIGHEST)
+            else:
+                values = jnp.sum(values, axis=part)
+            multiply = not multiply
+        values = jnp.expand_dims(values, axis)
+    return values
+
+
+def _divisor_near_root(n: int) -> int:
+    """Returns the largest divisor of `n` that is at most its square root.
+
+    Examples:
+        >>> _divisor_near_root(96), _divisor_near_root(97)
+        (8, 1)
+    """
+    return next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
 
 
 def _spread_by_repeat(statistic: Array, axis: int, size: int) -> Array:

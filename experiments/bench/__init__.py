@@ -8,18 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
 from .._figures import COLOURS, new_figure, save, subplots
 from .._run import Run
 from .._tables import ordered, read_table, select
-from ._cases import CORE, MODELS, TINY, Case, Pass, passes_over_memory, reference
+from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, reference
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
+from ._report import against_flax, printed, ratios, steps_ratios, steps_table
 from ._rivals import jax_rivals
-from ._torch import torch_rivals
+from ._steps import MODELS as MODELS_TRAINED
+from ._steps import measure_steps
+from ._torch import TorchQuestion, measure_torch, torch_process
 
 _MALLOC = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
-_DIRECTIONS: tuple[Pass, Pass] = ("forward", "both")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +38,22 @@ class Config:
         sizes: Which inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed; medians count.
+        steps: Also measure whole train steps: a ResNet-18, a small ViT and an LSTM.
+        torch: Also measure PyTorch, where it is installed; in a process of its own, in turns with
+            this one, since its threads and XLA's would stand in each other's way.
         torch_compile: Also measure torch.compile, which compiles for a while.
     """
 
     sizes: str = "core"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 15
+    steps: bool = True
+    torch: bool = True
     torch_compile: bool = False
 
 
 PRESETS = {
-    "smoke": Config(sizes="tiny", dtypes=("float32",), rounds=5),
+    "smoke": Config(sizes="tiny", dtypes=("float32",), rounds=5, steps=False),
     "default": Config(),
     "paper": Config(sizes="models", rounds=25, torch_compile=True),
 }
@@ -59,29 +65,41 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     if config.sizes not in _SIZES:
         raise ValueError(f"sizes={config.sizes!r} is unknown; use one of {sorted(_SIZES)}")
     cases = _SIZES[config.sizes]
-    total = len(cases) * len(config.dtypes) * len(_DIRECTIONS)
+    total = len(cases) * len(config.dtypes) * len(PASSES) + config.steps * len(MODELS_TRAINED)
     done = 0
     bandwidth = copy_bandwidth(2**26, config.rounds)
-    with run.progress("bench", total, "measurements") as progress:
+    with (
+        run.progress("bench", total, "measurements") as progress,
+        torch_process(config.torch) as torch,
+    ):
         for case in cases:
             for dtype in config.dtypes:
-                for direction in _DIRECTIONS:
-                    run.record("bench", _rows(config, case, dtype, direction, bandwidth))
+                for direction in PASSES:
+                    run.record("bench", _rows(config, case, dtype, direction, bandwidth, torch))
                     done += 1
                     progress(done, case.label)
+        for model in MODELS_TRAINED if config.steps else ():
+            run.record("steps", measure_steps(model, config.rounds))
+            done += 1
+            progress(done, model.name)
     table = read_table(run.table("bench"))
-    run.console.print(_printed(table))
-    (run.folder / "table.md").write_text(_against_flax(table))
+    steps = read_table(run.table("steps")) if config.steps else None
+    run.console.print(printed(table))
+    (run.folder / "table.md").write_text(
+        against_flax(table) + (steps_table(steps) if steps else "")
+    )
     return {
         "copy_gigabytes_per_second": bandwidth / 1e9,
         "malloc_settings": all(name in os.environ for name in _MALLOC),
         "devices": [device.device_kind for device in jax.devices()],
-        "times_faster_than_flax": _ratios(table),
+        "times_faster_than_flax": ratios(table, "flax.linen"),
+        "times_faster_than_torch": ratios(table, "torch"),
+        "steps_against_flax": steps_ratios(steps) if steps else {},
     }
 
 
 def _rows(
-    config: Config, case: Case, dtype: str, direction: Pass, bandwidth: float
+    config: Config, case: Case, dtype: str, direction: Pass, bandwidth: float, torch: Any
 ) -> list[dict[str, Any]]:
     host, arguments = inputs(case, dtype, mean=0.0)
     if direction == "forward":
@@ -99,9 +117,11 @@ def _rows(
             "error": _error(case, calls[name]()[0], host),
             "error_at_mean_1000": _error_far_from_zero(function, case, dtype),
         }
-    cotangent = np.asarray(inputs(case, dtype, 0.0)[1][3], np.float32)
-    calls |= torch_rivals(case, host, cotangent, dtype, direction, config.torch_compile)
     times = interleaved(calls, config.rounds)
+    if torch is not None:
+        cotangent = np.asarray(inputs(case, dtype, 0.0)[1][3], np.float32)
+        asked = TorchQuestion(case, dtype, direction, config.torch_compile, config.rounds)
+        times |= torch.submit(measure_torch, asked, host, cotangent).result()
     best = min(time for name, time in times.items() if not name.startswith("jaxnorm"))
     itemsize = jnp.dtype(dtype).itemsize
     floor = passes_over_memory(case, direction) * host.size * itemsize / bandwidth
@@ -135,71 +155,6 @@ def _error_far_from_zero(function: Any, case: Case, dtype: str) -> float:
     return _error(case, y[0] if isinstance(y, tuple) else y, host)
 
 
-def _ratios(table: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return flax.linen's time over jaxnorm's by member, shape, dtype and direction."""
-    ours, theirs = select(table, library="jaxnorm"), select(table, library="flax.linen")
-    seconds = {_key(theirs, i): t for i, t in enumerate(theirs["milliseconds"])}
-    return {
-        _key(ours, i): round(seconds[_key(ours, i)] / t, 3)
-        for i, t in enumerate(ours["milliseconds"])
-        if _key(ours, i) in seconds
-    }
-
-
-def _key(table: dict[str, np.ndarray], i: int) -> str:
-    return " ".join(str(table[column][i]) for column in ("member", "shape", "dtype", "direction"))
-
-
-def _printed(table: dict[str, np.ndarray]) -> Table:
-    printed = Table(title="milliseconds (times the best rival, times the floor), memory in MiB")
-    for column in ("case", "library", "ms", "best", "floor", "kept", "peak", "error"):
-        left = column in ("case", "library")
-        printed.add_column(column, justify="left" if left else "right", no_wrap=not left)
-    for i in range(len(table["member"])):
-        new = i == 0 or _key(table, i) != _key(table, i - 1)
-        if new and i:
-            printed.add_section()
-        printed.add_row(
-            _key(table, i) if new else "",
-            str(table["library"][i]),
-            f"{table['milliseconds'][i]:.3g}",
-            f"{table['times_best_rival'][i]:.2f}",
-            f"{table['times_floor'][i]:.1f}",
-            f"{table['residual_bytes'][i] / 2**20:.2f}",
-            f"{table['peak_bytes'][i] / 2**20:.1f}",
-            f"{table['error'][i]:.0e}",
-        )
-    return printed
-
-
-def _against_flax(table: dict[str, np.ndarray]) -> str:
-    """Return the table of the documentation: milliseconds and residual MiB against flax.linen."""
-    lines = [
-        "| input | dtype | forward, ms: flax / xla / native | forward and backward, ms: "
-        "flax / xla / native | kept for the backward pass, MiB: flax / jaxnorm |",
-        "|---|---|---|---|---|",
-    ]
-    cases = dict.fromkeys(zip(table["member"], table["shape"], table["dtype"], strict=True))
-    for member, shape, dtype in cases:
-        rows = select(table, member=member, shape=shape, dtype=dtype)
-        cells = [_three_times(select(rows, direction=each)) for each in _DIRECTIONS]
-        kept = [
-            select(rows, library=name, direction="both")["residual_bytes"] / 2**20
-            for name in ("flax.linen", "jaxnorm")
-        ]
-        memory = " / ".join(f"{value[0]:.2f}" if len(value) else "-" for value in kept)
-        lines.append(f"| {member} {shape} | {dtype} | {cells[0]} | {cells[1]} | {memory} |")
-    return "\n".join(lines) + "\n"
-
-
-def _three_times(rows: dict[str, np.ndarray]) -> str:
-    times = []
-    for name in ("flax.linen", "jaxnorm (xla)", "jaxnorm"):
-        own = select(rows, library=name)["milliseconds"]
-        times.append(f"{own[0]:.3g}" if len(own) else "-")
-    return " / ".join(times)
-
-
 def figures(folder: Path) -> list[Path]:
     """Draw, per dtype and direction, each library's time over flax.linen's for each case."""
     table = read_table(folder / "bench.csv")
@@ -207,7 +162,7 @@ def figures(folder: Path) -> list[Path]:
     figure = new_figure(11, 4.2 * len(dtypes))
     grid = subplots(figure, len(dtypes), 2)
     for row, dtype in enumerate(dtypes):
-        for column, direction in enumerate(_DIRECTIONS):
+        for column, direction in enumerate(PASSES):
             _draw(grid[row, column], select(table, dtype=dtype, direction=direction))
             name = "forward" if direction == "forward" else "forward and backward"
             grid[row, column].set_title(f"{dtype}, {name}")
@@ -237,7 +192,16 @@ def _draw(axes: Any, table: dict[str, np.ndarray]) -> None:
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say how many times faster than flax.linen each case was."""
-    ratios = results["times_faster_than_flax"]
-    lines = [f"{case}: {ratio:.2f} times as fast as flax.linen" for case, ratio in ratios.items()]
     speed = results["copy_gigabytes_per_second"]
-    return [f"copying moves {speed:.1f} GB/s, reading and writing counted", *lines]
+    lines = [f"copying moves {speed:.1f} GB/s, reading and writing counted"]
+    torch = results["times_faster_than_torch"]
+    for case, ratio in results["times_faster_than_flax"].items():
+        against_torch = f", {torch[case]:.2f} times as PyTorch" if case in torch else ""
+        lines.append(f"{case}: {ratio:.2f} times as fast as flax.linen{against_torch}")
+    for model, ratio in results["steps_against_flax"].items():
+        lines.append(
+            f"train step of {model}: {ratio['milliseconds']:.2f} of flax.linen's time, "
+            f"{ratio['peak_bytes']:.2f} of its peak memory, {ratio['residual_bytes']:.2f} of what "
+            f"it keeps, {ratio['compile_seconds']:.2f} of its compile time"
+        )
+    return lines

@@ -6,6 +6,7 @@ import numpy as np
 
 Member = Literal["layer", "rms", "batch", "batch_eval", "group", "instance", "ghost"]
 Pass = Literal["forward", "both"]
+PASSES: tuple[Pass, Pass] = ("forward", "both")
 
 NUM_GROUPS = 32
 GHOST_BATCH_SIZE = 8

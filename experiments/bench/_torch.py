@@ -1,36 +1,56 @@
 """PyTorch as a rival: eager and compiled, in the faster of its two memory layouts."""
 
 import importlib.util
-from collections.abc import Callable
-from typing import Any
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._cases import EPSILON, NUM_GROUPS, Case, Pass
+from ._measure import interleaved
 
 
-def torch_rivals(
-    case: Case, x: np.ndarray, cotangent: np.ndarray, dtype: str, direction: Pass, compiled: bool
-) -> dict[str, Callable[[], Any]]:
-    """Return calls without arguments by name, each in both memory layouts; none without PyTorch.
+class TorchQuestion(NamedTuple):
+    """What is to be timed."""
+
+    case: Case
+    dtype: str  # "float32" or "bfloat16"
+    direction: Pass
+    compiled: bool  # whether torch.compile is measured as well
+    rounds: int
+
+
+@contextmanager
+def torch_process(wanted: bool) -> Iterator[Executor | None]:
+    """Start a process for PyTorch, for as long as it is needed; None without PyTorch."""
+    if not wanted or importlib.util.find_spec("torch") is None:
+        yield None
+        return
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def measure_torch(asked: TorchQuestion, x: np.ndarray, cotangent: np.ndarray) -> dict[str, float]:
+    """Return the median seconds by name, in both memory layouts; none for what PyTorch has not.
 
     Args:
-        case: what is normalized.
+        asked: what is timed.
         x: [*case.shape], float32.
         cotangent: of the shape of `x`, float32.
-        dtype: "float32" or "bfloat16".
-        direction: the forward pass, or forward and backward.
-        compiled: whether `torch.compile` is measured as well.
     """
-    if case.member == "ghost" or importlib.util.find_spec("torch") is None:
+    case = asked.case
+    if case.member == "ghost":
         return {}
     calls = {}
     layouts = ("channels first", "channels last") if len(case.shape) == 4 else ("rows",)
     for layout in layouts:
-        for mode in ("eager", "compile") if compiled else ("eager",):
+        for mode in ("eager", "compile") if asked.compiled else ("eager",):
             name = f"torch {mode} ({layout})"
-            calls[name] = _call(case, x, cotangent, dtype, direction, layout, mode)
-    return calls
+            calls[name] = _call(case, x, cotangent, asked.dtype, asked.direction, layout, mode)
+    return interleaved(calls, asked.rounds)
 
 
 def _call(

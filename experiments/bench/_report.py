@@ -1,0 +1,103 @@
+"""What the benchmark found, as ratios and as tables."""
+
+import numpy as np
+from rich.table import Table
+
+from .._tables import ordered, select
+from ._cases import PASSES
+
+
+def ratios(table: dict[str, np.ndarray], rival: str) -> dict[str, float]:
+    """Return the fastest time of a rival's variants over jaxnorm's, by case."""
+    ours = select(table, library="jaxnorm")
+    seconds: dict[str, float] = {}
+    for i, library in enumerate(table["library"]):
+        if str(library).startswith(rival):
+            key = _key(table, i)
+            seconds[key] = min(seconds.get(key, np.inf), table["milliseconds"][i])
+    return {
+        _key(ours, i): round(float(seconds[_key(ours, i)] / t), 3)
+        for i, t in enumerate(ours["milliseconds"])
+        if _key(ours, i) in seconds
+    }
+
+
+def steps_ratios(steps: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return jaxnorm's time, memory and compile time over flax.linen's, by model."""
+    found = {}
+    for model in ordered(steps["model"]):
+        ours = select(steps, model=model, library="jaxnorm")
+        theirs = select(steps, model=model, library="flax.linen")
+        columns = ("milliseconds", "peak_bytes", "residual_bytes", "compile_seconds")
+        found[model] = {c: round(float(ours[c][0] / theirs[c][0]), 3) for c in columns}
+    return found
+
+
+def steps_table(steps: dict[str, np.ndarray]) -> str:
+    """Return the table of the documentation about whole train steps."""
+    lines = [
+        "",
+        "| train step | library | ms | peak, MiB | kept for backward, MiB | compiled in, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for i, model in enumerate(steps["model"]):
+        peak, kept = (steps[c][i] / 2**20 for c in ("peak_bytes", "residual_bytes"))
+        lines.append(
+            f"| {model} | {steps['library'][i]} | {steps['milliseconds'][i]:.3g} | {peak:.1f} | "
+            f"{kept:.1f} | {steps['compile_seconds'][i]:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _key(table: dict[str, np.ndarray], i: int) -> str:
+    return " ".join(str(table[column][i]) for column in ("member", "shape", "dtype", "direction"))
+
+
+def printed(table: dict[str, np.ndarray]) -> Table:
+    shown = Table(title="milliseconds (times the best rival, times the floor), memory in MiB")
+    for column in ("case", "library", "ms", "best", "floor", "kept", "peak", "error"):
+        left = column in ("case", "library")
+        shown.add_column(column, justify="left" if left else "right", no_wrap=not left)
+    for i in range(len(table["member"])):
+        new = i == 0 or _key(table, i) != _key(table, i - 1)
+        if new and i:
+            shown.add_section()
+        shown.add_row(
+            _key(table, i) if new else "",
+            str(table["library"][i]),
+            f"{table['milliseconds'][i]:.3g}",
+            f"{table['times_best_rival'][i]:.2f}",
+            f"{table['times_floor'][i]:.1f}",
+            f"{table['residual_bytes'][i] / 2**20:.2f}",
+            f"{table['peak_bytes'][i] / 2**20:.1f}",
+            f"{table['error'][i]:.0e}",
+        )
+    return shown
+
+
+def against_flax(table: dict[str, np.ndarray]) -> str:
+    """Return the table of the documentation: milliseconds and residual MiB against flax.linen."""
+    lines = [
+        "| input | dtype | forward, ms: flax / xla / native | forward and backward, ms: "
+        "flax / xla / native | kept for the backward pass, MiB: flax / jaxnorm |",
+        "|---|---|---|---|---|",
+    ]
+    cases = dict.fromkeys(zip(table["member"], table["shape"], table["dtype"], strict=True))
+    for member, shape, dtype in cases:
+        rows = select(table, member=member, shape=shape, dtype=dtype)
+        cells = [_three_times(select(rows, direction=each)) for each in PASSES]
+        kept = [
+            select(rows, library=name, direction="both")["residual_bytes"] / 2**20
+            for name in ("flax.linen", "jaxnorm")
+        ]
+        memory = " / ".join(f"{value[0]:.2f}" if len(value) else "-" for value in kept)
+        lines.append(f"| {member} {shape} | {dtype} | {cells[0]} | {cells[1]} | {memory} |")
+    return "\n".join(lines) + "\n"
+
+
+def _three_times(rows: dict[str, np.ndarray]) -> str:
+    times = []
+    for name in ("flax.linen", "jaxnorm (xla)", "jaxnorm"):
+        own = select(rows, library=name)["milliseconds"]
+        times.append(f"{own[0]:.3g}" if len(own) else "-")
+    return " / ".join(times)

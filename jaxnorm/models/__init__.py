@@ -6,6 +6,12 @@ and tell those with running averages whether they train.
 """
 
 from ._cnn import CNN as CNN
+from ._inception import INCEPTION_MODULES as INCEPTION_MODULES
+from ._inception import Inception as Inception
+from ._inception import InceptionBranches as InceptionBranches
+from ._inception import InceptionModule as InceptionModule
+from ._inception import inception_64 as inception_64
+from ._inception import inception_224 as inception_224
 from ._lstm import LSTM as LSTM
 from ._lstm import LSTMCell as LSTMCell
 from ._lstm import LSTMState as LSTMState

@@ -21,13 +21,13 @@ class InceptionBranches(NamedTuple):
         256
     """
 
-    name: str
+    name: str  # for example 3a
     point: int  # of the 1x1 branch; 0 for none
     reduce_single: int  # of the 1x1 convolution before the 3x3
     single: int  # of the 3x3 branch
     reduce_double: int  # of the 1x1 convolution before the two 3x3
     double: int  # of the branch of two 3x3, both
-    pool: Literal["average", "max"]
+    pool: Literal["average", "max"]  # of 3x3 pixels
     project: int  # of the 1x1 convolution after the pool; 0 passes the pool through
     strides: int = 1  # of the last convolution of the branches and of the pool
 

@@ -21,13 +21,16 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_enable_extensions = ["dollarmath"]
 default_role = "code"
+napoleon_use_ivar = True
 
 
 def _escape(app, what, name, obj, options, lines):
     """Escapes what docstrings mean literally: shapes such as [*batch, C], and bars of |mean|."""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            lines[i] = re.sub(r"(?<=[\[ ])\*(?=\w)", r"\\*", line).replace("|", r"\|")
+            starred = re.sub(r"(?<=[\[ ])\*(?=\w)", r"\\*", line)
+            starred = re.sub(r"(?<=, )\*\*(?=\w)", r"\\*\\*", starred)
+            lines[i] = starred.replace("|", r"\|")
 
 
 def setup(app):

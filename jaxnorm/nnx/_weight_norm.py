@@ -23,7 +23,7 @@ class WeightNorm(nnx.Module):
     """Runs a layer with the direction and the length of its kernels as separate parameters.
 
     Salimans, Kingma: Weight Normalization, arXiv:1602.07868, 2016. `flax.nnx.WeightNorm`, pure:
-    the layer's kernels are never written, and the scales are `nnx.Param`s, so that they train.
+    the layer's kernels are never written, and each scale is an `nnx.Param`, so that it trains.
 
     Each kernel is divided by its norm over all but the feature axes, in float32 or wider, and
     multiplied by `scales[path]` [*features]. As in Flax that starts at one, which changes the

@@ -61,7 +61,7 @@ def fold_batch_norm(
     Args:
         model: a linen module.
         variables: its variables; `params` and `batch_stats`.
-        *args: the arguments of an evaluating call; `jax.ShapeDtypeStruct`s will do for arrays.
+        *args: the arguments of an evaluating call; a `jax.ShapeDtypeStruct` will do for an array.
         remove: false for variables of the same model, in which a folded batch norm passes its
             input (mean 0, var 1 - epsilon, scale 1) and adds the shift if the layer before has no
             bias; true for variables of the model built without the folded norms, whose layers all

@@ -22,7 +22,7 @@ def cross_entropy(
         label_smoothing: share of the probability spread over all classes, in 0..1.
 
     Returns:
-        The loss [] in nats, and the metrics `{"accuracy": []}` in 0..1.
+        The loss [] in nats, and as metrics `accuracy` [] in 0..1.
 
     Raises:
         ValueError: logits and labels do not fit each other.

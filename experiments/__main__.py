@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -39,14 +39,15 @@ class Launch:
     """Options that every experiment has.
 
     Attributes:
-        preset: The other options start from it.
+        preset: The other options start from it: smoke, default, paper, or a further one of the
+            experiment's own.
         data_dir: Folder of the data sets; missing files are downloaded to it.
         out: Folder to write to; by default a new one below `runs`.
         resume: Continue the run in `out`, or the latest one, from its checkpoints.
         hardware: What to call this machine in the report; by default its cores and devices.
     """
 
-    preset: Literal["smoke", "default", "paper"] = "default"
+    preset: str = "default"
     data_dir: Path = Path("data")
     out: Path | None = None
     resume: bool = False
@@ -79,7 +80,9 @@ def _list(console: Console) -> None:
     for column in ("name", "what it does", *presets):
         table.add_column(column, no_wrap=column == "name")
     for row in ROWS:
-        table.add_row(row.name, row.line, *(row.presets[preset] for preset in presets))
+        further = [f"{name}: {told}" for name, told in row.presets.items() if name not in presets]
+        line = "; ".join([row.line, *further])
+        table.add_row(row.name, line, *(row.presets[preset] for preset in presets))
     console.print(table)
     console.print(_USAGE, markup=False, highlight=False)
 
@@ -113,8 +116,12 @@ def _parse(row: Row, module: Experiment, arguments: list[str]) -> tuple[Launch, 
     """Return the options, those not given taken from the preset that the arguments name."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset")
-    preset = early.parse_known_args(arguments)[0].preset
-    config = module.PRESETS.get(preset or "default", module.PRESETS["default"])
+    preset = early.parse_known_args(arguments)[0].preset or "default"
+    if preset not in module.PRESETS:
+        raise RunError(
+            f"{row.name} has no preset {preset!r}; there are {', '.join(module.PRESETS)}"
+        )
+    config = module.PRESETS[preset]
     fields = [("launch", Launch, Launch()), ("config", type(config), config)]
     options = dataclasses.make_dataclass("Options", fields)
     parsed = tyro.cli(

@@ -33,7 +33,7 @@ from tensorboardX import SummaryWriter
 
 from ._tables import Row as TableRow
 from ._tables import append_rows, drop_rows_after
-from .data import Dataset, load
+from .data import Dataset, ImageFolder, load, load_folders
 
 _PACKAGES = ("jaxnorm", "jax", "jaxlib", "flax", "optax", "numpy")
 _REPORT = "run.json"
@@ -76,6 +76,16 @@ class Run:
         self.data_notes[name] = data.note
         self.console.print(f"data: {data.note}", style="dim")
         return data
+
+    def image_folders(self, name: str) -> tuple[ImageFolder, ImageFolder]:
+        """Return a data set's training and validation files and note in the report what it is."""
+        train, validation = load_folders(name, self._data_dir)
+        self.data_notes[name] = (
+            f"{name}, {len(train.classes)} classes, {len(train.paths)} training and "
+            f"{len(validation.paths)} validation images"
+        )
+        self.console.print(f"data: {self.data_notes[name]}", style="dim")
+        return train, validation
 
     def table(self, name: str) -> Path:
         """Return the path of the CSV file of a table."""

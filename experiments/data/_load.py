@@ -6,7 +6,7 @@ from pathlib import Path
 from ._arrays import Dataset
 from ._cifar10 import cifar10
 from ._digits import digits
-from ._folders import tiny_imagenet_arrays
+from ._folders import ImageFolder, imagenet, tiny_imagenet, tiny_imagenet_arrays
 from ._mnist import mnist
 
 DATASETS: dict[str, Callable[[Path], Dataset]] = {
@@ -15,6 +15,27 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "cifar10": cifar10,
     "tiny-imagenet": tiny_imagenet_arrays,
 }
+
+FOLDERS: dict[str, Callable[[Path], tuple[ImageFolder, ImageFolder]]] = {
+    "imagenet": imagenet,
+    "tiny-imagenet": tiny_imagenet,
+}
+
+
+def load_folders(name: str, data_dir: Path = Path("data")) -> tuple[ImageFolder, ImageFolder]:
+    """Return the training and validation files of a data set by name, without opening them.
+
+    Args:
+        name: one of `FOLDERS`: imagenet, tiny-imagenet.
+        data_dir: the folder that holds `imagenet/` and `tiny-imagenet-200/`.
+
+    Raises:
+        ValueError: there is no such data set of image files.
+        DataError: its files are missing and cannot be downloaded, or have another layout.
+    """
+    if name not in FOLDERS:
+        raise ValueError(f"no image folders {name!r}; use one of {', '.join(FOLDERS)}")
+    return FOLDERS[name](data_dir)
 
 
 def load(name: str, data_dir: Path = Path("data")) -> Dataset:

@@ -1,0 +1,152 @@
+"""Batches from image files that need not fit in memory, with grain.
+
+A training set is an endless sequence of batches in which batch number k depends on the seed and on
+k alone: a run goes on after any step as if it had never stopped, on as many threads or processes as
+there are.
+"""
+
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._folders import ImageFolder, decode, open_rgb
+
+Batch = dict[str, np.ndarray]
+
+
+class Crop(NamedTuple):
+    """How much of an image a training example shows.
+
+    Szegedy et al., Going Deeper with Convolutions (arXiv:1409.4842, 2014), section 6: a patch whose
+    area is spread evenly between a share of the image and all of it, with an aspect ratio between
+    3/4 and 4/3; half of the patches are mirrored.
+    """
+
+    size: int  # height and width of the example, in pixels
+    least_area: float = 0.08  # share of the image's area
+
+
+def training_batches(
+    images: ImageFolder,
+    crop: Crop,
+    *,
+    batch_size: int,
+    seed: int,
+    reshuffle: bool = True,
+    process: tuple[int, int] = (0, 1),
+) -> Any:
+    """Return an endless `grain.MapDataset` of training batches.
+
+    Args:
+        images: the files.
+        crop: what an example shows of its image.
+        batch_size: images of a batch, of this process.
+        seed: of the order, the patches and the mirroring.
+        reshuffle: whether each epoch has an order of its own. Otherwise all have the first one's,
+            so that the same images always meet in a batch, with other patches.
+        process: this process and their number; each reads its own share of the files.
+
+    Returns:
+        A sequence of `inputs` [batch_size, size, size, 3] uint8 and `labels` [batch_size] int32.
+        What does not fill the last batch of an epoch is left out of that epoch.
+
+    Raises:
+        ValueError: a process has fewer files than a batch.
+    """
+    import grain  # seconds to import: only for those who ask
+
+    index, count = process
+    mine = np.arange(index, len(images.paths), count)
+    whole = len(mine) // batch_size * batch_size
+    if not whole:
+        raise ValueError(
+            f"batch_size={batch_size} is more than the {len(mine)} images of process {index} of "
+            f"{count}; use smaller batches or more images"
+        )
+    rows = grain.MapDataset.source(mine).seed(seed).shuffle()
+    rows = rows.slice(slice(0, whole)) if not reshuffle else rows
+    rows = rows.repeat(reseed_each_epoch=reshuffle)
+    return rows.random_map(functools.partial(_example, images, crop)).batch(batch_size)
+
+
+def stream(batches: Any, start: int, *, threads: int = 4, workers: int = 0) -> Iterator[Batch]:
+    """Return the batches from number `start` on, read ahead.
+
+    Args:
+        batches: of `training_batches`.
+        start: the first batch.
+        threads: that decode in this process.
+        workers: further processes, among which the batches are dealt out; 0 for none.
+    """
+    import grain
+
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    left = batches.slice(slice(start, sys.maxsize)).to_iter_dataset(ahead)
+    if workers:
+        from absl import flags
+
+        flags.FLAGS.mark_as_parsed()  # grain hands its flags to workers and wants them read
+        left = left.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(left)
+
+
+def validation_batches(
+    images: ImageFolder, *, size: int, batch_size: int, threads: int = 4
+) -> Iterator[Batch]:
+    """Yield all images once and in order, the middle of each.
+
+    The last batch is filled up with images of weight zero, so that all have one shape.
+
+    Args:
+        images: the files.
+        size: height and width of the examples, in pixels.
+        batch_size: images of a batch.
+        threads: that decode.
+
+    Yields:
+        `inputs` [batch_size, size, size, 3] uint8, `labels` [batch_size] int32 and `weight`
+        [batch_size] float32, one for an image and zero for what fills up.
+    """
+    for start in range(0, len(images.paths), batch_size):
+        some = slice(start, start + batch_size)
+        labels = images.labels[some]
+        missing = batch_size - len(labels)
+        inputs = decode(images.paths[some], size=size, workers=threads)
+        yield {
+            "inputs": np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0))),
+            "labels": np.pad(labels, (0, missing)),
+            "weight": np.pad(np.ones(len(labels), np.float32), (0, missing)),
+        }
+
+
+def _example(
+    images: ImageFolder, crop: Crop, row: np.integer, rng: np.random.Generator
+) -> dict[str, Any]:
+    return {
+        "inputs": _patch(images.paths[int(row)], crop, rng),
+        "labels": images.labels[int(row)],
+    }
+
+
+def _patch(path: Path, crop: Crop, rng: np.random.Generator) -> np.ndarray:
+    image = open_rgb(path, at_least=crop.size)
+    box = _random_box(image.width, image.height, crop.least_area, rng)
+    patch = image.resize((crop.size, crop.size), box=box)
+    pixels = np.asarray(patch)
+    return np.ascontiguousarray(pixels[:, ::-1]) if rng.random() < 0.5 else pixels
+
+
+def _random_box(
+    width: int, height: int, least_area: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a random patch, sides cut to the image's."""
+    area = width * height * rng.uniform(least_area, 1)
+    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    wide = min(width, float(np.sqrt(area * aspect)))
+    high = min(height, float(np.sqrt(area / aspect)))
+    left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
+    return left, top, left + wide, top + high

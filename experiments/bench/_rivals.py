@@ -48,16 +48,26 @@ def _jaxnorm(case: Case, implementation: Any = None) -> Function | None:
         if case.member == "rms":
             return lambda x, scale, bias: norm(x, scale, **options)
         return lambda x, scale, bias: norm(x, scale, bias, **options)
-    stats = jaxnorm.ema().init(case.shape[-1:])
     options["use_running_average"] = case.member == "batch_eval"
     if case.member == "ghost":
         options["ghost_batch_size"] = GHOST_BATCH_SIZE
-        return lambda x, scale, bias: jaxnorm.ghost_batch_norm(x, stats, scale, bias, **options)
-    return lambda x, scale, bias: jaxnorm.batch_norm(x, stats, scale, bias, **options)
+        norm = jaxnorm.ghost_batch_norm
+    else:
+        norm = jaxnorm.batch_norm
+
+    def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+        return norm(x, jaxnorm.BatchStats(*_running(scale, bias)), scale, bias, **options)
+
+    return apply
 
 
 def _jaxnorm_xla(case: Case) -> Function | None:
     return _jaxnorm(case, "xla")
+
+
+def _running(scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return running statistics, zero and one, that the compiler does not know to be constant."""
+    return jax.lax.stop_gradient(bias), jax.lax.stop_gradient(scale)
 
 
 def _linen(case: Case) -> Function | None:
@@ -73,10 +83,9 @@ def _linen(case: Case) -> Function | None:
     if case.member not in modules:
         return None
     module = modules[case.member]
-    features = case.shape[-1:]
-    stats = {"mean": jnp.zeros(features), "var": jnp.ones(features)}
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
+        stats = dict(zip(("mean", "var"), _running(scale, bias), strict=True))
         params = {"scale": scale} if case.member == "rms" else {"scale": scale, "bias": bias}
         # The output in the dtype of x, as the others have it.
         own = module.clone(dtype=x.dtype)
@@ -103,6 +112,9 @@ def _nnx(case: Case) -> Function | None:
         layer.scale = nnx.Param(scale)
         if case.member != "rms":
             layer.bias = nnx.Param(bias)
+            if case.member.startswith("batch"):
+                mean, var = _running(scale, bias)
+                layer.mean, layer.var = nnx.BatchStat(mean), nnx.BatchStat(var)
         y = layer(x)
         return (y, (layer.mean[...], layer.var[...])) if case.member == "batch" else (y, None)
 

@@ -105,6 +105,35 @@ class Point(NamedTuple):
     metrics: Metrics  # [S, T] means over the steps since the last point; empty at step 0
 
 
+class Trials(NamedTuple):
+    """Trials of all seeds that train at once; arrays [S, T].
+
+    The weights they start from come from the seed alone, and are the same for all of them.
+    """
+
+    columns: dict[str, Any]  # what is known of each trial, by name
+    states: TrainState | None = None  # None before the first step
+
+    def kept(self, rows: np.ndarray) -> "Trials":
+        """Return the trials at some positions [S, K] of each seed, in that order."""
+        seeds = np.arange(len(rows))[:, None]
+        return self._each(lambda leaf: leaf[seeds, rows])
+
+    def joined(self, other: "Trials") -> "Trials":
+        """Return these trials and then the others of each seed."""
+        return self._each(lambda *leaves: jnp.concatenate(leaves, axis=1), other)
+
+    def _each(self, function: Callable, *others: "Trials") -> "Trials":
+        """Apply a function to all arrays that every trial has for itself, [S, T, ...]."""
+        columns = jax.tree.map(function, self.columns, *(other.columns for other in others))
+        if self.states is None:
+            return Trials(columns)
+        own = [name for name, axis in _TRIAL_AXES._asdict().items() if axis is not None]
+        parts = {name: [getattr(trials.states, name) for trials in (self, *others)] for name in own}
+        changed = {name: jax.tree.map(function, *part) for name, part in parts.items()}
+        return Trials(columns, self.states._replace(**changed))
+
+
 def on_device(images: np.ndarray, labels: np.ndarray, white: int) -> Data:
     """Return images as rows of pixels from 0 to 1, with their labels, on the device."""
     pixels = images.reshape(len(images), -1).astype(np.float32) / white
@@ -166,7 +195,14 @@ def make_sweep(build: Build, pixels: int, *, batch_size: int, steps: int) -> Swe
 
 
 def training(
-    run: Run, group: Group, sweep: Sweep, data: Data, *, points: int, save_every_s: float = 30.0
+    run: Run,
+    group: Group,
+    sweep: Sweep,
+    data: Data,
+    *,
+    points: int,
+    save_every_s: float = 30.0,
+    states: TrainState | None = None,
 ) -> Iterator[Point]:
     """Train a group, and yield at the start and after every `sweep.advance` for what is measured
     then.
@@ -182,25 +218,44 @@ def training(
         data: to train on.
         points: how many times to advance.
         save_every_s: seconds between checkpoints; the last point always gets one.
+        states: of networks that go on where other training ended, whose steps count; None for
+            fresh ones.
     """
     hyper, folder = group.numbers, run.folder / "checkpoints" / group.name
-    states = sweep.start(hyper, group.keys)
+    states = sweep.start(hyper, group.keys) if states is None else states
+    begin = int(states.step[0])
     saved = latest_step(folder) if run.resume else None
     run.rewind(-1 if saved is None else saved, group=group.name)
     if saved is None:
-        yield Point(0, states, {})
+        yield Point(begin, states, {})
     else:
         states = restore_checkpoint(folder, states)
     written = time.monotonic()
     with run.progress(group.name, points, "points") as report:
-        for point in range((saved or 0) // sweep.steps + 1, points + 1):
+        done = 0 if saved is None else (saved - begin) // sweep.steps
+        for point in range(done + 1, points + 1):
             states, metrics = sweep.advance(hyper, states, data)
-            step = point * sweep.steps
+            step = begin + point * sweep.steps
             yield Point(step, states, metrics)
             report(point, f"loss {float(jnp.nanmedian(metrics['loss'])):.3g}")
             if point == points or time.monotonic() - written >= save_every_s:
                 save_checkpoint(folder, states, step=step, keep=1)
                 written = time.monotonic()
+
+
+def trained(run: Run, group: Group, template: TrainState) -> TrainState:
+    """Return the states that a group's `training` ended with, from its checkpoint."""
+    return restore_checkpoint(run.folder / "checkpoints" / group.name, template)
+
+
+def decay_kernels(strength: jax.Array) -> optax.GradientTransformation:
+    """Return the gradient of `strength / 2 * |kernel|^2`, added for every kernel but no other."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        added = jax.tree.map(lambda g, w: g + strength * w if w.ndim > 1 else g, updates, params)
+        return added, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def train_group(

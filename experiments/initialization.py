@@ -171,7 +171,7 @@ def _draw_curve(axes: Any, rows: dict[str, np.ndarray], norm: str, position: int
 
 def _draw_final(folder: Path) -> Path:
     measured = final(folder, "train_accuracy")
-    figure = new_figure(7.0, 4.0)
+    figure = new_figure(7.0, 4.8)
     axes = subplots(figure, 1, 1)[0, 0]
     for position, norm in enumerate(NORMS):
         trials = measured[norm]
@@ -196,7 +196,7 @@ def _draw_final(folder: Path) -> Path:
         xlabel="standard deviation of the initial weights",
         ylabel="final training accuracy",
     )
-    axes.legend(loc="center left", fontsize=9)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return save(figure, folder / "final.png")
 
 

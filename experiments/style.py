@@ -1,0 +1,327 @@
+"""Feed-forward style transfer with batch norm, instance norm and adaptive instance norm."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.datasets import load_sample_images
+
+from jaxnorm.linen import BatchNorm, InstanceNorm
+from jaxnorm.models import NormFactory, StyleNet
+from jaxnorm.training import (
+    Metrics,
+    TrainState,
+    create_train_state,
+    latest_step,
+    make_eval_step,
+    make_train_step,
+    restore_checkpoint,
+    save_checkpoint,
+)
+
+from ._figures import draw_curves, new_figure, save, subplots
+from ._run import Run
+from ._tables import ordered, read_table, select
+
+NORMS: dict[str, NormFactory] = {
+    "batch": functools.partial(BatchNorm, momentum=0.9),
+    "instance": InstanceNorm,
+    "adaptive": InstanceNorm,  # and an adaptive one before the residual blocks
+}
+LABELS = {"batch": "batch norm", "instance": "instance norm", "adaptive": "adaptive instance norm"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Renders a photograph of a temple in the style of a photograph of a flower.
+
+    Command: `python -m experiments style`. Time on two shared x86-64 cores: smoke 20 s, default
+    5 min; paper (the published network on crops of 256 pixels) is for a GPU. Needs no data
+    directory: the two photographs are scikit-learn's.
+
+    The losses are those of Gatys et al. (arXiv:1508.06576, 2015): squared differences of features
+    (content) and of their Gram matrices (style). The features are those of a network of random
+    filters that is not trained, since weights of a trained one are not to be had without a network:
+    He, Wang and Hopcroft (arXiv:1606.04801, 2016) show that random weights serve for style
+    transfer, Ustyuzhaninov et al. (arXiv:1606.00021, 2016) for textures.
+
+    Expected: the style loss falls faster and ends lower with instance norm than with batch norm,
+    most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016); adaptive instance norm is
+    close to instance norm.
+
+    Attributes:
+        norms: Which norms, by name.
+        seeds: One initialization and order of the crops each; the features are the same for all.
+        widths: Channels of the generator at full, half and quarter resolution.
+        blocks: Residual blocks of the generator.
+        crop: Pixels along a side of a training image.
+        shrink: Photographs are averaged over blocks of so many by so many pixels.
+        batch_size: Crops of a step.
+        steps: Training steps.
+        points: How often the losses are measured.
+        learning_rate: Of Adam.
+        style_weight: Of the style loss; that of the content loss is one.
+    """
+
+    norms: tuple[str, ...] = tuple(NORMS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    widths: tuple[int, ...] = (8, 16, 32)
+    blocks: int = 2
+    crop: int = 48
+    shrink: int = 4
+    batch_size: int = 4
+    steps: int = 400
+    points: int = 20
+    learning_rate: float = 3e-3
+    style_weight: float = 10.0
+
+
+PRESETS = {
+    "smoke": Config(
+        norms=("batch", "instance"),
+        seeds=(0,),
+        widths=(4, 8, 8),
+        blocks=1,
+        crop=24,
+        shrink=8,
+        steps=20,
+        points=2,
+    ),
+    "default": Config(),
+    "paper": Config(
+        widths=(32, 64, 128),
+        blocks=5,
+        crop=256,
+        shrink=1,
+        steps=20_000,
+        points=100,
+        learning_rate=1e-3,
+    ),
+}
+
+
+class Photographs(NamedTuple):
+    """What is rendered, and in which style, from -1 to 1."""
+
+    content: jax.Array  # [H, W, 3]
+    style: jax.Array  # [1, H, W, 3]
+    held_out: jax.Array  # [1, H, W', 3], a third of the content that is not trained on
+
+
+class Features(nn.Module):
+    """Random filters on three scales; returns the features [N, H, W, C] of each."""
+
+    widths: tuple[int, ...] = (16, 32, 64)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        features = []
+        for i, width in enumerate(self.widths):
+            x = x if i == 0 else nn.avg_pool(x, (2, 2), (2, 2))
+            init = nn.initializers.he_normal()
+            x = nn.relu(nn.Conv(width, (5, 5), kernel_init=init, name=f"conv_{i}")(x))
+            features.append(x)
+        return features
+
+
+def photographs(shrink: int) -> Photographs:
+    """Return scikit-learn's two photographs, the temple split into two thirds and one third."""
+    temple, flower = (
+        _shrunk(np.asarray(image, np.float32) / 127.5 - 1, shrink)
+        for image in load_sample_images().images
+    )
+    cut = temple.shape[1] * 2 // 3 // 4 * 4
+    held_out = temple[:, cut:][:, : (temple.shape[1] - cut) // 4 * 4]
+    return Photographs(
+        jnp.asarray(temple[:, :cut]), jnp.asarray(flower)[None], jnp.asarray(held_out)[None]
+    )
+
+
+def _shrunk(image: np.ndarray, by: int) -> np.ndarray:
+    height, width = (n // by // 4 * 4 * by for n in image.shape[:2])
+    cells = image[:height, :width].reshape(height // by, by, width // by, by, 3)
+    return cells.mean((1, 3))
+
+
+def gram(features: jax.Array) -> jax.Array:
+    """Return the Gram matrix of each image, means over positions, [N, C, C].
+
+    Examples:
+        >>> gram(jnp.array([[[[1.0, 2.0]], [[3.0, 0.0]]]]))
+        Array([[[5., 1.],
+                [1., 2.]]], dtype=float32)
+    """
+    flat = features.reshape(len(features), -1, features.shape[-1])
+    return jnp.einsum("npc,npd->ncd", flat, flat) / flat.shape[1]
+
+
+def perceptual_loss(
+    features: Callable[[jax.Array], list[jax.Array]], style: jax.Array, style_weight: float
+) -> Callable[[jax.Array, Any], tuple[jax.Array, Metrics]]:
+    """Return the loss of rendered images, and its parts `content` and `style`.
+
+    Both are relative: one is the loss of an image whose features are zero.
+
+    Args:
+        features: of images, on several scales.
+        style: the image [1, H, W, C] in whose style they should be.
+        style_weight: of the style loss.
+    """
+    wanted = [gram(each) for each in features(style)]
+
+    def loss(rendered: jax.Array, batch: Any) -> tuple[jax.Array, Metrics]:
+        got, original = features(rendered), features(batch["inputs"])
+        middle, target = got[1], original[1]
+        content = jnp.mean((middle - target) ** 2) / jnp.mean(target**2)
+        of_style = [
+            jnp.mean((gram(each) - want) ** 2) / jnp.mean(want**2)
+            for each, want in zip(got, wanted, strict=True)
+        ]
+        style = jnp.mean(jnp.stack(of_style))
+        return content + style_weight * style, {"content": content, "style": style}
+
+    return loss
+
+
+def run(config: Config, run: Run) -> dict[str, Any]:
+    """Train a generator per norm and seed; `losses` has a row per measurement."""
+    photos = photographs(config.shrink)
+    network = Features()
+    weights = network.init(jax.random.key(0), photos.style)
+    features: Any = functools.partial(network.apply, weights)
+    loss = perceptual_loss(features, photos.style, config.style_weight)
+    for norm in config.norms:
+        for seed in config.seeds:
+            state, model = _trained(run, config, photos, loss, norm, seed)
+            if seed == config.seeds[0]:
+                rendered = model.apply(state.variables, photos.held_out, train=False)
+                np.save(run.folder / f"rendered_{norm}.npy", np.asarray(rendered[0], np.float16))
+    np.save(run.folder / "content.npy", np.asarray(photos.held_out[0], np.float16))
+    np.save(run.folder / "style.npy", np.asarray(photos.style[0], np.float16))
+    return {norm: _final(run.folder, norm) for norm in config.norms}
+
+
+class _Styled(nn.Module):
+    """A generator that is told its style, if it is an adaptive one."""
+
+    config: Config
+    norm: str
+    style: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        config = self.config
+        generator = StyleNet(config.widths, config.blocks, NORMS[self.norm], name="generator")
+        if self.norm != "adaptive":
+            return generator(x, train=train)
+        return generator(x, jnp.asarray(self.style), train=train)
+
+
+def _trained(
+    run: Run, config: Config, photos: Photographs, loss: Any, norm: str, seed: int
+) -> tuple[TrainState, nn.Module]:
+    """Train a generator, or go on after its last checkpoint."""
+    model = _Styled(config, norm, np.asarray(photos.style))
+    tx = optax.adam(config.learning_rate)
+    step = make_train_step(model, tx, loss, augment=_crops(photos.content, config))
+    evaluate = make_eval_step(model, loss)
+    batch = {"inputs": jnp.zeros((config.batch_size, config.crop, config.crop, 3))}
+    state = create_train_state(model, jax.random.key(seed), batch["inputs"], tx)
+    folder = run.folder / "checkpoints" / f"{norm}-{seed}"
+    saved = latest_step(folder) if run.resume else None
+    run.rewind(-1 if saved is None else saved, norm=norm, seed=str(seed))
+    if saved is not None:
+        state = restore_checkpoint(folder, state)
+    every, written = config.steps // config.points, time.monotonic()
+    with run.progress(f"{norm} {seed}", config.points, "points") as report:
+        for done in range((saved or 0) + 1, config.points * every + 1):
+            state, metrics = step(state, batch)
+            if done % every:
+                continue
+            measured = evaluate(state, {"inputs": photos.held_out})
+            row = {
+                **{
+                    f"train_{name}": round(float(metrics[name]), 6) for name in ("content", "style")
+                },
+                **{name: round(float(measured[name]), 6) for name in ("content", "style")},
+            }
+            run.record("losses", [{"norm": norm, "seed": seed, "step": done, **row}])
+            run.scalars(f"{norm}/seed{seed}", done, row)
+            report(done // every, f"style {row['style']:.3g}")
+            if done == config.points * every or time.monotonic() - written > 30:
+                save_checkpoint(folder, state, step=done, keep=1)
+                written = time.monotonic()
+    return state, model
+
+
+def _crops(content: jax.Array, config: Config) -> Callable[[jax.Array, Any], Any]:
+    """Return an augmentation that puts random crops of the photograph into a batch."""
+    height, width, channels = content.shape
+    size = (config.crop, config.crop, channels)
+
+    def crop(key: jax.Array) -> jax.Array:
+        limits = jnp.array([height - config.crop + 1, width - config.crop + 1])
+        corner = jax.random.randint(key, (2,), 0, limits)
+        return jax.lax.dynamic_slice(content, (*corner, 0), size)
+
+    def augment(key: jax.Array, batch: Any) -> Any:
+        return {"inputs": jax.vmap(crop)(jax.random.split(key, config.batch_size))}
+
+    return augment
+
+
+def _final(folder: Path, norm: str) -> dict[str, list[float]]:
+    rows = select(read_table(folder / "losses.csv"), norm=norm)
+    last = rows["step"] == rows["step"].max()
+    columns = ("content", "style", "train_content", "train_style")
+    return {name: rows[name][last].tolist() for name in columns}
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw the photographs beside each other, and the losses against steps."""
+    return [_draw_pictures(folder), _draw_losses(folder)]
+
+
+def _draw_pictures(folder: Path) -> Path:
+    norms = [norm for norm in NORMS if (folder / f"rendered_{norm}.npy").exists()]
+    shown = {"content": "held-out content", "style": "style"}
+    shown |= {f"rendered_{norm}": LABELS[norm] for norm in norms}
+    figure = new_figure(3 * len(shown), 3.6)
+    for axes, (name, title) in zip(subplots(figure, 1, len(shown))[0], shown.items(), strict=True):
+        image = np.load(folder / f"{name}.npy").astype(np.float32)
+        axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
+        axes.set_title(title)
+        axes.axis("off")
+    return save(figure, folder / "pictures.png")
+
+
+def _draw_losses(folder: Path) -> Path:
+    table = read_table(folder / "losses.csv")
+    figure = new_figure(9.5, 4.0)
+    grid = subplots(figure, 1, 2, sharex=True)
+    for axes, part in zip(grid.flat, ("style", "content"), strict=True):
+        draw_curves(axes, table, y=part, by="norm")
+        axes.set(xlabel="step", yscale="log", ylabel=f"{part} loss of the held-out part, relative")
+    handles = grid[0, 0].get_legend_handles_labels()[0]
+    labels = [LABELS[norm] for norm in ordered(table["norm"])]
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return save(figure, folder / "losses.png")
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Say both losses of each norm after training."""
+    return [
+        f"{LABELS[norm].capitalize()}: style loss of the held-out part "
+        f"{np.mean(measured['style']):.4f} ({min(measured['style']):.4f} to "
+        f"{max(measured['style']):.4f} over seeds), of training crops "
+        f"{np.mean(measured['train_style']):.4f}; content loss {np.mean(measured['content']):.3f}."
+        for norm, measured in results.items()
+    ]

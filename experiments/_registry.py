@@ -171,6 +171,13 @@ ROWS = (
         "Ulyanov et al. 2016 (arXiv:1607.08022); Huang and Belongie 2017 (arXiv:1703.06868)",
     ),
     Row(
+        "gan",
+        "a DCGAN on MNIST with batch norm, instance norm, spectral norm and none",
+        "sample grids, and scores by a classifier: batch and spectral norm learn in fewer steps",
+        {"smoke": "20 s, digits", "default": "6 min, MNIST", "paper": "a GPU, MNIST"},
+        "Radford et al. 2015 (arXiv:1511.06434); Miyato et al. 2018 (arXiv:1802.05957)",
+    ),
+    Row(
         "bench",
         "time and memory of every normalizer against every rival and the machine's limit",
         "ratios to flax.linen and to the best rival, residual bytes, error against float64",

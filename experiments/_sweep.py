@@ -202,7 +202,7 @@ def training(
     *,
     points: int,
     save_every_s: float = 30.0,
-    states: TrainState | None = None,
+    states: Any = None,
 ) -> Iterator[Point]:
     """Train a group, and yield at the start and after every `sweep.advance` for what is measured
     then.

@@ -200,7 +200,7 @@ def _group(bench: Bench, name: str, trials: Trials) -> Group:
 
 def _draw(config: Config, part: int, ranges: Sequence[Mapping[str, Range]]) -> Trials:
     """Return trials at random on log scales, from the ranges of exponents of each seed."""
-    columns = {"trial": np.tile(np.arange(config.trials), (len(config.seeds), 1))}
+    columns: dict[str, Any] = {"trial": np.tile(np.arange(config.trials), (len(config.seeds), 1))}
     sources = [np.random.default_rng((seed, part)) for seed in config.seeds]
     for name in RANGES:
         exponents = [
@@ -250,9 +250,7 @@ def _trained(bench: Bench, part: str, trials: Trials, begin: int, end: int) -> T
     """Train from step `begin` to `end` and record the table `trials`."""
     run, sweep = bench.run, bench.sweep
     group = _group(bench, f"{part}-{end}", trials)
-    states = trials.states
-    if states is None:
-        states = sweep.start(group.numbers, group.keys)
+    states = trials.states or sweep.start(group.numbers, group.keys)
     points = (end - begin) // sweep.steps
     for point in training(run, group, sweep, bench.train, points=points, states=states):
         if point.metrics:
@@ -359,7 +357,7 @@ def _draw_trials(folder: Path) -> Path:
     table = read_table(folder / "trials.csv")
     figure = new_figure(9.0, 7.0)
     grid = subplots(figure, 2, len(NORMS), sharex="row", sharey="row")
-    points = None
+    points: Any = None
     for column, norm in enumerate(NORMS):
         rows = select(table, norm=norm)
         rows = {name: values[rows["part"] != "scan"] for name, values in rows.items()}
@@ -373,8 +371,10 @@ def _draw_trials(folder: Path) -> Path:
         )
     grid[0, 0].set_ylabel("validation accuracy")
     grid[1, 0].set_ylabel("weight decay")
-    grid[0, 0].legend(loc="upper left", fontsize=9)
-    grid[1, 0].legend(loc="lower left", fontsize=9)
+    named = zip(*(axes.get_legend_handles_labels() for axes in grid[:, 0]), strict=True)
+    figure.legend(
+        *(list(itertools.chain(*each)) for each in named), loc="outside lower center", ncols=5
+    )
     figure.colorbar(points, ax=list(grid[1]), label="validation accuracy when it ended")
     return save(figure, folder / "trials.png")
 
@@ -473,10 +473,9 @@ def summary(results: dict[str, Any]) -> list[str]:
     )
     sentences = [
         f"The range of good learning rates ({within} of the same norm's best validation accuracy) "
-        f"is {wider.mean():+.2f} decades wider with batch norm ({wider.min():+.2f} to "
-        f"{wider.max():+.2f} over seeds): {_ends(own['none'])} without, {_ends(own['batch'])} with "
-        "it.",
-        f"Decades of it within the searched range (1e-6 to 1e-2): {searched}.",
+        f"is {wider.mean():+.2f} decades wider with batch norm ({wider.min():+.2f} "
+        f"to {wider.max():+.2f}): {_ends(own['none'])} without, {_ends(own['batch'])} with it.",
+        f"Decades of it within the searched range: {searched}.",
         f"By one standard for both, {within} of the better norm's best, the range has: {strict} "
         "decades.",
     ]

@@ -6,6 +6,8 @@ and tell those with running averages whether they train.
 """
 
 from ._cnn import CNN as CNN
+from ._dcgan import DCGANDiscriminator as DCGANDiscriminator
+from ._dcgan import DCGANGenerator as DCGANGenerator
 from ._inception import INCEPTION_MODULES as INCEPTION_MODULES
 from ._inception import Inception as Inception
 from ._inception import InceptionBranches as InceptionBranches

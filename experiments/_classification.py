@@ -1,0 +1,205 @@
+"""Image classifiers that train one after another: checkpoints, curves, evaluation on the device.
+
+Seeds take turns here. Stacked with `vmap`, convolutions with a kernel per seed become grouped ones,
+which are slow; a network is compiled once for all its seeds instead.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnorm.training import (
+    Metrics,
+    TrainState,
+    create_train_state,
+    cross_entropy,
+    latest_step,
+    make_eval_step,
+    make_evaluation,
+    make_scan_steps,
+    make_train_step,
+    restore_checkpoint,
+    save_checkpoint,
+)
+
+from ._run import Run
+from .data import Dataset
+
+Images = dict[str, jax.Array]
+"""`inputs` [N, H, W, C] uint8 from 0 to white and `labels` [N], on the device."""
+
+_EVALUATED_AT_A_TIME = 250
+
+
+class Classifier(NamedTuple):
+    """A network with its data, compiled once for all of its seeds."""
+
+    start: Callable[[jax.Array], TrainState]  # key -> state
+    advance: Callable[[TrainState], tuple[TrainState, Metrics]]  # metrics [steps]
+    evaluate: Callable[[TrainState], Metrics]  # -> loss and accuracy of validation
+    steps: int  # of one advance
+
+
+def on_device(
+    dataset: Dataset, train: int | None, test: int | None, *, half_size: bool = False
+) -> tuple[Images, Images]:
+    """Return the training and the test images.
+
+    Args:
+        dataset: in memory.
+        train: the first so many of the training images; None for all.
+        test: the first so many of the test images; None for all.
+        half_size: whether images are averaged over 2 x 2 pixels.
+    """
+    resized = _halved if half_size else jnp.asarray
+    return (
+        {
+            "inputs": resized(dataset.train_images[:train]),
+            "labels": jnp.asarray(dataset.train_labels[:train]),
+        },
+        {
+            "inputs": resized(dataset.test_images[:test]),
+            "labels": jnp.asarray(dataset.test_labels[:test]),
+        },
+    )
+
+
+def _halved(images: np.ndarray) -> jax.Array:
+    n, height, width, channels = images.shape
+    cells = images.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return jnp.asarray(np.round(cells.mean((2, 4), dtype=np.float32)).astype(np.uint8))
+
+
+def centred(white: int) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
+    """Return a function of a batch: its images from -1 to 1, float32, black at -1.
+
+    Examples:
+        >>> centred(16)({"inputs": jnp.array([0, 8, 16], jnp.uint8)})
+        Array([-1.,  0.,  1.], dtype=float32)
+    """
+    return lambda batch: batch["inputs"].astype(jnp.float32) / (white / 2) - 1
+
+
+def shift_and_flip(margin: int) -> Callable[[jax.Array, Images], Images]:
+    """Return an augmentation: each image moved by up to `margin` pixels, and half of them mirrored.
+
+    What the move uncovers is filled with the image's reflection.
+    """
+
+    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+        of_shift, of_flip = jax.random.split(key)
+        padded = jnp.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+        corner = jax.random.randint(of_shift, (2,), 0, 2 * margin + 1)
+        moved = jax.lax.dynamic_slice(padded, (*corner, 0), image.shape)
+        return jnp.where(jax.random.bernoulli(of_flip), moved[:, ::-1], moved)
+
+    def augment(key: jax.Array, batch: Images) -> Images:
+        keys = jax.random.split(key, len(batch["inputs"]))
+        return {**batch, "inputs": jax.vmap(one)(keys, batch["inputs"])}
+
+    return augment
+
+
+def make_classifier(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    train: Images,
+    validation: Images,
+    *,
+    white: int,
+    batch_size: int,
+    steps: int,
+    augment: Callable[[jax.Array, Images], Images] | None = None,
+) -> Classifier:
+    """Return a network that trains on data in memory.
+
+    Args:
+        model: a network of images from -1 to 1.
+        tx: the optimizer.
+        train: to train on.
+        validation: to evaluate on.
+        white: largest value that a pixel can have.
+        batch_size: images of a training batch.
+        steps: training steps of one `advance`.
+        augment: (key, batch) -> batch, of training batches.
+    """
+    scaled = centred(white)
+    sample = scaled({"inputs": train["inputs"][:1]})
+    # A network that diverges is a result here: its steps are not undone.
+    step = make_train_step(
+        model, tx, cross_entropy, inputs=scaled, augment=augment, guard_non_finite=False
+    )
+    scan = make_scan_steps(step, batch_size=batch_size, num_steps=steps)
+    evaluate = make_evaluation(
+        make_eval_step(model, cross_entropy, inputs=scaled), batch_size=_EVALUATED_AT_A_TIME
+    )
+    return Classifier(
+        start=jax.jit(lambda key: create_train_state(model, key, sample, tx)),
+        advance=lambda state: scan(state, train),
+        evaluate=lambda state: evaluate(state, validation),
+        steps=steps,
+    )
+
+
+def train_classifier(
+    run: Run,
+    network: str,
+    seed: int,
+    classifier: Classifier,
+    *,
+    points: int,
+    save_every_s: float = 60.0,
+) -> None:
+    """Train a network from one seed and record the table `curves`.
+
+    A row has the training metrics, means over the steps since the last row as the network was
+    trained, and the validation metrics of then. With `run.resume` training goes on after the last
+    checkpoint, and rows of later steps are dropped and measured again.
+
+    Args:
+        run: where tables and checkpoints go and progress is shown.
+        network: the network's name in the table.
+        seed: of the initialization and of the order of the data.
+        classifier: the compiled network.
+        points: how many times to advance.
+        save_every_s: seconds between checkpoints; the last point always gets one.
+    """
+    folder = run.folder / "checkpoints" / f"{network}-{seed}"
+    saved = latest_step(folder) if run.resume else None
+    run.rewind(-1 if saved is None else saved, network=network, seed=str(seed))
+    if saved == points * classifier.steps:
+        return
+    state = classifier.start(jax.random.key(seed))
+    if saved is not None:
+        state = restore_checkpoint(folder, state)
+    written = time.monotonic()
+    with run.progress(f"{network} {seed}", points, "points") as report:
+        for point in range((saved or 0) // classifier.steps + 1, points + 1):
+            state, metrics = classifier.advance(state)
+            row = _row(metrics, classifier.evaluate(state))
+            step = point * classifier.steps
+            run.record("curves", [{"network": network, "seed": seed, "step": step, **row}])
+            run.scalars(f"{network}/seed{seed}", step, row)
+            report(point, f"accuracy {row['validation_accuracy']:.3f}")
+            if point == points or time.monotonic() - written >= save_every_s:
+                save_checkpoint(folder, state, step=step, keep=1)
+                written = time.monotonic()
+
+
+def _row(trained: Metrics, validated: Metrics) -> dict[str, float]:
+    means = {f"train_{name}": jnp.mean(trained[name]) for name in ("loss", "accuracy")}
+    columns = {**means, **{f"validation_{name}": validated[name] for name in ("loss", "accuracy")}}
+    return {name: round(float(np.asarray(value)), 6) for name, value in columns.items()}
+
+
+def per_seed(table: Mapping[str, np.ndarray], network: str, column: str) -> list[np.ndarray]:
+    """Return a column of the table `curves` of one network, an array [points] per seed."""
+    rows = table["network"] == network
+    seeds = np.unique(table["seed"][rows])
+    return [table[column][rows & (table["seed"] == seed)] for seed in seeds]

@@ -1,0 +1,279 @@
+"""A small residual network on CIFAR-10 at batch sizes from 32 to 2, with five norms."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxnorm.functional import ghost_batch_norm
+from jaxnorm.linen import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from jaxnorm.models import NormFactory, ResNet
+from jaxnorm.stats import BatchStats, ema
+
+from ._classification import (
+    Classifier,
+    Images,
+    make_classifier,
+    on_device,
+    per_seed,
+    shift_and_flip,
+    train_classifier,
+)
+from ._figures import new_figure, save, style, subplots
+from ._run import Run
+from ._tables import ordered, read_table
+
+_LARGEST = 32
+# Wu and He 2018 (arXiv:1803.08494), tables 1 and 2: validation error of ResNet-50 on ImageNet in
+# percent, by the images per GPU.
+_PUBLISHED = {
+    "batch": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
+    "group": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
+    "layer": {32: 25.3},
+    "instance": {32: 28.4},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Error against the batch size: batch norm degrades where it normalizes over few images.
+
+    Command: `python -m experiments small_batch` (2 000 images at 16 x 16 pixels and a network of
+    8 layers; `--preset paper` for ResNet-20 on all of CIFAR-10, on a GPU). Time on two shared
+    x86-64 cores: smoke 20 s, default 6 min, paper days; on a GPU some hours.
+
+    Every run sees the same number of images. The learning rate and what the running statistics
+    forget in a step are proportional to the batch size, so that both are the same per image. Layer
+    norm is over each image's positions and channels, as by Wu and He. Ghost batch norm always
+    normalizes over `ghost_batch_size` images: it has batch norm's statistics of that size with the
+    gradient steps of a large batch. Batch renormalization is missing: jaxnorm does not have it yet.
+
+    Expected: batch norm's error grows as the batch shrinks, most at 2 (Wu and He 2018 on ImageNet:
+    23.6 % at 32, 34.7 % at 2); group norm's stays level (about 24 %), and so do those of layer and
+    instance norm, both at a higher level.
+
+    Attributes:
+        dataset: A data set that is in memory, by name.
+        train_examples: The first so many of the training images; None for all.
+        test_examples: The first so many of the test images; None for all.
+        half_size: Whether images are averaged over 2 x 2 pixels first.
+        augment: Whether training images are moved by up to 4 pixels and mirrored.
+        norms: Which norms, by name.
+        batch_sizes: Images of a step; each at most 32.
+        seeds: One initialization and order of the data each.
+        blocks: Residual blocks of each stage.
+        widths: Channels of each stage.
+        groups: Of group norm.
+        ghost_batch_size: Images that ghost batch norm normalizes over.
+        epochs: Passes over the training images.
+        evaluate_every: Epochs between two measurements.
+        learning_rate: Of SGD with momentum 0.9 for a batch of 32; falls to zero along a cosine.
+        weight_decay: Of every parameter.
+        decay: Weight of the old running statistics for a batch of 32.
+    """
+
+    dataset: str = "cifar10"
+    train_examples: int | None = 2000
+    test_examples: int | None = 1000
+    half_size: bool = True
+    augment: bool = False
+    norms: tuple[str, ...] = ("batch", "group", "layer", "instance", "ghost")
+    batch_sizes: tuple[int, ...] = (32, 16, 8, 4, 2)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    blocks: tuple[int, ...] = (1, 1, 1)
+    widths: tuple[int, ...] = (8, 16, 32)
+    groups: int = 4
+    ghost_batch_size: int = 2
+    epochs: int = 8
+    evaluate_every: int = 4
+    learning_rate: float = 0.1
+    weight_decay: float = 1e-4
+    decay: float = 0.9
+
+
+PRESETS = {
+    "smoke": Config(
+        dataset="digits",
+        train_examples=640,
+        test_examples=250,
+        half_size=False,
+        norms=("batch", "group"),
+        batch_sizes=(32, 2),
+        seeds=(0,),
+        blocks=(1,),
+        widths=(8,),
+        epochs=2,
+        evaluate_every=2,
+    ),
+    "default": Config(),
+    "paper": Config(
+        train_examples=None,
+        test_examples=None,
+        half_size=False,
+        augment=True,
+        blocks=(3, 3, 3),
+        widths=(16, 32, 64),
+        epochs=30,
+        evaluate_every=1,
+        learning_rate=0.025,
+        decay=0.99,
+    ),
+}
+
+
+class GhostBatchNorm(nn.Module):
+    """Ghost batch norm as a layer: parameters and running statistics around the function.
+
+    Attributes:
+        use_running_average: Whether the running statistics normalize.
+        ghost_batch_size: Images that are normalized together; all where there are fewer.
+        decay: Weight of the old running statistics.
+    """
+
+    use_running_average: bool
+    ghost_batch_size: int
+    decay: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return x [N, H, W, C] normalized."""
+        features = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, features)
+        var = self.variable("batch_stats", "var", jnp.ones, features)
+        y, stats = ghost_batch_norm(
+            x,
+            BatchStats(mean.value, var.value),
+            self.param("scale", nn.initializers.ones, features),
+            self.param("bias", nn.initializers.zeros, features),
+            ghost_batch_size=min(self.ghost_batch_size, len(x)),
+            use_running_average=self.use_running_average,
+            estimator=ema(self.decay),
+        )
+        if not (self.use_running_average or self.is_initializing()):
+            mean.value, var.value = stats.mean, stats.var
+        return y
+
+
+def run(config: Config, run: Run) -> dict[str, Any]:
+    """Train every norm at every batch size; the table `curves` has a row per measurement."""
+    data = run.dataset(config.dataset)
+    train, test = on_device(
+        data, config.train_examples, config.test_examples, half_size=config.half_size
+    )
+    points = config.epochs // config.evaluate_every
+    for norm in config.norms:
+        of_size = {
+            size: _classifier(
+                config, norm, size, train, test, classes=len(data.classes), white=data.white
+            )
+            for size in config.batch_sizes
+        }
+        # Neither the start nor the evaluation depends on the batch size: both are compiled once.
+        first = of_size[config.batch_sizes[0]]
+        for size, classifier in of_size.items():
+            shared = classifier._replace(start=first.start, evaluate=first.evaluate)
+            for seed in config.seeds:
+                train_classifier(run, f"{norm}-{size}", seed, shared, points=points)
+    return {
+        "norms": list(config.norms),
+        "batch_sizes": list(config.batch_sizes),
+        "errors": _errors(run.table("curves")),
+    }
+
+
+def _classifier(
+    config: Config, norm: str, size: int, train: Images, test: Images, *, classes: int, white: int
+) -> Classifier:
+    share = size / _LARGEST
+    steps = len(train["labels"]) // size
+    rate = optax.cosine_decay_schedule(config.learning_rate * share, steps * config.epochs)
+    return make_classifier(
+        ResNet(config.blocks, config.widths, classes, norm=norm_of(config, norm, share)),
+        optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=0.9)),
+        train,
+        test,
+        white=white,
+        batch_size=size,
+        steps=steps * config.evaluate_every,
+        augment=shift_and_flip(4) if config.augment else None,
+    )
+
+
+def norm_of(config: Config, name: str, share: float) -> NormFactory:
+    """Return a norm for batches of the given share of 32 images."""
+    # As many images, rather than as many steps, are forgotten at every batch size.
+    decay = config.decay**share
+    norms: dict[str, NormFactory] = {
+        "batch": functools.partial(BatchNorm, momentum=decay),
+        "group": functools.partial(GroupNorm, num_groups=config.groups),
+        "layer": functools.partial(LayerNorm, reduction_axes=(-3, -2, -1)),
+        "instance": InstanceNorm,
+        "ghost": functools.partial(
+            GhostBatchNorm, ghost_batch_size=config.ghost_batch_size, decay=decay
+        ),
+    }
+    return norms[name]
+
+
+def _errors(path: Path) -> dict[str, dict[str, list[float]]]:
+    """Return the final test errors, one per seed, by norm and batch size."""
+    table = read_table(path)
+    errors: dict[str, dict[str, list[float]]] = {}
+    for network in ordered(table["network"]):
+        norm, size = network.split("-")
+        accuracy = per_seed(table, network, "validation_accuracy")
+        errors.setdefault(norm, {})[size] = [1 - float(values[-1]) for values in accuracy]
+    return errors
+
+
+def figures(folder: Path) -> list[Path]:
+    """Draw the error against the batch size, beside the published one."""
+    errors = _errors(folder / "curves.csv")
+    figure = new_figure(9.5, 4.2)
+    measured, published = subplots(figure, 1, 2)[0]
+    for position, (norm, by_size) in enumerate(errors.items()):
+        sizes = [int(size) for size in by_size]
+        values = 100 * np.array(list(by_size.values()))
+        line = style(norm, position)
+        measured.plot(sizes, values.mean(1), marker="o", ms=4, label=f"{norm} norm", **line)
+        measured.fill_between(
+            sizes, values.min(1), values.max(1), color=line["color"], alpha=0.2, lw=0
+        )
+    for position, (norm, by_size) in enumerate(_PUBLISHED.items()):
+        published.plot(
+            list(by_size), list(by_size.values()), marker="o", ms=4, **style(norm, position)
+        )
+    measured.set(title="measured: mean over seeds, least to greatest", ylabel="test error (%)")
+    published.set(title="Wu and He 2018: ResNet-50, ImageNet", ylabel="validation error (%)")
+    for axes in (measured, published):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([32, 16, 8, 4, 2], ["32", "16", "8", "4", "2"])
+        axes.invert_xaxis()
+        axes.set_xlabel("batch size (images)")
+    figure.legend(*measured.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return [save(figure, folder / "small_batch.png")]
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Say each norm's error at the ends of the range, and what was published."""
+    sizes = results["batch_sizes"]
+    large, small = str(max(sizes)), str(min(sizes))
+    lines = []
+    for norm, by_size in results["errors"].items():
+        change = 100 * np.subtract(by_size[small], by_size[large])
+        lines.append(
+            f"{norm} norm: error {np.mean(by_size[large]):.1%} at a batch size of {large}, "
+            f"{np.mean(by_size[small]):.1%} at {small}: {change.mean():+.1f} points "
+            f"({change.min():+.1f} to {change.max():+.1f} over seeds)."
+        )
+    published = "; ".join(
+        f"{norm} norm " + ", ".join(f"{values[s]} % at {s}" for s in (32, 2) if s in values)
+        for norm, values in _PUBLISHED.items()
+    )
+    return [*lines, f"Wu and He 2018 (ResNet-50 on ImageNet): {published}."]

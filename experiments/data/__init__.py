@@ -12,6 +12,7 @@ from ._folders import image_folder as image_folder
 from ._folders import imagenet as imagenet
 from ._folders import part_of as part_of
 from ._folders import tiny_imagenet as tiny_imagenet
+from ._folders import write_images as write_images
 from ._load import DATASETS as DATASETS
 from ._load import FOLDERS as FOLDERS
 from ._load import load as load

@@ -113,6 +113,29 @@ def tiny_imagenet(data_dir: Path) -> tuple[ImageFolder, ImageFolder]:
     return image_folder(root / "train", classes), _annotated(root / "val", classes)
 
 
+def write_images(data: Dataset, folder: Path) -> tuple[ImageFolder, ImageFolder]:
+    """Write the grey images of a data set as PNG files and return its training and test files.
+
+    Args:
+        data: images [N, H, W, 1] and labels.
+        folder: gets `train/<class>/` and `val/<class>/`.
+    """
+    from PIL import Image
+
+    parts = {
+        "train": (data.train_images, data.train_labels),
+        "val": (data.test_images, data.test_labels),
+    }
+    for part, (images, labels) in parts.items():
+        for name in data.classes:
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+        grey = np.round(images[..., 0] * (255 / data.white)).astype(np.uint8)
+        for number, (image, label) in enumerate(zip(grey, labels, strict=True)):
+            path = folder / part / data.classes[label] / f"{number:04}.png"
+            Image.fromarray(image).save(path)
+    return image_folder(folder / "train"), image_folder(folder / "val")
+
+
 def decode(paths: Sequence[Path], *, size: int, workers: int = 4) -> np.ndarray:
     """Return images as one array, in RGB, the shorter side scaled to `size` and the middle cut out.
 

@@ -60,14 +60,14 @@ def training_batches(
     import grain  # seconds to import: only for those who ask
 
     index, count = process
-    mine = np.arange(index, len(images.paths), count)
+    mine = range(index, len(images.paths), count)
     whole = len(mine) // batch_size * batch_size
     if not whole:
         raise ValueError(
             f"batch_size={batch_size} is more than the {len(mine)} images of process {index} of "
             f"{count}; use smaller batches or more images"
         )
-    rows = grain.MapDataset.source(mine).seed(seed).shuffle()
+    rows = grain.MapDataset.range(mine.start, mine.stop, mine.step).seed(seed).shuffle()
     rows = rows.slice(slice(0, whole)) if not reshuffle else rows
     rows = rows.repeat(reseed_each_epoch=reshuffle)
     return rows.random_map(functools.partial(_example, images, crop)).batch(batch_size)
@@ -123,12 +123,10 @@ def validation_batches(
         }
 
 
-def _example(
-    images: ImageFolder, crop: Crop, row: np.integer, rng: np.random.Generator
-) -> dict[str, Any]:
+def _example(images: ImageFolder, crop: Crop, row: int, rng: np.random.Generator) -> dict[str, Any]:
     return {
-        "inputs": _patch(images.paths[int(row)], crop, rng),
-        "labels": images.labels[int(row)],
+        "inputs": _patch(images.paths[row], crop, rng),
+        "labels": images.labels[row],
     }
 
 

@@ -1,10 +1,15 @@
 """The paper's five models: what they differ in, and what is taken from their curves."""
 
+from typing import Any, NamedTuple
+
+import jax
 import numpy as np
 import pytest
 
 from experiments import inception
+from experiments._augmentation import photometric
 from experiments._tables import read_table, select
+from experiments.data import ImageFolder, load, write_images
 
 CONFIG = inception.PRESETS["default"]
 
@@ -63,8 +68,127 @@ def test_only_the_models_without_batch_norm_have_dropout_and_local_response_norm
 
 def test_local_response_norm_is_that_of_its_definition():
     x = np.random.default_rng(0).standard_normal((2, 3, 3, 7)) * 30
-    got = np.asarray(inception.local_response(x.astype(np.float32)))
+    got = np.asarray(inception.local_response(jax.numpy.asarray(x, np.float32)))
     for channel in range(7):
         window = x[..., max(0, channel - 2) : channel + 3]
         scale = (1 + 1e-4 / 5 * (window**2).sum(-1)) ** 0.75
         np.testing.assert_allclose(got[..., channel], x[..., channel] / scale, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> tuple[ImageFolder, ImageFolder]:
+    return write_images(load("digits").head(96, 60), tmp_path_factory.mktemp("digits"))
+
+
+class Settings(NamedTuple):
+    hyperparams: dict[str, Any]
+
+
+class Progress(NamedTuple):
+    """What a model that does not learn keeps: the step, and what it saw."""
+
+    step: int
+    opt_state: Settings
+    seen: tuple[tuple[float, tuple[int, ...]], ...]  # learning rate and labels of each step
+
+
+def note(state: Progress, batch: dict[str, Any]) -> tuple[Progress, dict[str, Any]]:
+    rate = float(state.opt_state.hyperparams["learning_rate"])
+    seen = (*state.seen, (rate, tuple(np.asarray(batch["labels"]).tolist())))
+    return state._replace(step=state.step + 1, seen=seen), {"loss": rate}
+
+
+def test_a_resumed_model_sees_the_rates_and_batches_that_it_would_have_seen(digits):
+    config, (train, validation) = inception.PRESETS["smoke"], digits
+    training: Any = note
+    network = inception.Network(training, training, training)
+
+    def advance(state: Any, times: int) -> Any:
+        recipe = inception.RECIPES["BN-x30"]
+        classifier = inception._classifier(config, recipe, network, train, validation, 7)
+        for _ in range(times):
+            state, _ = classifier.advance(state)
+        return state
+
+    start = Progress(0, Settings({}), ())
+    straight = advance(start, 3)
+    assert straight.step == config.steps
+    assert advance(advance(start, 1), 2) == straight
+    assert len(set(straight.seen)) == config.steps
+
+
+@pytest.mark.slow
+def test_a_step_on_all_devices_is_that_on_one(digits, monkeypatch):
+    config, (train, validation) = inception.PRESETS["smoke"], digits
+    recipe = inception.RECIPES["BN-x5"]
+    network = inception._compiled(config, 10, recipe)
+    assert len(jax.devices()) == 8
+
+    def first_step():
+        classifier = inception._classifier(config, recipe, network, train, validation, 0)
+        state = classifier.start(jax.random.key(0))
+        batch = inception.training_batches(
+            train, inception.Crop(config.pixels), batch_size=config.batch_size, seed=0
+        )[0]
+        mesh = inception.Mesh(np.array(jax.devices()), ("data",))
+        state = inception._with_rate(state, 0.1)
+        return network.train_step(state, inception._placed(batch, mesh))
+
+    everywhere, told = first_step()
+    only = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: only)
+    alone, told_alone = first_step()
+    np.testing.assert_allclose(told["loss"], told_alone["loss"], rtol=1e-5)
+    stats = zip(*map(jax.tree.leaves, (everywhere.batch_stats, alone.batch_stats)), strict=True)
+    for shared, single in stats:
+        # A tenth of the batch's statistics: float32 sums in another order, through eleven layers.
+        np.testing.assert_allclose(shared, single, rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_are_written_are_read_as_they_were(digits):
+    data = load("digits").head(96, 60)
+    for folder, images, labels in (
+        (digits[0], data.train_images, data.train_labels),
+        (digits[1], data.test_images, data.test_labels),
+    ):
+        numbers = [int(path.stem) for path in folder.paths]
+        np.testing.assert_array_equal(folder.labels, labels[numbers])
+        found = inception.validation_batches(folder, size=8, batch_size=len(numbers))
+        expected = np.round(images[numbers] * 255.0 / 16)
+        np.testing.assert_array_equal(
+            next(found)["inputs"], np.broadcast_to(expected, (len(numbers), 8, 8, 3))
+        )
+
+
+def test_distortions_change_brightness_contrast_and_saturation_within_their_strength():
+    x = np.random.default_rng(0).uniform(90, 130, (64, 4, 4, 3)).astype(np.float32)
+    batch = {"inputs": x, "labels": np.arange(64)}
+    got = jax.jit(photometric(0.2))(jax.random.key(0), batch)
+    y = np.asarray(got["inputs"])
+
+    def spread(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        grey = images.mean(3, keepdims=True)
+        mean = grey.mean((1, 2, 3), keepdims=True)
+        of_grey, of_colour = (grey - mean).std((1, 2, 3)), (images - grey).std((1, 2, 3))
+        return mean.squeeze(), of_grey / mean.squeeze(), of_colour / of_grey
+
+    # Brightness scales all; contrast what is left of that, saturation the colours alone.
+    for before, after in zip(spread(x), spread(y), strict=True):
+        factor = after / before
+        assert 0.8 - 1e-4 <= factor.min() < 0.85 and 1.15 < factor.max() <= 1.2 + 1e-4
+    np.testing.assert_array_equal(got["labels"], batch["labels"])
+
+
+def test_the_summary_puts_steps_and_accuracy_beside_the_papers():
+    reached = {"best_at": [40, 40]}
+    models = {
+        "Inception": {**reached, "best": [0.5, 0.54], "steps_to_baseline": [400, 200]},
+        "BN-x5": {**reached, "best": [0.6, 0.7], "steps_to_baseline": [100, 100]},
+        "BN-x5-Sigmoid": {**reached, "best": [0.4, 0.6], "steps_to_baseline": [None, 100]},
+    }
+    results = {"baseline": "Inception", "classes": 9, "batch_size": 32, "steps": 400}
+    head, first, second, third = inception.summary({**results, "models": models})
+    assert "in order: BN-x5 65.0%, Inception 52.0%, BN-x5-Sigmoid 50.0%" in head
+    assert first.startswith("Inception: 400, 200 steps; best 52.0% (50.0% to 54.0% over seeds)")
+    assert "100, 100 steps, 0.38 of the baseline's" in second and "2.1M steps, best 73 %" in second
+    assert "never, 100 steps, 0.50 of the baseline's" in third and "never, best 69.8 %" in third

@@ -25,8 +25,9 @@ COLOURS = (
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 # A norm keeps its colour in every figure; without normalization is grey.
+_NORMS = ("batch", "layer", "group", "instance", "rms", "ghost", "spectral")
 _NORM_COLOURS = {
-    **dict(zip(("batch", "layer", "group", "instance", "rms", "ghost"), COLOURS, strict=False)),
+    **dict(zip(_NORMS, COLOURS, strict=False)),
     "none": "#6E6E6E",
 }
 _STYLE: Any = {

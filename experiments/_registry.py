@@ -46,7 +46,7 @@ ROWS = (
         "quickstart",
         "one small network on digits with each norm and with none, train and eval mode",
         "a table and a plot: accuracy and loss per norm, in both modes",
-        {"smoke": "15 s, digits", "default": "50 s, digits", "paper": "3 min, digits"},
+        {"smoke": "10 s, digits", "default": "25 s, digits", "paper": "90 s, digits"},
     ),
     Row(
         "activations",
@@ -72,6 +72,91 @@ ROWS = (
         megabytes=500,
     ),
     Row(
+        "cifar",
+        "a small VGG-like network on CIFAR-10 with and without batch norm",
+        "with batch norm the loss falls faster and accuracy ends about 4 points higher; without it "
+        "validation loss turns up from about epoch 15 of 30",
+        {"smoke": "20 s, digits", "default": "5 min, CIFAR-10", "paper": "15 h, CIFAR-10"},
+        "a blog post with experiments on CIFAR-10",
+    ),
+    Row(
+        "loss_surface",
+        "plain gradient descent on a stretched and on a round bowl",
+        "the round bowl needs about a third of the steps (27 s against 9 s of animation in the "
+        "post)",
+        {"smoke": "5 s, none", "default": "5 s, none", "paper": "5 s, none"},
+        "a blog post with experiments on convergence",
+    ),
+    Row(
+        "saturation",
+        "the gradient that a sigmoid and a ReLU pass, before and after normalization",
+        "normalized inputs pass more; half of a normalized input dies in a ReLU without a bias; "
+        "scale = sqrt(var) and bias = mean give the input back",
+        {"smoke": "30 s, digits", "default": "3 min, MNIST", "paper": "10 min, MNIST"},
+        "a blog post with experiments on saturation; a survey",
+    ),
+    Row(
+        "initialization",
+        "a five-layer ReLU network at 16 weight scales, with and without batch norm",
+        "with batch norm nearly every scale learns, without it most do not",
+        {"smoke": "20 s, digits", "default": "2 min, MNIST", "paper": "8 min, MNIST"},
+        "Deep Learning from Scratch, chapter 6",
+    ),
+    Row(
+        "overfitting",
+        "seven layers of 100 units on 300 images: nothing, weight decay, dropout, batch norm, and "
+        "ensembles",
+        "train and test accuracy per epoch, and the gap between them",
+        {"smoke": "20 s, digits", "default": "2 min, MNIST", "paper": "10 min, MNIST"},
+        "Deep Learning from Scratch, chapter 6",
+    ),
+    Row(
+        "search",
+        "random search for learning rate and weight decay in two rounds, bad trials abandoned "
+        "early, with and without batch norm",
+        "the best trials' curves; the range of good learning rates is wider with batch norm",
+        {"smoke": "30 s, digits", "default": "4 min, MNIST", "paper": "1 h, MNIST"},
+        "Deep Learning from Scratch, chapter 6",
+    ),
+    Row(
+        "optimizers",
+        "SGD, momentum, AdaGrad and Adam, with and without batch norm",
+        "loss against steps: with batch norm all go down faster and lie closer together",
+        {"smoke": "15 s, digits", "default": "2 min, MNIST", "paper": "30 min, MNIST"},
+        "Deep Learning from Scratch, chapter 6",
+    ),
+    Row(
+        "small_batch",
+        "a small ResNet at batch sizes from 32 to 2: batch norm against ghost batch, group, layer "
+        "and instance norm",
+        "error against batch size: batch norm degrades, group norm stays level",
+        {"smoke": "30 s, digits", "default": "6 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
+        "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5",
+    ),
+    Row(
+        "recurrent",
+        "an LSTM that reads MNIST in steps: no norm, layer norm, batch norm with statistics "
+        "per time step and shared over time",
+        "accuracy against epochs; statistics per time step are needed because they spread over "
+        "time: shared ones fail in evaluation",
+        {"smoke": "25 s, digits", "default": "5 min, MNIST", "paper": "hours on a GPU, MNIST"},
+        "Cooijmans et al. 2016 (arXiv:1603.09025); Ba et al. 2016 (arXiv:1607.06450)",
+    ),
+    Row(
+        "style",
+        "feed-forward style transfer with batch, instance and adaptive instance norm",
+        "pictures side by side; the style loss ends lower with instance norm than with batch norm",
+        {"smoke": "20 s, photographs", "default": "5 min, photographs", "paper": "a GPU, hours"},
+        "Ulyanov et al. 2016 (arXiv:1607.08022); Huang and Belongie 2017 (arXiv:1703.06868)",
+    ),
+    Row(
+        "gan",
+        "a DCGAN on MNIST with batch norm, instance norm, spectral norm and none",
+        "sample grids, and scores by a classifier: batch and spectral norm learn in fewer steps",
+        {"smoke": "20 s, digits", "default": "6 min, MNIST", "paper": "a GPU, MNIST"},
+        "Radford et al. 2015 (arXiv:1511.06434); Miyato et al. 2018 (arXiv:1802.05957)",
+    ),
+    Row(
         "scaling",
         "standard and min-max scaling of real tables, in a stream and over shards",
         "equal to scikit-learn to rounding; gradient descent needs fewer steps",
@@ -94,88 +179,11 @@ ROWS = (
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 3.1, algorithm 2",
     ),
     Row(
-        "saturation",
-        "the gradient that a sigmoid and a ReLU pass, before and after normalization",
-        "normalized inputs pass more; half of a normalized input dies in a ReLU without a bias; "
-        "scale = sqrt(var) and bias = mean give the input back",
-        {"smoke": "30 s, digits", "default": "3 min, MNIST", "paper": "10 min, MNIST"},
-        "a blog post with experiments on saturation; a survey",
-    ),
-    Row(
-        "cifar",
-        "a small VGG-like network on CIFAR-10 with and without batch norm",
-        "with batch norm the loss falls faster and accuracy ends about 4 points higher; without it "
-        "validation loss turns up from about epoch 15 of 30",
-        {"smoke": "20 s, digits", "default": "5 min, CIFAR-10", "paper": "15 h, CIFAR-10"},
-        "a blog post with experiments on CIFAR-10",
-    ),
-    Row(
-        "loss_surface",
-        "plain gradient descent on a stretched and on a round bowl",
-        "the round bowl needs about a third of the steps (27 s against 9 s of animation in the "
-        "post)",
-        {"smoke": "5 s, none", "default": "5 s, none", "paper": "5 s, none"},
-        "a blog post with experiments on convergence",
-    ),
-    Row(
-        "initialization",
-        "a five-layer ReLU network at 16 weight scales, with and without batch norm",
-        "with batch norm nearly every scale learns, without it most do not",
-        {"smoke": "20 s, digits", "default": "2 min, MNIST", "paper": "8 min, MNIST"},
-        "Deep Learning from Scratch, chapter 6",
-    ),
-    Row(
-        "optimizers",
-        "SGD, momentum, AdaGrad and Adam, with and without batch norm",
-        "loss against steps: with batch norm all go down faster and lie closer together",
-        {"smoke": "15 s, digits", "default": "2 min, MNIST", "paper": "30 min, MNIST"},
-        "Deep Learning from Scratch, chapter 6",
-    ),
-    Row(
-        "overfitting",
-        "seven layers of 100 units on 300 images: nothing, weight decay, dropout, batch norm, and "
-        "ensembles",
-        "train and test accuracy per epoch, and the gap between them",
-        {"smoke": "20 s, digits", "default": "2 min, MNIST", "paper": "10 min, MNIST"},
-        "Deep Learning from Scratch, chapter 6",
-    ),
-    Row(
         "regularization",
         "batch norm with and without dropout and weight decay at several strengths",
         "the gap between training and test accuracy",
         {"smoke": "20 s, digits", "default": "3 min, MNIST", "paper": "15 min, MNIST"},
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.2.1; a survey",
-    ),
-    Row(
-        "recurrent",
-        "an LSTM that reads MNIST in steps: no norm, layer norm, batch norm with statistics "
-        "per time step and shared over time",
-        "accuracy against epochs; statistics per time step are needed because they spread over "
-        "time: shared ones fail in evaluation",
-        {"smoke": "25 s, digits", "default": "5 min, MNIST", "paper": "hours on a GPU, MNIST"},
-        "Cooijmans et al. 2016 (arXiv:1603.09025); Ba et al. 2016 (arXiv:1607.06450)",
-    ),
-    Row(
-        "search",
-        "random search for learning rate and weight decay in two rounds, bad trials abandoned "
-        "early, with and without batch norm",
-        "the best trials' curves; the range of good learning rates is wider with batch norm",
-        {"smoke": "30 s, digits", "default": "4 min, MNIST", "paper": "1 h, MNIST"},
-        "Deep Learning from Scratch, chapter 6",
-    ),
-    Row(
-        "style",
-        "feed-forward style transfer with batch, instance and adaptive instance norm",
-        "pictures side by side; the style loss ends lower with instance norm than with batch norm",
-        {"smoke": "20 s, photographs", "default": "5 min, photographs", "paper": "a GPU, hours"},
-        "Ulyanov et al. 2016 (arXiv:1607.08022); Huang and Belongie 2017 (arXiv:1703.06868)",
-    ),
-    Row(
-        "gan",
-        "a DCGAN on MNIST with batch norm, instance norm, spectral norm and none",
-        "sample grids, and scores by a classifier: batch and spectral norm learn in fewer steps",
-        {"smoke": "20 s, digits", "default": "6 min, MNIST", "paper": "a GPU, MNIST"},
-        "Radford et al. 2015 (arXiv:1511.06434); Miyato et al. 2018 (arXiv:1802.05957)",
     ),
     Row(
         "bench",

@@ -14,12 +14,22 @@ from .._run import Run
 from .._tables import ordered, read_table, select
 from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, reference
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
-from ._report import against_flax, printed, ratios, steps_ratios, steps_table
+from ._report import against_flax, fastest, printed, ratios, steps_ratios, steps_table
 from ._rivals import jax_rivals
 from ._steps import MODELS as MODELS_TRAINED
 from ._steps import measure_steps
 from ._torch import TorchQuestion, measure_torch, torch_process
 
+_MARKERS = {
+    "jaxnorm": "o",
+    "jaxnorm (xla)": "s",
+    "flax.nnx": "x",
+    "haiku": "+",
+    "equinox": "1",
+    "jax.nn": "2",
+    "tokamax": "3",
+    "torch": "D",
+}
 _MALLOC = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
 
 
@@ -157,38 +167,39 @@ def _error_far_from_zero(function: Any, case: Case, dtype: str) -> float:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Draw, per dtype and direction, each library's time over flax.linen's for each case."""
+    """Draw, per dtype and direction, each library's speed relative to flax.linen's in each case."""
     table = read_table(folder / "bench.csv")
     dtypes = ordered(table["dtype"])
-    figure = new_figure(11, 4.2 * len(dtypes))
-    grid = subplots(figure, len(dtypes), 2)
+    cases = list(dict.fromkeys(zip(table["member"], table["shape"], strict=True)))
+    figure = new_figure(11, (1.4 + 0.3 * len(cases)) * len(dtypes) + 0.6)
+    grid = subplots(figure, len(dtypes), 2, sharex=True, sharey=True)
     for row, dtype in enumerate(dtypes):
         for column, direction in enumerate(PASSES):
-            _draw(grid[row, column], select(table, dtype=dtype, direction=direction))
+            axes = grid[row, column]
+            _draw(axes, select(table, dtype=dtype, direction=direction), cases)
             name = "forward" if direction == "forward" else "forward and backward"
-            grid[row, column].set_title(f"{dtype}, {name}")
+            axes.set_title(f"{dtype}, {name}")
+        grid[row, 0].set_yticks(range(len(cases)), [" ".join(case) for case in cases], fontsize=8)
+    grid[0, 0].invert_yaxis()
+    for axes in grid[-1]:
+        axes.set_xlabel("speed, times flax.linen")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
     return [save(figure, folder / "bench.png")]
 
 
-def _draw(axes: Any, table: dict[str, np.ndarray]) -> None:
-    libraries = [name for name in ordered(table["library"]) if "torch" not in name]
-    cases = list(dict.fromkeys(zip(table["member"], table["shape"], strict=True)))
-    width = 0.8 / len(libraries)
-    for position, library in enumerate(libraries):
-        heights = []
-        for member, shape in cases:
-            rows = select(table, member=member, shape=shape)
-            flax = select(rows, library="flax.linen")["milliseconds"]
-            own = select(rows, library=library)["milliseconds"]
-            heights.append(flax[0] / own[0] if len(own) and len(flax) else np.nan)
-        at = np.arange(len(cases)) + (position - (len(libraries) - 1) / 2) * width
-        axes.bar(at, heights, width, label=library, color=COLOURS[position % len(COLOURS)])
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_ylabel("speed, times flax.linen")
-    labels = [f"{member}\n{shape}" for member, shape in cases]
-    axes.set_xticks(np.arange(len(cases)), labels, fontsize=7, rotation=30)
+def _draw(axes: Any, table: dict[str, np.ndarray], cases: list[tuple[str, str]]) -> None:
+    rows = [select(table, member=member, shape=shape) for member, shape in cases]
+    flax = np.array([fastest(each, "flax.linen") for each in rows])
+    for position, (library, marker) in enumerate(_MARKERS.items()):
+        speed = flax / np.array([fastest(each, library) for each in rows])
+        colour = COLOURS[position % len(COLOURS)]
+        label = "torch, its faster variant" if library == "torch" else library
+        if not np.isnan(speed).all():
+            axes.plot(speed, np.arange(len(cases)), marker, color=colour, label=label, ms=6)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -48,6 +48,13 @@ def test_a_stream_goes_on_after_any_step_as_if_it_had_never_stopped(ramps, threa
         np.testing.assert_array_equal(found["labels"], expected["labels"])
 
 
+def test_further_processes_hand_out_the_same_batches(ramps):
+    batches = training_batches(ramps, Crop(SIZE), batch_size=4, seed=3)
+    here, elsewhere = stream(batches, 2), stream(batches, 2, workers=2)
+    for _ in range(4):
+        np.testing.assert_array_equal(next(elsewhere)["inputs"], next(here)["inputs"])
+
+
 def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(ramps):
     batches = training_batches(ramps, Crop(SIZE), batch_size=4, seed=0)
     first, second = labels(batches, 3), labels(batches, 3, start=3)

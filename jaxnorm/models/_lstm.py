@@ -15,7 +15,13 @@ from jaxnorm.typing import Array, DTypeLike, PyTree
 
 
 class LSTMState(NamedTuple):
-    """What a long short-term memory carries from step to step."""
+    """What a long short-term memory carries from step to step.
+
+    Examples:
+        >>> start = LSTMState(cell=jnp.zeros((2, 3)), hidden=jnp.zeros((2, 3)))
+        >>> start.cell.shape
+        (2, 3)
+    """
 
     cell: Array  # [N, features], float32 or wider
     hidden: Array  # [N, features], float32 or wider

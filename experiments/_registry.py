@@ -64,7 +64,7 @@ ROWS = (
         "times the rate, and ends higher, most at 30 times; with sigmoids it still learns",
         {
             "smoke": "30 s, digits",
-            "default": "8 min, Tiny ImageNet",
+            "default": "6 min, Tiny ImageNet",
             "paper": "many GPUs, ImageNet",
             "tiny": "hours on a GPU, Tiny ImageNet",
         },

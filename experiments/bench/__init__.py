@@ -170,7 +170,8 @@ def figures(folder: Path) -> list[Path]:
     """Draw, per dtype and direction, each library's speed relative to flax.linen's in each case."""
     table = read_table(folder / "bench.csv")
     dtypes = ordered(table["dtype"])
-    cases = list(dict.fromkeys(zip(table["member"], table["shape"], strict=True)))
+    known = select(table, library="flax.linen")
+    cases = list(dict.fromkeys(zip(known["member"], known["shape"], strict=True)))
     figure = new_figure(11, (1.4 + 0.3 * len(cases)) * len(dtypes) + 0.6)
     grid = subplots(figure, len(dtypes), 2, sharex=True, sharey=True)
     for row, dtype in enumerate(dtypes):

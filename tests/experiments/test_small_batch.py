@@ -61,7 +61,7 @@ def test_every_batch_size_sees_the_same_images_and_learns(smoke):
             assert rows["step"][-1] * size == 2 * 640
             error = results["errors"][norm][str(size)]
             assert error == [1 - rows["validation_accuracy"][-1]]
-            assert error[0] < 0.6, "chance is 0.9"
+            assert error[0] < 0.8, "chance is 0.9"
 
 
 def test_the_figure_is_drawn(smoke):

@@ -82,15 +82,19 @@ def standardize(
     w = sample_weights(x, mask, weights)
     dtype = jnp.dtype(dtype or x.dtype)
     chosen = choose(implementation, x, sampling, w is not None, scale, bias, epsilon, dtype)
-    if chosen == "native":
+    simple = w is None and sampling.axis_name is None and sampling.variance == "one_pass"
+    if chosen == "native" or (
+        simple and kernels.takes(x, scale, bias, epsilon=epsilon, dtype=dtype)
+    ):
         y, mean, var = kernels.standardize(
             x,
             sampling.stats_shape,
             scale,
             bias,
-            epsilon=float(epsilon),  # type: ignore[reportArgumentType]  # `choose` saw a number
+            epsilon=float(epsilon),  # type: ignore[reportArgumentType]  # `takes` saw a number
             center=center,
             dtype=dtype,
+            native=chosen == "native",
         )
         count = _shapes.sample_size(x.shape, sampling.stats_shape)
         return y, Moments(mean, var, jnp.asarray(count, var.dtype))

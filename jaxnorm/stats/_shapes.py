@@ -8,13 +8,16 @@ are reduced one by one.
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import canonical_axes
+from jaxnorm.stats._repeat import repeat
 from jaxnorm.typing import AnyArray, Array, Axes, Numbers, Shape
 
 LONGEST_SUM = 512  # terms that are added up one after the other
+ONE_CHAIN = jax.__version_info__ < (0, 10, 1)  # whether XLA on CPU so adds up a whole column
 
 
 def check_stats_shape(shape: Shape, stats_shape: Shape) -> Shape:
@@ -106,11 +109,7 @@ def spread(statistic: AnyArray, shape: Shape) -> Array:
     """
     for axis, (n, s) in enumerate(zip(shape, statistic.shape, strict=True)):
         if s not in (1, n):
-            statistic = lax.platform_dependent(
-                statistic,
-                cpu=functools.partial(_spread_by_sum, axis=axis, size=n),
-                default=functools.partial(_spread_by_repeat, axis=axis, size=n),
-            )
+            statistic = repeat(statistic, axis, n // s)
     return statistic
 
 
@@ -211,7 +210,8 @@ def _axes_sum(values: Numbers, axes: tuple[int, ...]) -> Array:
     """Returns the sum over `axes`, which keep the size 1."""
     sizes = [values.shape[a] for a in axes]
     known = all(isinstance(n, int) for n in sizes)  # not in a program with a symbolic batch
-    if not known or values.ndim - 1 in axes or math.prod(sizes) <= LONGEST_SUM:
+    short = not known or values.ndim - 1 in axes or math.prod(sizes) <= LONGEST_SUM
+    if short or not ONE_CHAIN:
         return jnp.sum(values, axis=axes, keepdims=True) if axes else values
     return lax.platform_dependent(
         values,
@@ -223,8 +223,8 @@ def _axes_sum(values: Numbers, axes: tuple[int, ...]) -> Array:
 def _sum_in_stages(values: Array, axes: tuple[int, ...]) -> Array:
     """Returns the sum over `axes`, one by one.
 
-    XLA on CPU before jax 0.10.1 adds the rows of a column up in one chain, whose error grows with
-    its length. It would also make one sum of two, so that every other stage is a product with ones.
+    One chain for all rows of a column has an error that grows with its length. XLA would also make
+    one sum of two, so that every other stage is a product with ones.
     """
     multiply = False
     for axis in reversed(axes):
@@ -254,27 +254,6 @@ def _divisor_near_root(n: int) -> int:
         (8, 1)
     """
     return next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
-
-
-def _spread_by_repeat(statistic: Array, axis: int, size: int) -> Array:
-    """Returns each group's statistic once for each of its members along `axis`."""
-    before, after = statistic.shape[:axis], statistic.shape[axis + 1 :]
-    members = size // statistic.shape[axis]
-    wide = (*before, statistic.shape[axis], members, *after)
-    return jnp.broadcast_to(jnp.expand_dims(statistic, axis + 1), wide).reshape(
-        *before, size, *after
-    )
-
-
-def _spread_by_sum(statistic: Array, axis: int, size: int) -> Array:
-    """Returns what `_spread_by_repeat` does, plus zero.
-
-    XLA on CPU pulls a repetition into the loop over the whole array, where it costs an integer
-    division per entry and all vector instructions. A reduction it leaves outside.
-    """
-    wide = jnp.expand_dims(_spread_by_repeat(statistic, axis, size), -1)
-    first = lax.broadcasted_iota(jnp.int32, (1,) * (wide.ndim - 1) + (2,), wide.ndim - 1) == 0
-    return jnp.sum(jnp.where(first, wide, jnp.zeros((), wide.dtype)), axis=-1)
 
 
 def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:

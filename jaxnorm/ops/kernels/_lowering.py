@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import mlir
 
-from jaxnorm.ops.kernels import _library, _primitives
+from jaxnorm.ops.kernels import _library, _plain_cpu, _primitives
 from jaxnorm.ops.kernels._layout import View, native_view
 from jaxnorm.ops.kernels._primitives import filled
 
@@ -23,13 +23,18 @@ def register() -> None:
             _primitives.plain_cotangent,
         )
     )
+    one_cpu_standardize, one_cpu_cotangent = (
+        mlir.lower_fun(functools.partial(function, formulas=_plain_cpu), multiple_results=True)
+        for function in (_primitives.plain_standardize, _primitives.plain_cotangent)
+    )
 
     def cpu_standardize(ctx, *operands, standard, has):
         x, scale, bias = filled(has, ctx.avals_in)
         view = _view(ctx, x, standard, inputs=(scale, bias), outputs=())
         params = {"standard": standard, "has": has}
         if view is None:
-            return plain_standardize(ctx, *operands, **params)
+            plain = one_cpu_standardize if _on_one_device(ctx) else plain_standardize
+            return plain(ctx, *operands, **params)
         return _native(_standardize, view)(ctx, *operands, **params)
 
     def cpu_cotangent(ctx, *operands, standard, has, shapes):
@@ -37,7 +42,8 @@ def register() -> None:
         view = _view(ctx, avals[3], standard, inputs=avals[4:5], outputs=shapes[1:])
         params = {"standard": standard, "has": has, "shapes": shapes}
         if view is None:
-            return plain_cotangent(ctx, *operands, **params)
+            plain = one_cpu_cotangent if _on_one_device(ctx) else plain_cotangent
+            return plain(ctx, *operands, **params)
         return _native(_cotangent, view)(ctx, *operands, **params)
 
     mlir.register_lowering(_primitives.standardize_p, plain_standardize)
@@ -57,7 +63,7 @@ def _view(ctx, x, standard, inputs, outputs) -> View | None:
     `inputs` are the avals of parameters and `outputs` the shapes of their cotangents, None where
     there is none.
     """
-    if not _on_one_device(ctx) or _library.why_not_registered() is not None:
+    if not standard.native or not _on_one_device(ctx) or _library.why_not_registered() is not None:
         return None
     outputs = [shape for shape in outputs if shape is not None]
     shapes = [aval.shape for aval in inputs if aval is not None] + outputs

@@ -76,27 +76,56 @@ def suits(
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
-        False where the kernels are not there, know no such layout or dtype, where `epsilon` is an
-        array, or where `x` has a symbolic shape or an explicit sharding.
+        False where the kernels are not there or know no such layout, or where not even `takes`.
 
     Examples:
         >>> x = jnp.ones((8, 64))
         >>> suits(x, (8, 64), epsilon=1e-6), suits(x, (8, 1), epsilon=jnp.array(1e-6))
         (False, False)
     """
+    return (
+        not _library.disabled()
+        and _library.load().handle is not None
+        and takes(x, scale, bias, epsilon=epsilon, dtype=dtype)
+        and _layout.native_view(x.shape, stats_shape, _affine_shape(scale, bias)) is not None
+    )
+
+
+def takes(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: object,
+    dtype: DTypeLike | None = None,
+) -> bool:
+    """Returns whether `standardize` takes these arguments, natively or in plain JAX.
+
+    Args:
+        x: [*shape].
+        scale: of the rank of `x`, broadcasts to it, or None.
+        bias: of the rank of `x`, broadcasts to it, or None.
+        epsilon: added to the variance; a Python or NumPy number.
+        dtype: the output's dtype; that of `x` if None.
+
+    Returns:
+        False where a dtype is not one of the kernels', where `epsilon` is an array, or where `x` is
+        empty or has a symbolic shape or an explicit sharding.
+
+    Examples:
+        >>> takes(jnp.ones((8, 64)), epsilon=1e-6), takes(jnp.ones((0, 64)), epsilon=1e-6)
+        (True, False)
+    """
     storage = {jnp.dtype(x.dtype), jnp.dtype(dtype or x.dtype)}
     wide = {jnp.dtype(jnp.float32)}
     parameters = [v for v in (scale, bias) if v is not None]
     return (
-        not _library.disabled()
-        and _library.load().handle is not None
-        and isinstance(epsilon, numbers.Real)
-        and all(isinstance(n, int) for n in x.shape)
+        isinstance(epsilon, numbers.Real)
+        and all(isinstance(n, int) and n > 0 for n in x.shape)
         and all(d in STORAGE for d in storage)
         and len(storage - wide) <= 1
         and all(v.dtype in STORAGE for v in parameters)
         and not any(map(_explicitly_sharded, (x, *parameters)))
-        and _layout.native_view(x.shape, stats_shape, _affine_shape(scale, bias)) is not None
     )
 
 
@@ -109,11 +138,13 @@ def standardize(
     epsilon: float,
     center: bool = True,
     dtype: DTypeLike | None = None,
+    native: bool = True,
 ) -> tuple[Array, Array, Array]:
     """Returns `x` normalized by its own moments, and those moments.
 
     The same as `jaxnorm.ops.standardize`, to rounding, with the same derivatives of every order.
-    Where the code runs on one CPU it is native, elsewhere and where it is exported plain JAX.
+    Where the code runs on one CPU it may be native, elsewhere and where it is exported it is plain
+    JAX.
 
     Args:
         x: [*shape], float32, bfloat16 or float16.
@@ -123,6 +154,7 @@ def standardize(
         epsilon: added to the variance.
         center: whether the mean is subtracted; without it `var` is the mean square.
         dtype: the output's dtype; that of `x` if None.
+        native: whether native kernels may compute it, where they serve.
 
     Returns:
         `y` [*shape] of `dtype`, `mean` and `var` [*stats_shape] float32; `mean` is zero where
@@ -134,7 +166,8 @@ def standardize(
         Array([[-0.5,  5.5],
                [ 0. ,  5. ]], dtype=float32)
     """
-    standard = Standard(tuple(stats_shape), center, float(epsilon), jnp.dtype(dtype or x.dtype))
+    dtype = jnp.dtype(dtype or x.dtype)
+    standard = Standard(tuple(stats_shape), center, float(epsilon), dtype, native)
     shape = _affine_shape(scale, bias)
     scale, bias = (
         v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape) for v in (scale, bias)

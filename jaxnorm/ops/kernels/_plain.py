@@ -4,6 +4,7 @@ This is the meaning of the primitives: every platform without kernels, every lay
 know, forward mode and higher derivatives run through here.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,12 @@ import jax.numpy as jnp
 from jaxnorm.ops import _tangent
 from jaxnorm.stats import _shapes
 from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import centered, moments_tangent, shifted_moments
+from jaxnorm.stats._shifted import (
+    ShiftedMoments,
+    centered,
+    moments_tangent,
+    shifted_moments,
+)
 from jaxnorm.typing import Array, Shape
 
 
@@ -23,6 +29,7 @@ class Standard(NamedTuple):
     center: bool
     epsilon: float
     dtype: jnp.dtype  # of y
+    native: bool = True  # whether native kernels may compute it
 
 
 class Residuals(NamedTuple):
@@ -42,10 +49,19 @@ class Linear(NamedTuple):
     bias: Array | None
 
 
-def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array | None):
-    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred."""
+def standardize(
+    standard: Standard,
+    x: Array,
+    scale: Array | None,
+    bias: Array | None,
+    moments: Callable[..., ShiftedMoments] = shifted_moments,
+):
+    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred.
+
+    `moments` takes the moments as `shifted_moments` does.
+    """
     sampling = Sampling(standard.stats_shape, standard.center)
-    taken = shifted_moments(sampling, x, None)
+    taken = moments(sampling, x, None)
     rstd = _tangent.reciprocal_std(taken.var, jnp.asarray(standard.epsilon, taken.var.dtype))
     deviation = centered(sampling, x, None, taken.offset)
     y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)

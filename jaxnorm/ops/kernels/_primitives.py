@@ -47,9 +47,9 @@ def filled(has: tuple[bool, ...], values) -> list:
     return [next(rest) if there else None for there in has]
 
 
-def plain_standardize(*operands, standard, has):
+def plain_standardize(*operands, standard, has, formulas=_plain):
     """What `standardize_p` computes, of x, scale and bias."""
-    return list(_plain.standardize(standard, *filled(has, operands)))
+    return list(formulas.standardize(standard, *filled(has, operands)))
 
 
 def plain_tangent(*operands, standard, has):
@@ -58,7 +58,7 @@ def plain_tangent(*operands, standard, has):
     return list(_plain.tangent(standard, Residuals(*values[3:]), Linear(*values[:3])))
 
 
-def plain_cotangent(*operands, standard, has, shapes):
+def plain_cotangent(*operands, standard, has, shapes, formulas=_plain):
     """What `cotangent_p` computes, of cotangents of y, mean and var, and of `Residuals`.
 
     `shapes` are those of x, scale and bias, None where a cotangent is not wanted.
@@ -71,7 +71,7 @@ def plain_cotangent(*operands, standard, has, shapes):
         statistics = (ct_mean, ct_var) if standard.center else (ct_var,)
         nothing = jnp.zeros_like(residuals.var)
         statistics = tuple(nothing if ct is None else ct for ct in statistics)
-    return list(_plain.cotangent(standard, residuals, like, (ct_y, *statistics)))
+    return list(formulas.cotangent(standard, residuals, like, (ct_y, *statistics)))
 
 
 def _statistic(x, standard):

@@ -72,21 +72,20 @@ def arrays(case: Case, dtype=np.float32, mean: float = 0.0, seed: int = 0):
     return x, *affine, (ct_y, draw(case.stats_shape), draw(case.stats_shape))
 
 
-def native(case: Case, x, scale, bias, cotangents, *, epsilon, center=True, dtype=None):
+def computed(case: Case, x, scale, bias, cotangents, *, epsilon, **options):
     """Returns `(y, mean, var)` and the gradients of x and, where they are there, scale and bias."""
     given = [v for v in (scale, bias) if v is not None]
 
     def run(x, *affine):
         affine = affine or (None, None)
-        arguments = {"epsilon": epsilon, "center": center, "dtype": dtype}
-        return kernels.standardize(x, case.stats_shape, *affine, **arguments)
+        return kernels.standardize(x, case.stats_shape, *affine, epsilon=epsilon, **options)
 
     out, pull = jax.vjp(run, x, *given)
     return out, pull(cotangents)
 
 
 def expected(case: Case, x, scale, bias, cotangents, *, epsilon, center=True):
-    """Returns what `native` returns, in float64."""
+    """Returns what `computed` returns, in float64."""
     s, ct_y, ct_mean, ct_var = case.stats_shape, *map(wide, cotangents)
     gain, offset = (1.0, 0.0) if scale is None else (scale, bias)
     y = reference_standardize(x, s, epsilon, center=center, scale=gain, bias=offset)

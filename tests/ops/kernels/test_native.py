@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnorm.ops import kernels
-from tests.ops.kernels.cases import CASES, FEW, Case, arrays, expected, native, needs_native
+from tests.ops.kernels.cases import CASES, FEW, Case, arrays, computed, expected, needs_native
 from tests.stats.reference import relative_error
 
 pytestmark = needs_native
@@ -36,7 +36,7 @@ def test_every_layout_has_the_native_path(case):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_output_moments_and_gradients_are_those_of_float64(case):
     inputs = arrays(case, mean=2.0)
-    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    got, gradients = computed(case, *inputs, epsilon=EPSILON)
     want, wanted = expected(case, *inputs, epsilon=EPSILON)
     assert_close(got, want, [LAW] * 3)
     assert_close(gradients, wanted, [LAW] * len(wanted))
@@ -45,7 +45,7 @@ def test_output_moments_and_gradients_are_those_of_float64(case):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_without_centering_the_variance_is_the_mean_square(case):
     inputs = arrays(case)
-    got, gradients = native(case, *inputs, epsilon=EPSILON, center=False)
+    got, gradients = computed(case, *inputs, epsilon=EPSILON, center=False)
     want, wanted = expected(case, *inputs, epsilon=EPSILON, center=False)
     assert_close(got, want, [LAW] * 3)
     assert_close(gradients, wanted, [LAW] * len(wanted))
@@ -55,7 +55,7 @@ def test_without_centering_the_variance_is_the_mean_square(case):
 @pytest.mark.parametrize("case", FEW)
 def test_a_large_mean_costs_no_digits(case, mean):
     inputs = arrays(case, mean=mean)
-    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    got, gradients = computed(case, *inputs, epsilon=EPSILON)
     want, wanted = expected(case, *inputs, epsilon=EPSILON)
     assert_close(got, want, [LAW] * 3)
     assert_close(gradients, wanted, [LAW] * len(wanted))
@@ -66,7 +66,7 @@ def test_one_extreme_outlier_costs_no_digits_of_the_variance(name):
     case = CASES[name]
     x, scale, bias, cotangents = arrays(case)
     x = x.at[(0,) * x.ndim].set(1e4)
-    (_, _, var), _ = native(case, x, scale, bias, cotangents, epsilon=EPSILON)
+    (_, _, var), _ = computed(case, x, scale, bias, cotangents, epsilon=EPSILON)
     want = expected(case, x, scale, bias, cotangents, epsilon=EPSILON)[0][2]
     np.testing.assert_allclose(var, want, rtol=LAW)
 
@@ -92,7 +92,7 @@ def test_storage_is_rounded_once(name, dtype, out):
         assert {dtype, out} == {jnp.bfloat16, jnp.float16}
         return
     inputs = (x, scale, bias, (cotangents[0].astype(out), *cotangents[1:]))
-    got, gradients = native(case, *inputs, epsilon=EPSILON, dtype=out)
+    got, gradients = computed(case, *inputs, epsilon=EPSILON, dtype=out)
     want, wanted = expected(case, *inputs, epsilon=EPSILON)
     assert got[0].dtype == out
     assert gradients[0].dtype == dtype
@@ -147,6 +147,6 @@ def test_large_outputs_are_right_past_the_caches():
     # At 16 MiB the kernels begin to write around the caches.
     case = Case((1 << 14, 256), (1 << 14, 1), (1, 256))
     inputs = arrays(case)
-    got, gradients = native(case, *inputs, epsilon=EPSILON)
+    got, gradients = computed(case, *inputs, epsilon=EPSILON)
     want, wanted = expected(case, *inputs, epsilon=EPSILON)
     assert_close((got[0], gradients[0]), (want[0], wanted[0]), [LAW, LAW])

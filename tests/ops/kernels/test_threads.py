@@ -14,7 +14,7 @@ import pytest
 
 from jaxnorm.ops import kernels
 from jaxnorm.ops.kernels import _library
-from tests.ops.kernels.cases import CASES, Case, arrays, expected, native, needs_native
+from tests.ops.kernels.cases import CASES, Case, arrays, computed, expected, needs_native
 from tests.stats.reference import relative_error
 
 pytestmark = needs_native
@@ -34,7 +34,7 @@ def bits() -> dict[str, str]:
     for case in LARGE:
         x, scale, bias, cotangents = arrays(case)
         x = x * jnp.where(jnp.arange(case.shape[-1]) % 5 == 0, 1e-39, 1.0)
-        results = jax.tree.leaves(native(case, x, scale, bias, cotangents, epsilon=1e-30))
+        results = jax.tree.leaves(computed(case, x, scale, bias, cotangents, epsilon=1e-30))
         data = b"".join(np.asarray(v).tobytes() for v in results)
         hashes[str(case)] = hashlib.sha256(data).hexdigest()
     return hashes
@@ -91,7 +91,7 @@ def test_every_instruction_set_is_right(restore, name, dtype):
     assert kernels.instruction_set() == name
     for case in CASES.values():
         inputs = arrays(case, dtype, mean=0.3)
-        got, gradients = native(case, *inputs, epsilon=1e-5)
+        got, gradients = computed(case, *inputs, epsilon=1e-5)
         want, wanted = expected(case, *inputs, epsilon=1e-5)
         bound = 4e-6 + (0 if dtype == jnp.float32 else float(jnp.finfo(dtype).eps) / 2)
         for have, value in zip((*got, *gradients), (*want, *wanted), strict=True):

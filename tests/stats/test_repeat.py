@@ -1,0 +1,63 @@
+"""A statistic once for each member of its group."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnorm.stats._repeat import repeat
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64", "int32", "bool"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_each_entry_is_repeated_bit_by_bit(axis, dtype):
+    values = jnp.asarray(RNG.normal(0, 1, (2, 3, 4)), dtype)
+    got = jax.jit(lambda v: repeat(v, axis, 5))(values)
+    assert got.dtype == values.dtype
+    np.testing.assert_array_equal(got, np.repeat(np.asarray(values), 5, axis))
+
+
+def test_what_is_not_finite_stays_in_its_group():
+    values = jnp.array([jnp.nan, 1.0, jnp.inf, -0.0, -jnp.inf])
+    got = np.asarray(repeat(values, 0, 2))
+    np.testing.assert_array_equal(got, np.repeat(np.asarray(values), 2))
+    assert np.signbit(got[6])
+
+
+def test_it_is_linear_and_its_transpose_sums_each_group():
+    values, cotangent = jnp.arange(6.0).reshape(2, 3), jnp.asarray(RNG.normal(0, 1, (2, 12)))
+    out, moved = jax.jvp(lambda v: repeat(v, 1, 4), (values,), (-values,))
+    np.testing.assert_array_equal(moved, -out)
+    (pulled,) = jax.linear_transpose(lambda v: repeat(v, 1, 4), values)(cotangent)
+    np.testing.assert_allclose(pulled, cotangent.reshape(2, 3, 4).sum(2), rtol=1e-6)
+    twice = jax.grad(lambda v: jnp.sum(jax.grad(lambda u: jnp.sum(repeat(u, 1, 4) ** 3))(v)))
+    np.testing.assert_allclose(twice(values), 24 * values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mapped", [0, 1, 2])
+def test_vmap_is_a_loop(mapped):
+    values = jnp.asarray(RNG.normal(0, 1, (2, 3, 4)), jnp.float32)
+    got = jax.vmap(lambda v: repeat(v, 1, 2), mapped)(values)
+    rows = [np.repeat(jnp.take(values, i, mapped), 2, 1) for i in range(values.shape[mapped])]
+    np.testing.assert_array_equal(got, np.stack(rows))
+
+
+def test_it_is_exported_for_every_platform_with_a_symbolic_shape():
+    (n,) = jax.export.symbolic_shape("n")
+    function = jax.jit(lambda v: repeat(v, 1, 2))
+    shape = jax.ShapeDtypeStruct((n, 3), jnp.float32)
+    exported = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(shape)
+    values = jnp.arange(12.0).reshape(4, 3)
+    np.testing.assert_array_equal(exported.call(values), np.repeat(values, 2, 1))
+
+
+def test_on_cpu_the_repetition_stays_out_of_the_loop_over_the_array():
+    def normalized(x, statistic):
+        return x * repeat(statistic, 2, 8)
+
+    arrays = jnp.ones((4, 64, 256)), jnp.ones((4, 1, 32))
+    program = jax.jit(normalized).lower(*arrays).compile().as_text()
+    entry = program[program.index("ENTRY") :]
+    assert entry.count("fusion(") == 2, entry

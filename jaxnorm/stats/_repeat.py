@@ -37,6 +37,22 @@ def repeat(statistic: AnyArray, axis: int, members: int) -> Array:
     return repeat_p.bind(statistic, axis=axis, members=members)
 
 
+def hold(statistic: AnyArray) -> Array:
+    """Returns `statistic`, on CPU as an array of its own wherever it is used.
+
+    Args:
+        statistic: [*stats_shape], what was computed of few numbers for a loop over many.
+
+    Returns:
+        The same; linear, of any derivative.
+
+    Examples:
+        >>> hold(jnp.array([1.0, jnp.nan]))
+        Array([ 1., nan], dtype=float32)
+    """
+    return repeat_p.bind(statistic, axis=0, members=1)
+
+
 def _plain(statistic, *, axis: int, members: int):
     before, n, after = statistic.shape[:axis], statistic.shape[axis], statistic.shape[axis + 1 :]
     wide = jnp.broadcast_to(jnp.expand_dims(statistic, axis + 1), (*before, n, members, *after))

@@ -10,7 +10,10 @@ from jax.interpreters import mlir
 
 from jaxnorm.ops.kernels import _library, _plain_cpu, _primitives
 from jaxnorm.ops.kernels._layout import View, native_view
+from jaxnorm.ops.kernels._plain import Residuals
 from jaxnorm.ops.kernels._primitives import filled
+
+IN_CACHE = 1 << 20  # bytes of a sample that stay in a core's cache; `kSampleBytes` in columns.h
 
 
 def register() -> None:
@@ -93,11 +96,19 @@ def _on_one_device(ctx) -> bool:
 def _standardize(*operands, standard, has, view: View) -> list:
     x, scale, bias = filled(has, operands)
     sizes = [view.n * view.g] * 3 if standard.center else [0, 0, view.n * view.g]
-    results = [jax.ShapeDtypeStruct(x.shape, standard.dtype), *_floats(sizes)]
-    given = [_flat(scale, view), _flat(bias, view)]
+    # A sample past a core's cache is read a second time in any case. XLA can do that together with
+    # what follows, such as a ReLU, and then neither stores y nor keeps it for the backward pass.
+    whole = view.r == 1 or view.r * view.c * x.dtype.itemsize <= IN_CACHE
+    shape = x.shape if whole else (0,)
+    results = [jax.ShapeDtypeStruct(shape, standard.dtype), *_floats(sizes)]
+    given = [_flat(v, view) if whole else None for v in (scale, bias)]
     call = jax.ffi.ffi_call("jaxnorm_forward", results)
     y, *statistics = call(x, *map(_operand, given), **_attributes(standard, view))
-    return [y, *(v.reshape(standard.stats_shape) for v in statistics if v.size)]
+    statistics = [v.reshape(standard.stats_shape) for v in statistics if v.size]
+    if not whole:
+        offset = statistics[1] if standard.center else None
+        y = _plain_cpu.normalized(standard, Residuals(x, scale, offset, statistics[-1]), bias)
+    return [y, *statistics]
 
 
 def _cotangent(*operands, standard, has, shapes, view: View) -> list:

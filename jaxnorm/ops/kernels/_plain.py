@@ -4,7 +4,6 @@ This is the meaning of the primitives: every platform without kernels, every lay
 know, forward mode and higher derivatives run through here.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,6 @@ from jaxnorm.ops import _tangent
 from jaxnorm.stats import _shapes
 from jaxnorm.stats._sampling import Sampling
 from jaxnorm.stats._shifted import (
-    ShiftedMoments,
     centered,
     moments_tangent,
     shifted_moments,
@@ -49,31 +47,35 @@ class Linear(NamedTuple):
     bias: Array | None
 
 
-def standardize(
-    standard: Standard,
-    x: Array,
-    scale: Array | None,
-    bias: Array | None,
-    moments: Callable[..., ShiftedMoments] = shifted_moments,
-):
-    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred.
+def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array | None):
+    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred."""
+    taken = shifted_moments(Sampling(standard.stats_shape, standard.center), x, None)
+    offset = taken.offset if standard.center else None
+    statistics = (taken.var,) if offset is None else (taken.mean, offset, taken.var)
+    return normalized(standard, Residuals(x, scale, offset, taken.var), bias), *statistics
 
-    `moments` takes the moments as `shifted_moments` does.
-    """
-    sampling = Sampling(standard.stats_shape, standard.center)
-    taken = moments(sampling, x, None)
-    rstd = _tangent.reciprocal_std(taken.var, jnp.asarray(standard.epsilon, taken.var.dtype))
-    deviation = centered(sampling, x, None, taken.offset)
+
+def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> Array:
+    """Returns `y`, given the statistics."""
+    x, scale, offset, var = residuals
+    rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
+    deviation = deviate(standard, x, offset)
     y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
-    statistics = (taken.mean, taken.offset, taken.var) if standard.center else (taken.var,)
-    return y.astype(standard.dtype), *statistics
+    return y.astype(standard.dtype)
+
+
+def deviate(standard: Standard, x: Array, offset: Array | None) -> Array:
+    """Returns `x - mean`, which is `x` where nothing is centred."""
+    if offset is None:
+        return x.astype(jnp.float32)
+    return centered(Sampling(standard.stats_shape), x, None, offset)
 
 
 def tangent(standard: Standard, residuals: Residuals, linear: Linear):
     """Returns the tangents of `y` and, given that of `x`, of `(mean, var)` or `(var,)`."""
     x, scale, offset, var = residuals
     sampling = Sampling(standard.stats_shape, standard.center)
-    deviation = centered(sampling, x, None, jnp.zeros_like(var) if offset is None else offset)
+    deviation = deviate(standard, x, offset)
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     d_x = d_mean = d_var = None
     statistics = ()

@@ -1,24 +1,23 @@
 """What the native kernels compute, in plain JAX written for XLA on one CPU.
 
-Two things make it faster than `_plain`, whose results it has to rounding. Each sum over the whole
-array is compiled by itself: XLA would write out what several of them read, such as a widened `x`.
-And where the data lie near zero, as they mostly do, sums run over `x` in place of `x - pivot`, for
-which XLA's library needs nearly twice the time.
+Two things make it faster than `_plain`, whose results it has to rounding: sums over the whole array
+are compiled by themselves; and where the data lie near zero, as they mostly do, they run over `x`
+in place of `x - pivot`, for which XLA's library needs nearly twice the time.
 """
 
 import math
-from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.ops import _tangent
 from jaxnorm.ops.kernels import _plain
 from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
+from jaxnorm.ops.kernels._sums import sum_alone, sum_of_either
 from jaxnorm.stats import _shapes
+from jaxnorm.stats._repeat import hold
 from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import ShiftedMoments, centered, pivots, shifted_moments
+from jaxnorm.stats._shifted import pivots, shifted_moments
 from jaxnorm.typing import Array, Shape
 
 NEAR = 8.0  # largest mean^2 / var: a sum of squares then loses log2(1 + NEAR) bits, three of 24
@@ -27,9 +26,45 @@ SMALL = 1 << 15  # entries below which the branches cost more than they save
 
 def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array | None):
     """Returns what `_plain.standardize` does, to rounding."""
-    branches = standard.center and math.prod(x.shape) >= SMALL
-    moments = _moments if branches else shifted_moments
-    return _plain.standardize(standard, x, scale, bias, moments)
+    if math.prod(x.shape) < SMALL or not standard.center:
+        return _plain.standardize(standard, x, scale, bias)
+    mean, offset, var = _moments(standard.stats_shape, x)
+    return normalized(standard, Residuals(x, scale, offset, var), bias), mean, offset, var
+
+
+def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> Array:
+    """Returns `y`, given the statistics.
+
+    What is known of a whole sample is combined before it meets the array, in few operations per
+    entry. Where each entry of a sample has its own scale XLA finds the better loop by itself.
+    """
+    x, scale, _, var = residuals
+    affine_shape = next((p.shape for p in (scale, bias) if p is not None), var.shape)
+    if tuple(map(max, var.shape, affine_shape)) == x.shape:
+        return _plain.normalized(standard, residuals, bias)
+    rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
+    gain = _shapes.spread(rstd, x.shape)
+    gain = gain if scale is None else gain * scale
+    return _line(residuals, gain, bias).astype(standard.dtype)
+
+
+def _line(residuals: Residuals, slope: Array, start: Array | None = None) -> Array:
+    """Returns `(x - mean) slope + start`, where `mean` is a rounded sum but nothing is lost.
+
+    `x - pivot - offset` is `x - mean` less the rounding error of `mean = pivot + offset`. That is
+    `(pivot - mean) + offset`, exactly where the pivot is the larger (Dekker, Numerische Mathematik
+    18, 1971, section 4), otherwise but for a rounding of the offset, and `start` takes it in.
+    """
+    x, _, offset, var = residuals
+    wide, slope = x.astype(jnp.float32), _shapes.spread(slope, x.shape)
+    if offset is None:
+        y = wide * hold(slope)
+        return y if start is None else y + start
+    pivot = pivots(x, None, var.shape)
+    mean = pivot + offset
+    error = _shapes.spread((pivot - mean) + offset, x.shape) * slope
+    start = -error if start is None else start - error
+    return (wide - hold(_shapes.spread(mean, x.shape))) * hold(slope) + hold(start)
 
 
 def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangents: tuple):
@@ -66,13 +101,15 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
     d_x = None
     if shapes.x is not None:
         n = _shapes.sample_size(x.shape, stats_shape)
-        slope = _shapes.spread((2 * ct_statistics[-1] - rstd**3 * of_product) / n, x.shape)
+        start = (ct_statistics[0] - rstd * of_ct) / n if standard.center else None
+        start = None if start is None else _shapes.spread(start, x.shape)
+        slope = (2 * ct_statistics[-1] - rstd**3 * of_product) / n
         gain = _shapes.spread(rstd, x.shape)
-        d_x = ct.astype(jnp.float32) * (gain if scale is None else gain * scale)
-        d_x = d_x + sums.deviation(x) * slope
-        if standard.center:
-            d_x = d_x + _shapes.spread((ct_statistics[0] - rstd * of_ct) / n, x.shape)
-        d_x = d_x.astype(x.dtype)
+        if joint != x.shape and scale is not None:
+            gain, scale = gain * scale, None
+        d_x = ct.astype(jnp.float32) * hold(gain)
+        d_x = d_x if scale is None else d_x * scale
+        d_x = (d_x + _line(residuals, slope, start)).astype(x.dtype)
     results = zip((d_x, d_scale, d_bias), shapes, strict=True)
     return tuple(result for result, wanted in results if wanted is not None)
 
@@ -81,47 +118,41 @@ class _Sums:
     """Sums over a cotangent, each compiled by itself."""
 
     def __init__(self, standard: Standard, residuals: Residuals, ct: Array):
-        self.ct = ct
+        self.standard = standard
         self.x, _, self.offset, self.var = residuals
-        self.sampling = Sampling(standard.stats_shape, standard.center)
-
-    def deviation(self, x: Array) -> Array:
-        """Returns `x - mean`, which is `x` where nothing is centred."""
-        if self.offset is None:
-            return x.astype(jnp.float32)
-        return centered(self.sampling, x, None, self.offset)
+        self.ct = ct
 
     def of_ct(self, shape: Shape, weight: Array | None = None) -> Array:
         """Returns the sums of `weight ct`, of [*shape]."""
-        return _alone(lambda ct: _shapes.block_sum(_weighted(ct, weight), shape), self.ct)
+        return sum_alone(lambda ct: _weighted(ct, weight), shape, self.ct)
 
     def pair(self, shape: Shape, weight: Array | None = None) -> tuple[Array, Array]:
         """Returns the sums of `weight ct` and of `weight ct dev`, of [*shape], within samples."""
 
-        def product(ct, x):
-            return _shapes.block_sum(_weighted(ct, weight) * x.astype(jnp.float32), shape)
+        def about_zero(ct, x):
+            return _weighted(ct, weight) * x.astype(jnp.float32)
 
-        total = self.of_ct(shape, weight)
+        def about_mean(ct, x):
+            return _weighted(ct, weight) * self.deviation(x)
+
+        of_ct, arrays = self.of_ct(shape, weight), (self.ct, self.x)
         if self.offset is None:
-            return total, _alone(product, self.ct, self.x)
-        mean = pivots(self.x, None, self.sampling.stats_shape) + self.offset
-        of_product = lax.cond(
-            _all_near(mean, self.var),
-            lambda ct, x: product(ct, x) - _shapes.spread(mean, shape) * total,
-            lambda ct, x: product(ct, self.deviation(x)),
-            self.ct,
-            self.x,
-        )
-        return total, of_product
+            return of_ct, sum_alone(about_zero, shape, *arrays)
+        mean = pivots(self.x, None, self.standard.stats_shape) + self.offset
+        near = _all_near(mean, self.var)
+        of_product = sum_of_either(near, about_zero, about_mean, shape, *arrays)
+        return of_ct, jnp.where(near, of_product - _shapes.spread(mean, shape) * of_ct, of_product)
 
     def of_standardized(self, rstd: Array, shape: Shape) -> Array:
         """Returns the sums of `ct dev rstd`, of [*shape]."""
 
-        def function(ct, x):
-            standardized = self.deviation(x) * _shapes.spread(rstd, x.shape)
-            return _shapes.block_sum(ct.astype(jnp.float32) * standardized, shape)
+        def product(ct, x):
+            return ct.astype(jnp.float32) * (self.deviation(x) * _shapes.spread(rstd, x.shape))
 
-        return _alone(function, self.ct, self.x)
+        return sum_alone(product, shape, self.ct, self.x)
+
+    def deviation(self, x: Array) -> Array:
+        return _plain.deviate(self.standard, x, self.offset)
 
 
 def _weighted(ct: Array, weight: Array | None) -> Array:
@@ -129,43 +160,22 @@ def _weighted(ct: Array, weight: Array | None) -> Array:
     return ct if weight is None else ct * weight
 
 
-def _moments(sampling: Sampling, x: Array, w: None) -> ShiftedMoments:
-    """Returns what `shifted_moments` does, from sums about zero where that loses no digits."""
-    stats_shape = sampling.stats_shape
-    count = _shapes.sample_size(x.shape, stats_shape)
+def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
+    """Returns mean, offset and variance, from sums about zero where that loses no digits."""
 
     def average(function):
-        def mean(x):
-            return _shapes.block_sum(function(x.astype(jnp.float32)), stats_shape) / count
-
-        return _alone(mean, x)
+        total = sum_alone(lambda x: function(x.astype(jnp.float32)), stats_shape, x)
+        return total / _shapes.sample_size(x.shape, stats_shape)
 
     def about_pivots(x):
-        taken = shifted_moments(sampling, x, None)
+        taken = shifted_moments(Sampling(stats_shape), x, None)
         return taken.offset, taken.var
 
     pivot, mean = pivots(x, None, stats_shape), average(lambda x: x)
     var = average(jnp.square) - jnp.square(mean)
     offset, var = lax.cond(_all_near(mean, var), lambda x: (mean - pivot, var), about_pivots, x)
-    return ShiftedMoments(pivot, offset, pivot + offset, var, jnp.asarray(count, var.dtype))
+    return pivot + offset, offset, var
 
 
 def _all_near(mean: Array, var: Array) -> Array:
     return jnp.all(jnp.square(mean) <= NEAR * var)
-
-
-def _alone(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Returns `function(*arrays)`, compiled by itself: it shares nothing with other code.
-
-    That is how XLA treats the branches of a condition which it cannot decide, as it cannot know
-    that no number has more than 64 bits set.
-    """
-    first = lax.slice(arrays[0], (0,) * arrays[0].ndim, (1,) * arrays[0].ndim)
-    bits = lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}")
-    result = jax.eval_shape(function, *arrays)
-    return lax.cond(
-        lax.population_count(bits).reshape(()) <= 64,
-        function,
-        lambda *arrays: jnp.broadcast_to(first.ravel(), result.shape).astype(result.dtype),
-        *arrays,
-    )

@@ -95,7 +95,7 @@ ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool ce
   f.x = x.untyped_data();
   f.scale = data(scale);
   f.bias = data(bias);
-  f.y = y->untyped_data();
+  f.y = y->element_count() ? y->untyped_data() : nullptr;
   f.mean = data(mean);
   f.offset = data(offset);
   f.var = data(var);

@@ -76,7 +76,7 @@ struct ForwardSample {
   int64_t length() const { return view().c / view().g; }
   const T* x(int64_t n) const { return (const T*)args.x + n * view().r * view().c; }
 
-  bool applies() const { return true; }
+  bool applies() const { return args.y; }
 
   void prepare(int64_t n, Columns& k) const {
     if (!args.center) return;

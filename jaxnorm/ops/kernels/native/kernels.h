@@ -25,7 +25,8 @@ struct Executor {
 
 // offset, var and mean are (n, g). The offset is the mean minus a pivot: the median of the first,
 // middle and last member, which a single outlier cannot be. Without `center` the offset and the
-// mean are zero and null, and var is the mean square. scale and bias may be null.
+// mean are zero and null, and var is the mean square. scale and bias may be null, and so may y
+// where r > 1: then the moments are all.
 struct Forward {
   View view;
   bool center;

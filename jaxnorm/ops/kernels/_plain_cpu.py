@@ -35,8 +35,8 @@ def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array |
 def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> Array:
     """Returns `y`, given the statistics.
 
-    What is known of a whole sample is combined before it meets the array, in few operations per
-    entry. Where each entry of a sample has its own scale XLA finds the better loop by itself.
+    What is known of a whole sample is kept out of the loop over the array. Where each entry of a
+    sample has its own scale XLA finds the better loop by itself.
     """
     x, scale, _, var = residuals
     affine_shape = next((p.shape for p in (scale, bias) if p is not None), var.shape)
@@ -44,27 +44,18 @@ def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> 
         return _plain.normalized(standard, residuals, bias)
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     gain = _shapes.spread(rstd, x.shape)
-    gain = gain if scale is None else gain * scale
-    return _line(residuals, gain, bias).astype(standard.dtype)
+    y = _held_deviation(residuals) * hold(gain if scale is None else gain * scale)
+    return (y if bias is None else y + bias).astype(standard.dtype)
 
 
-def _line(residuals: Residuals, slope: Array, start: Array | None = None) -> Array:
-    """Returns `(x - mean) slope + start`, where `mean` is a rounded sum but nothing is lost.
-
-    `x - pivot - offset` is `x - mean` less the rounding error of `mean = pivot + offset`. That is
-    `(pivot - mean) + offset`, exactly where the pivot is the larger (Dekker, Numerische Mathematik
-    18, 1971, section 4), otherwise but for a rounding of the offset, and `start` takes it in.
-    """
+def _held_deviation(residuals: Residuals) -> Array:
+    """Returns `x - mean`, with pivot and offset kept out of the loop over the array."""
     x, _, offset, var = residuals
-    wide, slope = x.astype(jnp.float32), _shapes.spread(slope, x.shape)
     if offset is None:
-        y = wide * hold(slope)
-        return y if start is None else y + start
+        return x.astype(jnp.float32)
     pivot = pivots(x, None, var.shape)
-    mean = pivot + offset
-    error = _shapes.spread((pivot - mean) + offset, x.shape) * slope
-    start = -error if start is None else start - error
-    return (wide - hold(_shapes.spread(mean, x.shape))) * hold(slope) + hold(start)
+    pivot, offset = (hold(_shapes.spread(v, x.shape)) for v in (pivot, offset))
+    return (x.astype(jnp.float32) - pivot) - offset
 
 
 def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangents: tuple):
@@ -101,15 +92,17 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
     d_x = None
     if shapes.x is not None:
         n = _shapes.sample_size(x.shape, stats_shape)
-        start = (ct_statistics[0] - rstd * of_ct) / n if standard.center else None
-        start = None if start is None else _shapes.spread(start, x.shape)
-        slope = (2 * ct_statistics[-1] - rstd**3 * of_product) / n
+        slope = _shapes.spread((2 * ct_statistics[-1] - rstd**3 * of_product) / n, x.shape)
         gain = _shapes.spread(rstd, x.shape)
         if joint != x.shape and scale is not None:
             gain, scale = gain * scale, None
         d_x = ct.astype(jnp.float32) * hold(gain)
         d_x = d_x if scale is None else d_x * scale
-        d_x = (d_x + _line(residuals, slope, start)).astype(x.dtype)
+        d_x = d_x + _held_deviation(residuals) * hold(slope)
+        if standard.center:
+            d_mean = (ct_statistics[0] - rstd * of_ct) / n
+            d_x = d_x + hold(_shapes.spread(d_mean, x.shape))
+        d_x = d_x.astype(x.dtype)
     results = zip((d_x, d_scale, d_bias), shapes, strict=True)
     return tuple(result for result, wanted in results if wanted is not None)
 

@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.stats._repeat import repeat
-from jaxnorm.typing import AnyArray, Array, Axes, Numbers, Shape
+from jaxnorm.typing import AnyArray, Array, Axes, DTypeLike, Numbers, Shape
 
 LONGEST_SUM = 512  # terms that are added up one after the other
 ONE_CHAIN = jax.__version_info__ < (0, 10, 1)  # whether XLA on CPU so adds up a whole column
@@ -141,7 +141,7 @@ def block_sum(values: Numbers, stats_shape: Shape) -> Array:
     return total
 
 
-def median_member(values: Numbers, stats_shape: Shape) -> Array:
+def median_member(values: Numbers, stats_shape: Shape, dtype: DTypeLike) -> Array:
     """Returns the median of the first, middle and last entry behind each statistic.
 
     A member of the sample (for complex values each part is one) that a single outlier cannot be.
@@ -149,18 +149,19 @@ def median_member(values: Numbers, stats_shape: Shape) -> Array:
     Args:
         values: [*shape], not empty.
         stats_shape: the statistics shape.
+        dtype: of the result, as wide as that of `values` or wider.
 
     Returns:
-        [*stats_shape], of the dtype of `values`.
+        [*stats_shape], of `dtype`.
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> median_member(jnp.array([1e6, 2.0, 3.0, 4.0, 5.0]), (1,))
+        >>> median_member(jnp.array([1e6, 2.0, 3.0, 4.0, 5.0]), (1,), jnp.float32)
         Array([5.], dtype=float32)
     """
     sizes = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
     members = [
-        _every_member(values, stats_shape, [place(size) for size in sizes])
+        _every_member(values, stats_shape, [place(size) for size in sizes]).astype(dtype)
         for place in (lambda size: 0, lambda size: size // 2, lambda size: size - 1)
     ]
     if jnp.iscomplexobj(values):

@@ -96,13 +96,11 @@ def pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
         >>> pivots(jnp.array([7.0, 8.0]), jnp.array([0.0, 1.0]), (1,))
         Array([8.], dtype=float32)
     """
-    x = lax.stop_gradient(x)
+    x, dtype = lax.stop_gradient(x), accumulation_dtype(x.dtype)
     if w is not None or x.size == 0:
         valid = jnp.ones((1,) * x.ndim, bool) if w is None else w > 0
-        member = _shapes.first_member(x, stats_shape, valid)
-    else:
-        member = _shapes.median_member(x, stats_shape)
-    return member.astype(accumulation_dtype(x.dtype))
+        return _shapes.first_member(x, stats_shape, valid).astype(dtype)
+    return _shapes.median_member(x, stats_shape, dtype)
 
 
 def centered(sampling: Sampling, x: Array, w: Array | None, offset: Array) -> Array:

@@ -10,7 +10,6 @@ from jax.interpreters import mlir
 
 from jaxnorm.ops.kernels import _library, _plain_cpu, _primitives
 from jaxnorm.ops.kernels._layout import View, native_view
-from jaxnorm.ops.kernels._plain import Residuals
 from jaxnorm.ops.kernels._primitives import filled
 
 IN_CACHE = 1 << 20  # bytes of a sample that stay in a core's cache; `kSampleBytes` in columns.h
@@ -99,15 +98,19 @@ def _standardize(*operands, standard, has, view: View) -> list:
     # A sample past a core's cache is read a second time in any case. XLA can do that together with
     # what follows, such as a ReLU, and then neither stores y nor keeps it for the backward pass.
     whole = view.r == 1 or view.r * view.c * x.dtype.itemsize <= IN_CACHE
-    shape = x.shape if whole else (0,)
-    results = [jax.ShapeDtypeStruct(shape, standard.dtype), *_floats(sizes)]
-    given = [_flat(v, view) if whole else None for v in (scale, bias)]
+    line = [0 if whole else view.n * view.c] * 3
+    results = [
+        jax.ShapeDtypeStruct(x.shape if whole else (0,), standard.dtype),
+        *_floats([*sizes, *line]),
+    ]
+    given = [_flat(scale, view), _flat(bias, view)]
     call = jax.ffi.ffi_call("jaxnorm_forward", results)
-    y, *statistics = call(x, *map(_operand, given), **_attributes(standard, view))
-    statistics = [v.reshape(standard.stats_shape) for v in statistics if v.size]
+    y, *rest = call(x, *map(_operand, given), **_attributes(standard, view))
+    statistics = [v.reshape(standard.stats_shape) for v in rest[:3] if v.size]
     if not whole:
-        offset = statistics[1] if standard.center else None
-        y = _plain_cpu.normalized(standard, Residuals(x, scale, offset, statistics[-1]), bias)
+        pivot, slope, start = (v.reshape(view.n, 1, view.c) for v in rest[3:])
+        wide = x.reshape(view.n, view.r, view.c).astype(jnp.float32)
+        y = ((wide - pivot) * slope + start).astype(standard.dtype).reshape(x.shape)
     return [y, *statistics]
 
 

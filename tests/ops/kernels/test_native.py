@@ -1,10 +1,12 @@
 """The native kernels against float64, for every layout, dtype and offset."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnorm.ops import kernels
+from jaxnorm.ops.kernels import _lowering
 from tests.ops.kernels.cases import CASES, FEW, Case, arrays, computed, expected, needs_native
 from tests.stats.reference import relative_error
 
@@ -40,6 +42,33 @@ def test_output_moments_and_gradients_are_those_of_float64(case):
     want, wanted = expected(case, *inputs, epsilon=EPSILON)
     assert_close(got, want, [LAW] * 3)
     assert_close(gradients, wanted, [LAW] * len(wanted))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_past_the_cache_is_normalized_outside_the_kernel(case, monkeypatch):
+    monkeypatch.setattr(_lowering, "IN_CACHE", 0)
+    for dtype, mean in ((jnp.float32, 1e4), (jnp.bfloat16, 2.0)):
+        inputs = arrays(case, dtype, mean=mean)
+
+        def run(*inputs):
+            return computed(case, *inputs, epsilon=EPSILON)
+
+        (y, *moments), gradients = jax.jit(run)(*inputs)
+        (want, *wanted_moments), wanted = expected(case, *inputs, epsilon=EPSILON)
+        assert y.dtype == dtype
+        assert_close([y, *moments], [want, *wanted_moments], [one_rounding(dtype), LAW, LAW])
+        bounds = [one_rounding(dtype), LAW, LAW][: len(wanted)]
+        assert_close(gradients, wanted, bounds)
+
+
+def test_a_relu_is_fused_with_what_the_kernel_leaves():
+    x = jnp.ones((64, 64, 64))
+
+    def run(x):
+        return jax.nn.relu(kernels.standardize(x, (1, 1, 64), epsilon=EPSILON)[0])
+
+    entry = jax.jit(run).lower(x).compile().as_text().split("ENTRY")[1]
+    assert entry.count("fusion(") == 1, entry
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

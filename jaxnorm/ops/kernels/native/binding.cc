@@ -87,7 +87,8 @@ ffi::Error check(const View& v, const ffi::AnyBuffer& x) {
 
 ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
                    ffi::AnyBuffer x, Floats scale, Floats bias, Out y, FloatsOut mean,
-                   FloatsOut offset, FloatsOut var) {
+                   FloatsOut offset, FloatsOut var, FloatsOut pivot, FloatsOut slope,
+                   FloatsOut start) {
   Forward f = {};
   f.view = view_of(d);
   f.center = center;
@@ -99,6 +100,9 @@ ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool ce
   f.mean = data(mean);
   f.offset = data(offset);
   f.var = data(var);
+  f.pivot = data(pivot);
+  f.slope = data(slope);
+  f.start = data(start);
   if (ffi::Error error = check(f.view, x); error.failure()) return error;
   Pool pool(threads);
   chosen->kernels->forward(type_of(x), type_of(*y), f, pool.executor(x.element_count()));
@@ -148,6 +152,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>()
+                                  .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>());

@@ -110,7 +110,15 @@ struct ForwardSample {
         k.start[c] = (args.bias ? args.bias[affine + c] : 0) - s.offset * k.slope[c];
       }
     }
+    if (!applies()) return hand_over(n, k);
     k.repeat(k.slope, k.start);
+  }
+
+  void hand_over(int64_t n, const Columns& k) const {
+    const int64_t c = view().c;
+    std::memcpy(args.pivot + n * c, k.pivot, c * sizeof(float));
+    std::memcpy(args.slope + n * c, k.slope, c * sizeof(float));
+    std::memcpy(args.start + n * c, k.start, c * sizeof(float));
   }
 
   void apply(int64_t n, int64_t q0, int64_t q1, const Columns& k) const {

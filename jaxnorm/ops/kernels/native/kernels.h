@@ -25,8 +25,8 @@ struct Executor {
 
 // offset, var and mean are (n, g). The offset is the mean minus a pivot: the median of the first,
 // middle and last member, which a single outlier cannot be. Without `center` the offset and the
-// mean are zero and null, and var is the mean square. scale and bias may be null, and so may y
-// where r > 1: then the moments are all.
+// mean are zero and null, and var is the mean square. scale and bias may be null. Where r > 1 y may
+// be null too: then pivot, slope and start, (n, c), are what y = (x - pivot) * slope + start needs.
 struct Forward {
   View view;
   bool center;
@@ -35,6 +35,7 @@ struct Forward {
   const float *scale, *bias;
   void* y;
   float *offset, *var, *mean;
+  float *pivot, *slope, *start;
 };
 
 // dmean and dvar, the cotangents of the moments, may be null, and so may dx, dscale and dbias.

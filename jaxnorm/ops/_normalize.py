@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.numerics import accumulation_dtype, require_inexact
-from jaxnorm.ops import _tangent
+from jaxnorm.ops import _tangent, kernels
+from jaxnorm.ops._implementation import choose
 from jaxnorm.stats import Moments, _shapes
+from jaxnorm.stats._sampling import Sampling
 from jaxnorm.stats._shifted import present
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
@@ -105,7 +107,16 @@ _normalize = jax.custom_jvp(_forward, nondiff_argnums=(0,))
 
 
 def _normalize_jvp(dtype, primals, tangents):
-    x, mean, var, scale, _ = primals
+    x, mean, var, scale, bias = primals
+    moved, parts = present(tangents), []
+    if moved[3:] != (None, None) and _simple(primals, dtype):
+        # Apart, because the transpose is two sums over the array that the kernels know.
+        chosen = choose(None, x, Sampling(var.shape), False, scale, bias, 0.0, dtype)
+        native = chosen == "native"
+        parts = [
+            kernels.affine_tangent(x, mean, var, scale, *moved[3:], dtype=dtype, native=native)
+        ]
+        moved = (*moved[:3], None, None)
 
     @jax.checkpoint
     def tangent(x, mean, var, scale, d_x, d_mean, d_var, d_scale, d_bias):
@@ -114,12 +125,24 @@ def _normalize_jvp(dtype, primals, tangents):
         wide = accumulation_dtype(x.dtype)
         d_x = None if d_x is None else d_x.astype(wide)
         rstd = _tangent.reciprocal_std(var, jnp.zeros((), var.dtype))
-        dy = _tangent.normalize_tangent(
+        return _tangent.normalize_tangent(
             x.astype(wide) - mean, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias
         )
-        return dy.astype(dtype)
 
-    return _normalize(dtype, *primals), tangent(x, mean, var, scale, *present(tangents))
+    if not parts or any(v is not None for v in moved):
+        parts = [tangent(x, mean, var, scale, *moved), *parts]
+    return _normalize(dtype, *primals), sum(parts[1:], parts[0]).astype(dtype)
+
+
+def _simple(primals: tuple, dtype: jnp.dtype) -> bool:
+    """Returns whether the kernels take `primals`: the usual case of float32 running statistics."""
+    x, mean, var, scale, bias = primals
+    return (
+        mean.shape == var.shape
+        and mean.dtype == var.dtype == jnp.float32
+        and (scale is None or bias is None or scale.shape == bias.shape)
+        and kernels.takes(x, scale, bias, epsilon=0.0, dtype=dtype)
+    )
 
 
 _normalize.defjvp(_normalize_jvp, symbolic_zeros=True)

@@ -7,9 +7,10 @@ import pytest
 
 from jaxnorm import normalize
 from jaxnorm.stats import Moments
+from tests.laws.implementations import implementation as implementation
 from tests.ops.reference import naive_spread
 from tests.stats.programs import compiled
-from tests.stats.reference import relative_error, rounding, spread, wide
+from tests.stats.reference import relative_error, rounding, sample_sum, spread, wide
 
 SHAPE = (4, 3, 6)
 STATS_SHAPES = [(1, 1, 6), (4, 3, 1), (4, 1, 2), SHAPE]
@@ -137,3 +138,63 @@ def test_a_parameter_that_does_not_broadcast_is_refused_with_both_shapes(name):
     moments = Moments(jnp.zeros((1, 3)), jnp.ones((1, 3)), jnp.ones(()))
     with pytest.raises(ValueError, match=rf"{name} \[2\] does not broadcast to x \[2, 3\]"):
         normalize(jnp.ones((2, 3)), moments, epsilon=0.0, **{name: jnp.ones(2)})
+
+
+LARGE = (8, 64, 96)  # large enough for the formulas that the CPU has of its own
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("stats_shape", [(1, 1, 96), (8, 64, 1), (8, 1, 4)])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_gradients_and_tangents_of_large_arrays_are_those_of_float64(
+    stats_shape, dtype, mean, implementation
+):
+    rng = np.random.default_rng(0)
+    x, ct, d_x = (jnp.asarray(rng.normal(center, 1, LARGE), dtype) for center in (mean, 0.0, 0.0))
+    given = mean + rng.normal(0, 0.1, stats_shape), rng.gamma(9, 0.1, stats_shape)
+    affine = rng.normal(1, 0.5, 96), rng.normal(0, 1, 96)
+    moments = [jnp.asarray(v, jnp.float32) for v in (*given, *affine)]
+
+    def run(x, mean, var, scale, bias):
+        return normalize(x, Moments(mean, var, jnp.ones(())), scale=scale, bias=bias, epsilon=0.1)
+
+    @jax.jit
+    def derivatives(*inputs):
+        tangents = (d_x, *(v[1] * jnp.ones_like(v[0]) for v in zip(moments, (0.0, 0.0, 1.0, 2.0))))
+        moved = jax.jvp(run, inputs, tangents)[1]
+        return moved, jax.vjp(run, *inputs)[1](ct)
+
+    moved, gradients = derivatives(x, *moments)
+    average, var, scale, _ = map(wide, moments)
+    rstd = 1 / np.sqrt(spread(var, LARGE) + 0.1)
+    xhat = (wide(x) - spread(average, LARGE)) * rstd
+    push = wide(ct) * scale * rstd
+    want = [
+        push,
+        -sample_sum(push, stats_shape),
+        -sample_sum(push * xhat * rstd, stats_shape) / 2,
+        (wide(ct) * xhat).sum((0, 1)),
+        wide(ct).sum((0, 1)),
+    ]
+    half = 0 if dtype == jnp.float32 else float(jnp.finfo(dtype).eps) / 2
+    for have, value, bound in zip(gradients, want, [BOUND + half, *[10 * BOUND] * 4], strict=True):
+        assert relative_error(have, value, at_least=1.0) < bound
+    # In forward mode the affine part is rounded by itself.
+    wanted = scale * rstd * wide(d_x) + xhat + 2
+    assert relative_error(moved, wanted, at_least=1.0) < 10 * BOUND + 2 * half
+
+
+def test_with_scale_and_bias_alike_no_more_is_kept():
+    x, one = jnp.ones(LARGE, jnp.bfloat16), jnp.ones((1, 1, 96))
+
+    def residuals(x, scale, bias):
+        moments = Moments(one, one, jnp.ones(()))
+        pull = jax.vjp(
+            lambda *a: normalize(a[0], moments, scale=a[1], bias=a[2], epsilon=0.1), x, scale, bias
+        )[1]
+        return jax.tree.leaves(pull)
+
+    kept = sum(
+        v.size * v.dtype.itemsize for v in jax.eval_shape(residuals, x, one[0, 0], one[0, 0])
+    )
+    assert kept <= x.nbytes + 4 * one.nbytes

@@ -1,5 +1,6 @@
 """Kernels that replace the plain path of `standardize`, and whether they can be used."""
 
+from ._native import affine_tangent as affine_tangent
 from ._native import available as available
 from ._native import instruction_set as instruction_set
 from ._native import standardize as standardize

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.ops.kernels import _layout, _library, _lowering, _primitives
-from jaxnorm.ops.kernels._plain import Standard
+from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
+from jaxnorm.stats._shifted import pivots
 from jaxnorm.typing import Array, DTypeLike, Shape
 
 STORAGE = (jnp.float32, jnp.bfloat16, jnp.float16)
@@ -177,6 +178,54 @@ def standardize(
         return y, jnp.zeros_like(statistics[0]), statistics[0]
     mean, _, var = statistics
     return y, mean, var
+
+
+def affine_tangent(
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    d_scale: Array | None,
+    d_bias: Array | None,
+    *,
+    dtype: DTypeLike,
+    native: bool = True,
+) -> Array:
+    """Returns how `(x - mean) / sqrt(var) * scale + bias` moves with scale and bias.
+
+    A linear map, whose transpose is the kernels' sums over the cotangent.
+
+    Args:
+        x: [*shape], as `takes` says.
+        mean: [*stats_shape], float32.
+        var: [*stats_shape], float32, with whatever is added to it.
+        scale: of the rank of `x`, broadcasts to it, or None.
+        d_scale: the tangent of `scale`, or None for zero.
+        d_bias: the tangent of the bias, of the rank of `x`, or None for zero.
+        dtype: the dtype of the result.
+        native: whether native kernels may compute the transpose, where they serve.
+
+    Returns:
+        [*shape] of `dtype`.
+
+    Examples:
+        >>> mean, var, d_bias = jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 2))
+        >>> affine_tangent(
+        ...     jnp.ones((1, 2)), mean, var, None, None, d_bias, dtype=jnp.float32
+        ... )
+        Array([[1., 1.]], dtype=float32)
+    """
+    shape = _affine_shape(*(v for v in (scale, d_scale, d_bias) if v is not None))
+    wide = [
+        v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape)
+        for v in (d_scale, d_bias, scale)
+    ]
+    offset = mean - pivots(x, None, var.shape)
+    standard = Standard(var.shape, True, 0.0, jnp.dtype(dtype), native)
+    d_scale, d_bias, scale, x, offset, var = _varying_alike(*wide, x, offset, var)
+    return _primitives.tangent(
+        standard, Linear(None, d_scale, d_bias), Residuals(x, scale, offset, var)
+    )[0]
 
 
 def _affine_shape(*parameters: Array | None) -> Shape | None:

@@ -31,6 +31,12 @@ def standardize(standard: Standard, x, scale, bias) -> list:
     return standardize_p.bind(*present(operands), standard=standard, has=which(operands))
 
 
+def tangent(standard: Standard, linear: Linear, residuals: Residuals) -> list:
+    """Returns the tangents of y and, given that of x, of mean and var; see `_plain`."""
+    operands = (*linear, *residuals)
+    return tangent_p.bind(*present(operands), standard=standard, has=which(operands))
+
+
 def present(values) -> tuple:
     """Returns the values that are not None."""
     return tuple(v for v in values if v is not None)

@@ -16,6 +16,9 @@ from ._rivals import Function
 def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Return the median seconds of each call, taken in turn so that noise meets all alike.
 
+    Before each turn it is called once untimed, so that it finds the caches and the memory allocator
+    as it leaves them itself, and not as its predecessor did.
+
     Args:
         calls: what is timed, already compiled.
         rounds: how many times each is timed; a short call is repeated within a round.
@@ -24,6 +27,7 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            jax.block_until_ready(call())
             times[name].append(_seconds(call, repeats[name]))
     return {name: statistics.median(each) for name, each in times.items()}
 

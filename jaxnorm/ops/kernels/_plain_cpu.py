@@ -16,8 +16,7 @@ from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
 from jaxnorm.ops.kernels._sums import sum_alone, sum_of_either
 from jaxnorm.stats import _shapes
 from jaxnorm.stats._repeat import hold
-from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import pivots, shifted_moments
+from jaxnorm.stats._shifted import pivots
 from jaxnorm.typing import Array, Shape
 
 NEAR = 8.0  # largest mean^2 / var: a sum of squares then loses log2(1 + NEAR) bits, three of 24
@@ -155,18 +154,24 @@ def _weighted(ct: Array, weight: Array | None) -> Array:
 
 def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
     """Returns mean, offset and variance, from sums about zero where that loses no digits."""
+    count = _shapes.sample_size(x.shape, stats_shape)
 
-    def average(function):
-        total = sum_alone(lambda x: function(x.astype(jnp.float32)), stats_shape, x)
-        return total / _shapes.sample_size(x.shape, stats_shape)
+    def averages(shift: Array | None):
+        """Returns the average of `x - shift`, and its variance."""
 
-    def about_pivots(x):
-        taken = shifted_moments(Sampling(stats_shape), x, None)
-        return taken.offset, taken.var
+        def deviation(x):
+            wide = x.astype(jnp.float32)
+            return wide if shift is None else wide - _shapes.spread(shift, x.shape)
 
-    pivot, mean = pivots(x, None, stats_shape), average(lambda x: x)
-    var = average(jnp.square) - jnp.square(mean)
-    offset, var = lax.cond(_all_near(mean, var), lambda x: (mean - pivot, var), about_pivots, x)
+        mean = sum_alone(deviation, stats_shape, x) / count
+        square = sum_alone(lambda x: jnp.square(deviation(x)), stats_shape, x) / count
+        return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+    pivot = pivots(x, None, stats_shape)
+    mean, var = averages(None)
+    offset, var = lax.cond(
+        _all_near(mean, var), lambda: (mean - pivot, var), lambda: averages(pivot)
+    )
     return pivot + offset, offset, var
 
 

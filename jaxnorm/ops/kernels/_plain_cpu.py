@@ -27,34 +27,58 @@ def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array |
     """Returns what `_plain.standardize` does, to rounding."""
     if math.prod(x.shape) < SMALL or not standard.center:
         return _plain.standardize(standard, x, scale, bias)
-    mean, offset, var = _moments(standard.stats_shape, x)
-    return normalized(standard, Residuals(x, scale, offset, var), bias), mean, offset, var
-
-
-def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> Array:
-    """Returns `y`, given the statistics.
-
-    What is known of a whole sample is kept out of the loop over the array. Where each entry of a
-    sample has its own scale XLA finds the better loop by itself.
-    """
-    x, scale, _, var = residuals
-    affine_shape = next((p.shape for p in (scale, bias) if p is not None), var.shape)
-    if tuple(map(max, var.shape, affine_shape)) == x.shape:
-        return _plain.normalized(standard, residuals, bias)
+    # XLA takes no branch's result into the loop over the array, as it would a pivot.
+    first, second, var = _moments(standard.stats_shape, x)
+    deviation = x.astype(jnp.float32) - _shapes.spread(first, x.shape)
+    deviation = deviation - _shapes.spread(second, x.shape)
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     gain = _shapes.spread(rstd, x.shape)
-    y = _held_deviation(residuals) * hold(gain if scale is None else gain * scale)
-    return (y if bias is None else y + bias).astype(standard.dtype)
+    if _joint(var.shape, _affine_shape(var.shape, scale, bias)) != x.shape:
+        gain, scale = hold(gain if scale is None else gain * scale), None
+    y = _tangent.affine(deviation, gain, scale, bias).astype(standard.dtype)
+    offset = (first - pivots(x, None, standard.stats_shape)) + second
+    return y, first + second, offset, var
 
 
-def _held_deviation(residuals: Residuals) -> Array:
-    """Returns `x - mean`, with pivot and offset kept out of the loop over the array."""
-    x, _, offset, var = residuals
-    if offset is None:
-        return x.astype(jnp.float32)
-    pivot = pivots(x, None, var.shape)
-    pivot, offset = (hold(_shapes.spread(v, x.shape)) for v in (pivot, offset))
-    return (x.astype(jnp.float32) - pivot) - offset
+def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
+    """Returns the mean as the unevaluated sum of two numbers, and the variance.
+
+    The sums run over `x` where that loses no digits: then the mean is the first number.
+    """
+    count = _shapes.sample_size(x.shape, stats_shape)
+
+    def averages(shift: Array | None):
+        """Returns the average of `x - shift`, and its variance."""
+
+        def deviation(x):
+            wide = x.astype(jnp.float32)
+            return wide if shift is None else wide - _shapes.spread(shift, x.shape)
+
+        mean = sum_alone(deviation, stats_shape, x) / count
+        square = sum_alone(lambda x: jnp.square(deviation(x)), stats_shape, x) / count
+        return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+    def about_pivots():
+        pivot = pivots(x, None, stats_shape)
+        return pivot, *averages(pivot)
+
+    mean, var = averages(None)
+    near = _all_near(mean, var)
+    return lax.cond(near, lambda: (mean, jnp.zeros_like(mean), var), about_pivots)
+
+
+def _affine_shape(stats_shape: Shape, *parameters) -> Shape:
+    """Returns the shape of scale and bias, that of the statistics where there is neither."""
+    return next((p.shape for p in parameters if p is not None), stats_shape)
+
+
+def _joint(stats_shape: Shape, affine_shape: Shape) -> Shape:
+    """Returns the statistics shape of what is constant in each statistic, scale and bias."""
+    return tuple(map(max, stats_shape, affine_shape))
+
+
+def _all_near(mean: Array, var: Array) -> Array:
+    return jnp.all(jnp.square(mean) <= NEAR * var)
 
 
 def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangents: tuple):
@@ -73,8 +97,8 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
     stats_shape = standard.stats_shape
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     sums = _Sums(standard, residuals, ct)
-    affine_shape = next((p.shape for p in (scale, *shapes[1:]) if p is not None), stats_shape)
-    joint = tuple(map(max, stats_shape, affine_shape))
+    affine_shape = _affine_shape(stats_shape, scale, *shapes[1:])
+    joint = _joint(stats_shape, affine_shape)
     of_ct = of_product = d_scale = d_bias = None
     if joint != x.shape:  # one pair of sums serves all
         of_ct, of_product = sums.pair(joint)
@@ -97,7 +121,7 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
             gain, scale = gain * scale, None
         d_x = ct.astype(jnp.float32) * hold(gain)
         d_x = d_x if scale is None else d_x * scale
-        d_x = d_x + _held_deviation(residuals) * hold(slope)
+        d_x = d_x + sums.held_deviation() * hold(slope)
         if standard.center:
             d_mean = (ct_statistics[0] - rstd * of_ct) / n
             d_x = d_x + hold(_shapes.spread(d_mean, x.shape))
@@ -144,36 +168,19 @@ class _Sums:
         return sum_alone(product, shape, self.ct, self.x)
 
     def deviation(self, x: Array) -> Array:
+        """Returns `x - mean`, which is `x` where nothing is centred."""
         return _plain.deviate(self.standard, x, self.offset)
+
+    def held_deviation(self) -> Array:
+        """Returns the same of the whole array, pivot and offset kept out of the loop over it."""
+        x = self.x.astype(jnp.float32)
+        if self.offset is None:
+            return x
+        pivot = pivots(self.x, None, self.standard.stats_shape)
+        pivot, offset = (hold(_shapes.spread(v, x.shape)) for v in (pivot, self.offset))
+        return (x - pivot) - offset
 
 
 def _weighted(ct: Array, weight: Array | None) -> Array:
     ct = ct.astype(jnp.float32)
     return ct if weight is None else ct * weight
-
-
-def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
-    """Returns mean, offset and variance, from sums about zero where that loses no digits."""
-    count = _shapes.sample_size(x.shape, stats_shape)
-
-    def averages(shift: Array | None):
-        """Returns the average of `x - shift`, and its variance."""
-
-        def deviation(x):
-            wide = x.astype(jnp.float32)
-            return wide if shift is None else wide - _shapes.spread(shift, x.shape)
-
-        mean = sum_alone(deviation, stats_shape, x) / count
-        square = sum_alone(lambda x: jnp.square(deviation(x)), stats_shape, x) / count
-        return mean, jnp.maximum(square - jnp.square(mean), 0)
-
-    pivot = pivots(x, None, stats_shape)
-    mean, var = averages(None)
-    offset, var = lax.cond(
-        _all_near(mean, var), lambda: (mean - pivot, var), lambda: averages(pivot)
-    )
-    return pivot + offset, offset, var
-
-
-def _all_near(mean: Array, var: Array) -> Array:
-    return jnp.all(jnp.square(mean) <= NEAR * var)

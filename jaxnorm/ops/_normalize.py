@@ -111,8 +111,7 @@ def _normalize_jvp(dtype, primals, tangents):
     moved, parts = present(tangents), []
     if moved[3:] != (None, None) and _simple(primals, dtype):
         # Apart, because the transpose is two sums over the array that the kernels know.
-        chosen = choose(None, x, Sampling(var.shape), False, scale, bias, 0.0, dtype)
-        native = chosen == "native"
+        native = choose(None, x, Sampling(var.shape), False, scale, bias, 0.0, dtype) == "native"
         parts = [
             kernels.affine_tangent(x, mean, var, scale, *moved[3:], dtype=dtype, native=native)
         ]

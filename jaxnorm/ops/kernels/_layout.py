@@ -9,6 +9,8 @@ import math
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxnorm.typing import Shape
 
 LONG_ROW = 1 << 16  # elements of a row that is cut, so that several threads can share it
@@ -61,6 +63,24 @@ def native_view(shape: Shape, stats_shape: Shape, affine_shape: Shape | None) ->
         width = _row_width(k, r)
         return View(k, r // width, width, 1, 1, row // width, row % width)
     return View(a * k, r, groups * members, groups, a, row, member)
+
+
+def affine_shape_of(*parameters) -> Shape | None:
+    """Returns the shape that scale and bias, or what is made of them, have together.
+
+    Args:
+        *parameters: whatever has a shape, or None.
+
+    Returns:
+        The shape that they broadcast to; None where there are none.
+
+    Examples:
+        >>> import numpy as np
+        >>> affine_shape_of(np.ones((1, 6)), None), affine_shape_of(None)
+        ((1, 6), None)
+    """
+    shapes = [v.shape for v in parameters if v is not None]
+    return np.broadcast_shapes(*shapes) if shapes else None
 
 
 class _Run(NamedTuple):

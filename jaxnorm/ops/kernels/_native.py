@@ -88,7 +88,8 @@ def suits(
         not _library.disabled()
         and _library.load().handle is not None
         and takes(x, scale, bias, epsilon=epsilon, dtype=dtype)
-        and _layout.native_view(x.shape, stats_shape, _affine_shape(scale, bias)) is not None
+        and _layout.native_view(x.shape, stats_shape, _layout.affine_shape_of(scale, bias))
+        is not None
     )
 
 
@@ -169,11 +170,7 @@ def standardize(
     """
     dtype = jnp.dtype(dtype or x.dtype)
     standard = Standard(tuple(stats_shape), center, float(epsilon), dtype, native)
-    shape = _affine_shape(scale, bias)
-    scale, bias = (
-        v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape) for v in (scale, bias)
-    )
-    y, *statistics = _primitives.standardize(standard, *_varying_alike(x, scale, bias))
+    y, *statistics = _primitives.standardize(standard, *_varying_alike(x, *_alike(scale, bias)))
     if not center:
         return y, jnp.zeros_like(statistics[0]), statistics[0]
     mean, _, var = statistics
@@ -215,22 +212,19 @@ def affine_tangent(
         ... )
         Array([[1., 1.]], dtype=float32)
     """
-    shape = _affine_shape(*(v for v in (scale, d_scale, d_bias) if v is not None))
-    wide = [
-        v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape)
-        for v in (d_scale, d_bias, scale)
-    ]
     offset = mean - pivots(x, None, var.shape)
     standard = Standard(var.shape, True, 0.0, jnp.dtype(dtype), native)
-    d_scale, d_bias, scale, x, offset, var = _varying_alike(*wide, x, offset, var)
+    parameters = _alike(d_scale, d_bias, scale)
+    d_scale, d_bias, scale, x, offset, var = _varying_alike(*parameters, x, offset, var)
     return _primitives.tangent(
         standard, Linear(None, d_scale, d_bias), Residuals(x, scale, offset, var)
     )[0]
 
 
-def _affine_shape(*parameters: Array | None) -> Shape | None:
-    shapes = [v.shape for v in parameters if v is not None]
-    return jnp.broadcast_shapes(*shapes) if shapes else None
+def _alike(*parameters: Array | None) -> list:
+    """Returns the parameters in float32 and of the shape that they have together."""
+    shape = _layout.affine_shape_of(*parameters)
+    return [v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape) for v in parameters]
 
 
 def _explicitly_sharded(value: Array) -> bool:

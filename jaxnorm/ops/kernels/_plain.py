@@ -12,11 +12,7 @@ import jax.numpy as jnp
 from jaxnorm.ops import _tangent
 from jaxnorm.stats import _shapes
 from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import (
-    centered,
-    moments_tangent,
-    shifted_moments,
-)
+from jaxnorm.stats._shifted import centered, moments_tangent, shifted_moments
 from jaxnorm.typing import Array, Shape
 
 
@@ -52,16 +48,10 @@ def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array |
     taken = shifted_moments(Sampling(standard.stats_shape, standard.center), x, None)
     offset = taken.offset if standard.center else None
     statistics = (taken.var,) if offset is None else (taken.mean, offset, taken.var)
-    return normalized(standard, Residuals(x, scale, offset, taken.var), bias), *statistics
-
-
-def normalized(standard: Standard, residuals: Residuals, bias: Array | None) -> Array:
-    """Returns `y`, given the statistics."""
-    x, scale, offset, var = residuals
-    rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
+    rstd = _tangent.reciprocal_std(taken.var, jnp.asarray(standard.epsilon, taken.var.dtype))
     deviation = deviate(standard, x, offset)
     y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
-    return y.astype(standard.dtype)
+    return y.astype(standard.dtype), *statistics
 
 
 def deviate(standard: Standard, x: Array, offset: Array | None) -> Array:

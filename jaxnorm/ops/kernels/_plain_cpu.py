@@ -12,6 +12,7 @@ from jax import lax
 
 from jaxnorm.ops import _tangent
 from jaxnorm.ops.kernels import _plain
+from jaxnorm.ops.kernels._layout import affine_shape_of
 from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
 from jaxnorm.ops.kernels._sums import sum_alone, sum_of_either
 from jaxnorm.stats import _shapes
@@ -33,7 +34,7 @@ def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array |
     deviation = deviation - _shapes.spread(second, x.shape)
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     gain = _shapes.spread(rstd, x.shape)
-    if _joint(var.shape, _affine_shape(var.shape, scale, bias)) != x.shape:
+    if _joint(var.shape, affine_shape_of(scale, bias) or var.shape) != x.shape:
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _tangent.affine(deviation, gain, scale, bias).astype(standard.dtype)
     offset = (first - pivots(x, None, standard.stats_shape)) + second
@@ -67,11 +68,6 @@ def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
     return lax.cond(near, lambda: (mean, jnp.zeros_like(mean), var), about_pivots)
 
 
-def _affine_shape(stats_shape: Shape, *parameters) -> Shape:
-    """Returns the shape of scale and bias, that of the statistics where there is neither."""
-    return next((p.shape for p in parameters if p is not None), stats_shape)
-
-
 def _joint(stats_shape: Shape, affine_shape: Shape) -> Shape:
     """Returns the statistics shape of what is constant in each statistic, scale and bias."""
     return tuple(map(max, stats_shape, affine_shape))
@@ -97,9 +93,8 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
     stats_shape = standard.stats_shape
     rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     sums = _Sums(standard, residuals, ct)
-    affine_shape = _affine_shape(stats_shape, scale, *shapes[1:])
+    affine_shape = affine_shape_of(scale, *shapes[1:]) or stats_shape
     joint = _joint(stats_shape, affine_shape)
-    of_ct = of_product = d_scale = d_bias = None
     if joint != x.shape:  # one pair of sums serves all
         of_ct, of_product = sums.pair(joint)
         d_scale = _shapes.block_sum(of_product * _shapes.spread(rstd, joint), affine_shape)

@@ -12,7 +12,7 @@ from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, reduced_stats_shape
 from jaxnorm.stats._collectives import shard_count
-from jaxnorm.stats._shapes import sample_size
+from jaxnorm.stats.shapes import sample_size
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 SingleValue = Literal["raise", "running", "allow"]

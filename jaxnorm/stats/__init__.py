@@ -1,5 +1,6 @@
 """Statistics of arrays: moments, the algebra that merges them, and running estimates."""
 
+from ._collectives import shard_count as shard_count
 from ._moments import Moments as Moments
 from ._moments import merge as merge
 from ._moments import mix as mix
@@ -17,5 +18,6 @@ from ._running import ema as ema
 from ._running import frozen as frozen
 from ._running import guarded as guarded
 from ._running import window as window
-from ._sampling import Variance as Variance
-from ._shapes import reduced_stats_shape as reduced_stats_shape
+from .sampling import Variance as Variance
+from .shapes import reduced_stats_shape as reduced_stats_shape
+from .shapes import sample_size as sample_size

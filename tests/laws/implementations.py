@@ -3,7 +3,7 @@
 import pytest
 
 from jaxnorm.ops import kernels
-from jaxnorm.ops._implementation import VARIABLE
+from jaxnorm.ops._implementations import VARIABLE
 
 
 @pytest.fixture(params=["xla", "native"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxnorm import CATALOGUE, SpectralState, cumulative
-from jaxnorm.ops._implementation import VARIABLE
+from jaxnorm.ops._implementations import VARIABLE
 from tests.ops.reference import naive_standardize, reference_gradient, reference_standardize
 
 SHAPE = (4, 3, 2, 4)  # an example of two ghost batches, positions, and two groups of channels

@@ -54,7 +54,7 @@ def whole_loss(given):
 
 
 def shard(given, axis_name):
-    y, (mean, var, count) = standardize(
+    y, (mean, var, count, _) = standardize(
         stats_shape=STATS_SHAPE, epsilon=EPSILON, axis_name=axis_name, **given
     )
     return y, mean, var, count

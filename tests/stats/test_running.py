@@ -258,7 +258,7 @@ def test_statistics_may_have_any_shape():
     def collected(x):
         state = cumulative().init((2, FEATURES))
         for batch in x:
-            mean, var, count = moments(batch, (1, 2, FEATURES))
+            mean, var, count, _ = moments(batch, (1, 2, FEATURES))
             state = cumulative().update(state, Moments(mean[0], var[0], count))
         return state
 

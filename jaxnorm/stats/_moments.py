@@ -29,6 +29,7 @@ class Moments(NamedTuple):
     mean: Array  # [*stats_shape], float32 or wider, complex for a complex sample
     var: Array  # [*stats_shape], biased (divides by count), real, not negative
     count: Array  # number or total weight of the entries, real, broadcasts to stats_shape
+    tail: Array | None = None  # [*stats_shape], the mean is the unevaluated sum mean + tail
 
 
 def moments(
@@ -92,7 +93,7 @@ def moments(
     if dtype is not None:
         x = x.astype(jnp.promote_types(x.dtype, dtype))
     taken = _shifted.shifted_moments(sampling, x, w)
-    return Moments(taken.mean, taken.var, taken.count)
+    return Moments(taken.mean, taken.var, taken.count, _tail(taken))
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -111,6 +112,7 @@ def merge(first: Moments, second: Moments) -> Moments:
         >>> merge(a, moments(jnp.array([6.0]), (1,))).mean
         Array([3.], dtype=float32)
     """
+    first, second = _with_tail(first), _with_tail(second)
     shape = jnp.broadcast_shapes(*(v.shape for v in (*first, *second)))
     both = jax.tree.map(
         lambda a, b: jnp.stack([jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)]),
@@ -151,19 +153,30 @@ def pool(
         >>> pooled.mean, pooled.var, pooled.count
         (Array([2.], dtype=float32), Array([2.], dtype=float32), Array([3.], dtype=float32))
     """
-    mean, var, count = map(jnp.asarray, moments)
+    mean, var, count, tail = map(jnp.asarray, _with_tail(moments))
     sampling = check_sampling(
         mean.shape,
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
     count = jnp.broadcast_to(count, mean.shape)
-    shifted = _shifted.ShiftedMoments(mean, jnp.zeros_like(mean), mean, var, count)
+    shifted = _shifted.ShiftedMoments(mean, tail, mean, var, count)
     pooled = _shifted.pool_shifted(shifted, sampling.stats_shape)
     if axis_name is not None:
         parts = _shifted.gather_shards(pooled, axis_name, sampling.axis_index_groups)
         pooled = _shifted.pool_shifted(parts, (1, *sampling.stats_shape))
         pooled = jax.tree.map(lambda v: v[0], pooled)
-    return Moments(pooled.mean, pooled.var, pooled.count)
+    return Moments(pooled.mean, pooled.var, pooled.count, _tail(pooled))
+
+
+def _with_tail(moments: Moments) -> Moments:
+    if moments.tail is not None:
+        return moments
+    return moments._replace(tail=jnp.zeros_like(moments.mean))
+
+
+def _tail(taken: _shifted.ShiftedMoments) -> Array:
+    pivot = taken.mean - taken.offset
+    return (taken.pivot - pivot) + (taken.offset - (taken.mean - pivot))
 
 
 def mix(

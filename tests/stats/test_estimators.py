@@ -6,6 +6,7 @@ import functools
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import chex
 import flax.linen as nn
@@ -103,6 +104,7 @@ def test_another_process_has_the_same_values():
     done = subprocess.run(
         [sys.executable, "-c", command],
         input=pickle.dumps((estimators, states)),
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,
     )

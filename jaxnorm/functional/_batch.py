@@ -161,9 +161,12 @@ def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
         (3,)
     """
     shape = tuple(moments.mean.shape[a] for a in features)
-    mean, var, count = moments
+    mean, var, count, tail = moments
     return Moments(
-        mean.reshape(shape), var.reshape(shape), count.reshape(shape) if count.ndim else count
+        mean.reshape(shape),
+        var.reshape(shape),
+        count.reshape(shape) if count.ndim else count,
+        None if tail is None else tail.reshape(shape),
     )
 
 

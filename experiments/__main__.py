@@ -127,10 +127,16 @@ def _parse(row: Row, module: Experiment, arguments: list[str]) -> tuple[Launch, 
     parsed = tyro.cli(
         tyro.conf.OmitArgPrefixes[options],
         prog=f"python -m experiments {row.name}",
-        description=type(config).__doc__,
+        description=_described(row),
         args=arguments,
     )
     return parsed.launch, parsed.config
+
+
+def _described(row: Row) -> str:
+    """Return what an experiment does, and the time and the data of each of its presets."""
+    presets = "; ".join(f"{name} {told}" for name, told in row.presets.items())
+    return f"{row.line[0].upper()}{row.line[1:]}. On two shared x86-64 cores: {presets}."
 
 
 def _default_folder(name: str, preset: str, resume: bool) -> Path:

@@ -45,23 +45,27 @@ _NOISE = 64
 class Config:
     """Makes handwritten digits with a DCGAN, and lets a classifier judge them.
 
-    Command: `python -m experiments gan`. Time on two shared x86-64 cores: smoke 20 s, default
-    6 min; paper (wider networks, 20 000 steps) is for a GPU.
+    Command: `python -m experiments gan`. The preset `paper` trains wider networks for 20 000 steps
+    and needs a GPU.
 
-    Both networks are those of Radford et al. (arXiv:1511.06434, 2015), scaled to the images, with
-    the non-saturating loss (Goodfellow et al., arXiv:1406.2661, 2014, section 3) and Adam with
-    beta_1 0.5; the paper's learning rate is 2e-4, for a hundred times the steps. "spectral" is that
-    of Miyato et al. (arXiv:1802.05957, 2018): spectral norm in the discriminator, batch norm in the
-    generator.
+    Both networks are those of Radford et al. (arXiv:1511.06434, 2015), scaled to the images. The
+    loss is the non-saturating one (Goodfellow et al., arXiv:1406.2661, 2014, section 3). The
+    optimizer is Adam with beta_1 0.5. The paper's learning rate is 2e-4, for a hundred times the
+    steps. "spectral" is the pair of Miyato et al. (arXiv:1802.05957, 2018): spectral norm in the
+    discriminator, batch norm in the generator.
 
-    A convolutional network that is trained on the real training images gives two scores of made
-    ones. The classifier score exp(E KL(p(y|x) || p(y))), from 1 to 10, greater is better, is the
-    inception score of Salimans et al. (arXiv:1606.03498, 2016) with that network; the distance is
-    the Frechet distance between two Gaussians fitted to its logits on made and on real test images,
-    less is better, as in Heusel et al. (arXiv:1706.08500, 2017).
+    A convolutional network is trained on the real training images and gives made images two scores.
+    The classifier score is exp(E KL(p(y|x) || p(y))), from 1 to 10, and greater is better. It is
+    the inception score of Salimans et al. (arXiv:1606.03498, 2016) with that network. The distance
+    is the Frechet distance between two Gaussians, and less is better. The Gaussians are fitted to
+    the network's logits on made and on real test images, as in Heusel et al. (arXiv:1706.08500,
+    2017).
 
-    Expected: batch norm and spectral norm make digits that the classifier recognizes after fewer
-    steps than without a norm; instance norm does worse, since it takes the contrast of a map away.
+    Expected: with batch norm or spectral norm, the classifier recognizes the digits after fewer
+    steps than without a norm. Instance norm does worse, since it takes the contrast of a map away.
+
+    The kept run of the default preset shows instance norm as good as batch norm. See
+    docs/ledger.md.
 
     Attributes:
         dataset: A data set that is in memory, by name.

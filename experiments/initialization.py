@@ -35,11 +35,11 @@ _RULES = {"Xavier": 1.0, "He": math.sqrt(2)}  # standard deviation times the roo
 class Config:
     """Five ReLU layers of 100 units on 1 000 MNIST images, 16 weight scales from 1 to 1e-4.
 
-    Command: `python -m experiments initialization` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 20 s, default 2 min, paper (ten seeds) 8 min.
+    Command: `python -m experiments initialization`. `--preset smoke` takes digits. `--preset paper`
+    takes ten seeds.
 
-    Expected: with batch norm most of the 16 scales learn, without it only the few near Xavier's and
-    He's.
+    Expected: with batch norm most of the 16 scales learn. Without batch norm only the few near
+    Xavier's and He's learn.
 
     Attributes:
         dataset: A data set that is in memory, by name.

@@ -23,13 +23,12 @@ LABELS = {"stretched": "$x^2/20 + y^2$", "round": "$x^2 + y^2$"}
 class Config:
     """Plain gradient descent on x^2/20 + y^2 and on x^2 + y^2 until both coordinates are small.
 
-    Command: `python -m experiments loss_surface`. Time on two shared x86-64 cores: 10 s in every
-    preset. Needs no data.
+    Command: `python -m experiments loss_surface`. It needs no data.
 
     Expected: 70 steps on the stretched bowl and 30 on the round one. Each step multiplies a
-    coordinate by one minus the learning rate times the curvature, by 0.91 along the stretched bowl
-    and by -0.8 on the round one, so that the steps are as ln 0.8 to ln 0.91, as 2.37 to 1, wherever
-    the start is far out along x. The blog post that the experiment is taken from says about a
+    coordinate by one minus the learning rate times the curvature. The factor is 0.91 along the
+    stretched bowl and -0.8 on the round one. So the steps are as ln 0.8 to ln 0.91, or 2.37 to 1,
+    for every start far out along x. The blog post that the experiment is taken from says about a
     third, from 27 s and 9 s of animation.
 
     Attributes:

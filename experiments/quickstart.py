@@ -50,12 +50,12 @@ NORMS: dict[str, NormFactory | None] = {
 class Config:
     """Trains a small convolutional network on digits with each norm and with none.
 
-    Command: `python -m experiments quickstart`. Time on two shared x86-64 cores: smoke 10 s,
-    default 25 s, paper (ten seeds) 90 s. Needs no data directory: the digits are scikit-learn's.
+    Command: `python -m experiments quickstart`. It needs no data directory: the digits are
+    scikit-learn's. `--preset paper` takes ten seeds.
 
-    Expected: every norm ends near 98 % test accuracy, batch norm among the fastest; its accuracy
-    with running statistics (eval mode) equals that with batch statistics (train mode) within a
-    percent or two.
+    Expected: every norm ends near 98 % test accuracy, batch norm among the fastest. The accuracy of
+    batch norm with running statistics (eval mode) equals that with batch statistics (train mode)
+    within a percent or two.
 
     Attributes:
         dataset: A data set that is in memory, by name.

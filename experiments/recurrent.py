@@ -41,13 +41,16 @@ PUBLISHED = {"sequential": (0.989, 0.990), "permuted": (0.902, 0.954)}
 class Config:
     """Trains an LSTM that sees an image as a sequence of pixels and names the digit at the end.
 
-    Command: `python -m experiments recurrent`. Time on two shared x86-64 cores: smoke 20 s, default
-    4 min (MNIST shrunk to 14 x 14 pixels, 28 steps of 7); paper (784 steps) is for an accelerator.
+    Command: `python -m experiments recurrent`. It shrinks MNIST to 14 x 14 pixels and reads them in
+    28 steps of 7. `--preset paper` reads 784 steps and needs an accelerator.
 
-    Expected: batch norm with statistics for each step learns in fewer epochs than without a norm,
-    above all on permuted pixels (the paper: 90.2 % without, 95.4 % with). Training is the same
-    whether running statistics are shared over time or not, since every step of a batch is
-    normalized with its own; in evaluation, shared statistics lose most of the accuracy.
+    Expected: batch norm with statistics for each step learns in fewer epochs than no norm, above
+    all on permuted pixels (the paper: 90.2 % without, 95.4 % with). Sharing the running statistics
+    over time does not change training, since every step of a batch is normalized with its own
+    statistics. In evaluation, shared statistics lose most of the accuracy.
+
+    In the kept run of the default preset, shared statistics lose accuracy but keep most of it. See
+    docs/ledger.md.
 
     Attributes:
         dataset: A data set that is in memory, by name.

@@ -36,16 +36,17 @@ SPLITS = ("train", "test")
 class Config:
     """Three ReLU layers of 200 units on 1 000 MNIST images, dropout and weight decay varied.
 
-    Command: `python -m experiments regularization` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 20 s, default 3 min, paper (ten seeds, all test images) 15 min.
+    Command: `python -m experiments regularization`. `--preset smoke` takes digits. `--preset paper`
+    takes ten seeds and all test images.
 
-    The strengths of weight decay train at once; the rates of dropout one after the other. Ioffe and
-    Szegedy 2015 found that batch norm allows to remove dropout and to take a fifth of the weight
-    decay (arXiv:1502.03167, section 4.2.1).
+    The strengths of weight decay train at once. The rates of dropout train one after the other.
+    Ioffe and Szegedy 2015 found that with batch norm dropout can be removed and a fifth of the
+    weight decay is enough (arXiv:1502.03167, section 4.2.1).
 
-    Expected: batch norm alone narrows the gap between training and test accuracy a little; dropout
-    adds less to a network with batch norm than to one without; strong weight decay hurts the
-    network without batch norm first, since with it the scale of the weights does not matter.
+    Expected: batch norm alone narrows the gap between training and test accuracy a little. Dropout
+    adds less to a network with batch norm than to one without. Strong weight decay hurts the
+    network without batch norm first, since with batch norm the scale of the weights does not
+    matter.
 
     Attributes:
         dataset: A data set that is in memory, by name.

@@ -46,14 +46,13 @@ _TABLES = ("histograms", "bias", "trained")
 class Config:
     """The gradient that a sigmoid and a ReLU pass, before and after normalization, drawn and real.
 
-    Command: `python -m experiments saturation` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 30 s, default 3 min (287 s beside other work), paper 10 min.
+    Command: `python -m experiments saturation`. `--preset smoke` takes digits.
 
-    Expected: inputs spread over -5..5 pass 0.099 of a gradient through a sigmoid, normalized ones
-    0.202 (closed forms for a uniform input); a ReLU passes half of a normalized input, and a bias
-    decides how much. A scale of sqrt(var + epsilon) and a bias of the mean, found by gradient
-    descent, give the input back. In a trained network of three layers the sigmoids of the last one
-    pass more with batch norm than without.
+    Expected: inputs spread over -5..5 pass 0.099 of a gradient through a sigmoid, and normalized
+    inputs pass 0.202. Both are closed forms for a uniform input. A ReLU passes half of a normalized
+    input, and a bias decides how much. Gradient descent finds a scale of sqrt(var + epsilon) and a
+    bias of the mean, which give the input back. In a trained network of three layers, the sigmoids
+    of the last layer pass more with batch norm than without.
 
     Attributes:
         dataset: A data set that is in memory, by name.

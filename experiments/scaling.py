@@ -32,10 +32,11 @@ _SCALERS = {
 class Config:
     """Scales three tables that ship with scikit-learn, and trains a linear model by descent.
 
-    Command: `python -m experiments scaling`. Hardware: any; time: half a minute, smoke ten seconds.
+    Command: `python -m experiments scaling`. It needs no data directory.
 
-    Expected: equal to scikit-learn to rounding, in one piece, in a stream and over shards; gradient
-    descent on raw features needs orders of magnitude more steps than on scaled ones.
+    Expected: the scalers are equal to scikit-learn to rounding, in one piece, in a stream and over
+    shards. Gradient descent on raw features needs orders of magnitude more steps than on scaled
+    ones.
 
     Attributes:
         tables: Which tables, by name.

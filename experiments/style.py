@@ -43,18 +43,18 @@ LABELS = {"batch": "batch norm", "instance": "instance norm", "adaptive": "adapt
 class Config:
     """Renders a photograph of a temple in the style of a photograph of a flower.
 
-    Command: `python -m experiments style`. Time on two shared x86-64 cores: smoke 20 s, default
-    5 min; paper (the published network on crops of 256 pixels) is for a GPU. Needs no data
-    directory: the two photographs are scikit-learn's.
+    Command: `python -m experiments style`. It needs no data directory: the two photographs are
+    scikit-learn's. `--preset paper` trains the published network on crops of 256 pixels and needs a
+    GPU.
 
     The losses are those of Gatys et al. (arXiv:1508.06576, 2015): squared differences of features
     (content) and of their Gram matrices (style). The features are those of a network of random
-    filters that is not trained, since weights of a trained one are not to be had without a network:
+    filters that is not trained, since the weights of a trained network would have to be downloaded.
     He, Wang and Hopcroft (arXiv:1606.04801, 2016) show that random weights serve for style
-    transfer, Ustyuzhaninov et al. (arXiv:1606.00021, 2016) for textures.
+    transfer. Ustyuzhaninov et al. (arXiv:1606.00021, 2016) show that they serve for textures.
 
     Expected: the style loss falls faster and ends lower with instance norm than with batch norm,
-    most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016); adaptive instance norm is
+    most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016). Adaptive instance norm is
     close to instance norm.
 
     Attributes:

@@ -197,7 +197,7 @@ ROWS = (
     Row(
         "bench",
         "time and memory of every normalizer against every rival and the machine's limit",
-        "jaxnorm's speed over that of flax.linen and of the best rival, bytes kept for the "
+        "speed of jaxnorm over that of flax.linen and of the best rival, bytes kept for the "
         "backward pass, error against float64",
         {"smoke": "20 s, none", "default": "6 min, none", "paper": "30 min, none"},
     ),

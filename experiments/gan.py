@@ -68,15 +68,15 @@ class Config:
     docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        norms: Which norms, by name.
-        seeds: One initialization and order of the data each; the classifier is the same for all.
-        widths: Channels of the generator; the discriminator has them in reverse.
-        batch_size: Real images of a step, and made ones.
+        dataset: Name of a data set that is in memory.
+        norms: Names of the norms.
+        seeds: Each gives an initialization and an order of the data. All share one classifier.
+        widths: Channels of the generator's layers. The discriminator has them in reverse order.
+        batch_size: Real images in a step, and as many made ones.
         steps: Training steps of both networks.
-        learning_rate: Of Adam, for both networks.
+        learning_rate: Learning rate of Adam, for both networks.
         points: How often the scores are measured.
-        judged: Made images behind a score.
+        judged: How many made images a score is taken over.
         classifier_steps: Training steps of the classifier.
     """
 
@@ -118,7 +118,7 @@ class Game(NamedTuple):
 
 
 class Players(NamedTuple):
-    """The two networks of a norm and what is compiled for all of its seeds."""
+    """The two networks of a norm, and the functions that are compiled for all of its seeds."""
 
     start: Callable[[jax.Array], Game]  # key -> game
     step: Callable[[Game], tuple[Game, dict[str, jax.Array]]]
@@ -126,7 +126,7 @@ class Players(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """The classifier, and what it says of real images."""
+    """The classifier, and its logits of the real test images."""
 
     logits: Callable[[jax.Array], np.ndarray]  # images [N, H, W, 1] from -1 to 1 -> [N, 10]
     real: np.ndarray  # [N, 10] logits of the test images
@@ -257,7 +257,7 @@ def _players(config: Config, norm: str, real: jax.Array) -> Players:
 
 
 def _call(model: nn.Module, params: Any, stats: Any, x: Any) -> tuple[jax.Array, Any]:
-    """Return the output in training mode, and the new running statistics."""
+    """Return the output in training mode and the new running statistics."""
     variables = {"params": params, "batch_stats": stats}
     y, changed = model.apply(variables, x, train=True, mutable=["batch_stats"])
     return y, changed.get("batch_stats", stats)
@@ -278,7 +278,7 @@ def _stepped(
 def _play(
     run: Run, config: Config, players: Players, judge: Judge, norm: str, seed: int
 ) -> TrainState:
-    """Train a pair, or go on after its last checkpoint, and return the generator."""
+    """Train a pair, from its last checkpoint if there is one, and return the generator."""
     game = players.start(jax.random.key(seed))
     folder = run.folder / "checkpoints" / f"{norm}-{seed}"
     saved = latest_step(folder) if run.resume else None
@@ -351,9 +351,9 @@ def _draw_scores(folder: Path) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say both scores of each norm after training, beside those of real images."""
+    """Say the two scores of each norm after training, beside the scores of real images."""
     lines = [
-        f"The classifier knows {results['classifier_accuracy']:.1%} of the test images, whose "
+        f"The classifier knows {results['classifier_accuracy']:.1%} of the test images. Their "
         f"score is {results['real_score']:.2f}."
     ]
     for norm, measured in results["scores"].items():

@@ -95,7 +95,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say how far the library is from NumPy."""
+    """Say how far the library's result is from NumPy's."""
     return [
         f"Largest difference to float64 NumPy {results['error']:.1e} of the largest value "
         f"(float32's epsilon is {results['epsilon_of_float32']:.1e}; NumPy in float32 is off by "

@@ -1,4 +1,4 @@
-"""What holds a network of seven layers back from learning 300 images by heart."""
+"""Methods that keep a network of seven layers from learning 300 images by heart."""
 
 import dataclasses
 import functools
@@ -56,14 +56,14 @@ class Config:
     accuracy. See docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
-        seeds: One initialization and order of the data each; the ensemble's members.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
+        seeds: Each gives an initialization and an order of the data, and a member of the ensemble.
         features: Widths of the hidden layers.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of plain SGD.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of plain SGD.
         weight_decay: Strength of the L2 regularization.
         dropout_rate: Share of the hidden units that are dropped.
         points: How often accuracy is measured.
@@ -165,7 +165,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say for each method how far training and test accuracy are apart, and what ensembles gain."""
+    """Say the gap between training and test accuracy of each method, and its ensemble's."""
     lines = []
     for method in METHODS:
         train = np.mean(results["train_accuracy"][method][method])

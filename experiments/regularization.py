@@ -1,4 +1,4 @@
-"""Whether batch norm regularizes, and what dropout and weight decay add to it."""
+"""Batch norm as a regularizer, alone and with dropout and weight decay."""
 
 import dataclasses
 import functools
@@ -49,14 +49,14 @@ class Config:
     matter.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of SGD with momentum 0.9.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of SGD with momentum 0.9.
         weight_decays: Strengths of the L2 regularization of kernels.
         dropout_rates: Shares of the hidden units that are dropped.
     """
@@ -157,7 +157,7 @@ def figures(folder: Path) -> list[Path]:
         for position, norm in enumerate(NORMS):
             _draw(axes, select(last, group=_name(norm, rate)), norm, position)
         axes.set(title=f"dropout {rate:g}", xlabel="weight decay")
-        # Zero has its place left of the smallest strength.
+        # On the log axis, zero is drawn left of the smallest strength.
         axes.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     grid[0, 0].set_ylabel("final accuracy")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -178,7 +178,7 @@ def _draw(axes: Any, rows: dict[str, np.ndarray], norm: str, position: int) -> N
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say for each dropout rate the gap without weight decay, and the best test accuracy."""
+    """Say for each dropout rate the gap without weight decay and the best test accuracy."""
     lines = []
     for norm in NORMS:
         for rate in results["dropout_rates"]:

@@ -31,7 +31,7 @@ from ._tables import ordered, read_table
 
 _LARGEST = 32
 # Wu and He 2018 (arXiv:1803.08494), tables 1 and 2: validation error of ResNet-50 on ImageNet in
-# percent, by the images per GPU.
+# percent, by images per GPU.
 _PUBLISHED = {
     "batch": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
     "group": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
@@ -63,22 +63,23 @@ class Config:
     small batch takes more steps. See docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images; None for all.
-        test_examples: The first so many of the test images; None for all.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on; None for all.
+        test_examples: How many test images are used, from the first on; None for all.
         half_size: Whether images are averaged over 2 x 2 pixels first.
         augment: Whether training images are moved by up to 4 pixels and mirrored.
-        norms: Which norms, by name.
-        batch_sizes: Images of a step; each at most 32.
-        seeds: One initialization and order of the data each.
+        norms: Names of the norms.
+        batch_sizes: Images in a step, at most 32 each.
+        seeds: Each gives an initialization and an order of the data.
         blocks: Residual blocks of each stage.
         widths: Channels of each stage.
-        groups: Of group norm.
+        groups: Number of groups of group norm.
         ghost_batch_size: Images that ghost batch norm normalizes over.
         epochs: Passes over the training images.
         evaluate_every: Epochs between two measurements.
-        learning_rate: Of SGD with momentum 0.9 for a batch of 32; falls to zero along a cosine.
-        weight_decay: Of every parameter.
+        learning_rate: Learning rate of SGD with momentum 0.9, for a batch of 32. It falls to zero
+            along a cosine.
+        weight_decay: Weight decay of every parameter.
         decay: Weight of the old running statistics for a batch of 32.
     """
 
@@ -178,7 +179,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
             )
             for size in config.batch_sizes
         }
-        # Neither the start nor the evaluation depends on the batch size: both are compiled once.
+        # Start and evaluation do not depend on the batch size, so both are compiled once.
         first = of_size[config.batch_sizes[0]]
         for size, classifier in of_size.items():
             shared = classifier._replace(start=first.start, evaluate=first.evaluate)
@@ -265,7 +266,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say each norm's error at the ends of the range, and what was published."""
+    """Say each norm's error at the largest and the smallest batch, and the published errors."""
     sizes = results["batch_sizes"]
     large, small = str(max(sizes)), str(min(sizes))
     lines = []

@@ -1,7 +1,7 @@
-"""Measures which implementation is faster where, for `jaxnorm/ops/choice.csv`.
+"""Measures which implementation is faster in which case, for `jaxnorm/ops/choice.csv`.
 
-Command: `python -m experiments.bench.choice > choice.csv`, on a quiet machine; three minutes on two
-cores. The library reads the file that lies in `jaxnorm/ops`.
+Command: `python -m experiments.bench.choice > choice.csv`, on a quiet machine. It takes three
+minutes on two cores. The library reads the file `choice.csv` in `jaxnorm/ops`.
 """
 
 import csv
@@ -42,7 +42,10 @@ def example(layout: str, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def measure(dtype: str, layout: str, size: int) -> dict[str, float]:
-    """Return the microseconds of forward plus those of forward and backward, by implementation."""
+    """Return the microseconds of a forward pass and of forward and backward, summed.
+
+    The result is a number for each implementation.
+    """
     shape, stats_shape = example(layout, size)
     rng = np.random.default_rng(0)
     x, cotangent = (jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(2))

@@ -484,7 +484,7 @@ def summary(results: dict[str, Any]) -> list[str]:
     sentences = [
         f"A learning rate is good {within} of the same norm's best validation accuracy. The range "
         f"of good rates is {abs(wider.mean()):.2f} decades {_compared(wider.mean())} with batch "
-        f"norm (by {wider.min():+.2f} to {wider.max():+.2f} over seeds): {_ends(own['none'])} "
+        f"norm (over seeds {wider.min():+.2f} to {wider.max():+.2f}): {_ends(own['none'])} "
         f"without, {_ends(own['batch'])} with batch norm.",
         f"Decades of this range within the searched range: {searched}.",
         f"Decades of the range by one standard for both norms, {within} of the better norm's best: "

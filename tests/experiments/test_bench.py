@@ -74,3 +74,16 @@ def test_a_choice_is_measured_for_both_implementations(capsys, monkeypatch):
 def test_sizes_that_there_are_not_are_refused_with_those_there_are(smoke):
     with pytest.raises(ValueError, match=r"sizes='huge' is unknown; use one of \['core'"):
         bench.run(bench.Config(sizes="huge"), None)
+
+
+def test_the_summary_gives_the_least_and_the_greatest_ratio_over_the_sizes():
+    results = {
+        "copy_gigabytes_per_second": 20.0,
+        "times_faster_than_flax": {"layer 8x64 float32 both": 3.0, "layer 2x2 float32 both": 2.0},
+        "times_faster_than_torch": {"layer 8x64 float32 both": 1.5},
+        "steps_against_flax": {},
+    }
+    assert bench.summary(results)[1] == (
+        "layer, float32, forward and backward: 2.00 to 3.00 times as fast as flax.linen, "
+        "1.50 times as fast as PyTorch."
+    )

@@ -85,17 +85,14 @@ class Config:
     one GPU. `--preset paper` takes ImageNet at 224 pixels, on all devices of the machine.
 
     Expected: with batch norm a model reaches Inception's final accuracy in a part of Inception's
-    steps, and then exceeds it. The fewest steps are those at 5 and 30 times the learning rate. The
-    highest accuracy is that at 30 times. With sigmoids in place of ReLUs the network still learns,
-    to a lower accuracy.
+    steps, and then exceeds it. 5 and 30 times the learning rate take the fewest steps. 30 times
+    ends highest. With sigmoids in place of ReLUs the network still learns, to a lower accuracy.
+    In the kept run of the default preset, 5 times the rate is both the fastest and the most
+    accurate, and 30 times is neither. See docs/ledger.md.
 
-    In the kept run of the default preset, 5 times the learning rate is both the fastest and the
-    most accurate, and 30 times is neither. See docs/ledger.md.
-
-    As in section 4.2.1 of the paper, the models with batch norm differ from the baseline in more
-    than batch norm. They have no dropout, a fifth of the weight decay and no local response norm.
-    Their learning rate falls six times as fast. Every epoch has a new order of the images. The
-    photometric distortions are weaker.
+    As in section 4.2.1 of the paper, the models with batch norm differ from the baseline in more.
+    They have no dropout, no local response norm, a fifth of the weight decay, weaker distortions,
+    a learning rate that falls six times as fast, and a new order of the images in every epoch.
 
     Attributes:
         dataset: Name of a data set of image folders, or digits. A run writes digits as folders.

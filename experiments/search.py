@@ -51,13 +51,10 @@ class Config:
     Each seed is a search of its own. Its trials are the same with and without batch norm. Every
     trial trains to the first rung, and the better half of the trials goes on to the next rung. A
     second round draws from a quarter of the decades, around the best trial of the first round. The
-    test set is used once, on the best trial of both rounds.
+    test set is used once, on the best trial of both rounds. A scan measures the range of good
+    learning rates. It abandons no trial, and its grid goes on beyond the searched range.
 
-    A scan measures how wide the range of good learning rates is. The scan abandons no trial. Its
-    grid of learning rates goes on beyond the searched range.
-
-    Command: `python -m experiments search`. `--preset smoke` takes digits. `--preset paper` takes
-    100 trials and ten seeds.
+    Command: `python -m experiments search`. `--preset paper` takes 100 trials and ten seeds.
 
     Expected: without batch norm, only rates near 1e-2, the searched range's upper end, learn within
     the steps. With batch norm the range of good rates starts lower and ends higher, so that it is
@@ -164,11 +161,7 @@ def good_range(rates: np.ndarray, accuracy: np.ndarray, least: float) -> Range:
 
 
 def run(config: Config, run: Run) -> dict[str, Any]:
-    """Search and scan, without and with batch norm.
-
-    The table `trials` has every point of every trial, of both rounds and of the scan. The table
-    `ranges` says which learning rates are good.
-    """
+    """Search and scan with both norms, and record the tables `trials` and `ranges`."""
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, None)
     rest = slice(config.train_examples, config.train_examples + config.validation_examples)
@@ -315,11 +308,7 @@ def _grid(config: Config) -> Trials:
 
 
 def _ranges(trials: dict[str, np.ndarray], config: Config) -> list[Row]:
-    """Return which learning rates are good, by two standards.
-
-    The standards are the best accuracy of the same norm and the best of both norms, each less
-    `good_within`.
-    """
+    """Return which rates are good, measured by the norm's own best and by the best of both."""
     scan = select(trials, part="scan", step=config.rungs[-1])
     rows: list[Row] = []
     for seed, norm in itertools.product(config.seeds, NORMS):
@@ -474,6 +463,7 @@ def summary(results: dict[str, Any]) -> list[str]:
     """Say which learning rates are good, which the searches chose, and how fast training was."""
     own, common = (results["ranges"][standard] for standard in ("own", "common"))
     wider = np.array(own["batch"]["decades"]) - np.array(own["none"]["decades"])
+    compared = "wider" if wider.mean() >= 0 else "narrower"
     within = f"within {100 * results['good_within']:.0f} points"
     searched = ", ".join(
         f"{np.mean(own[norm]['decades_searched']):.2f} {NORM_LABELS[norm]}" for norm in NORMS
@@ -483,9 +473,8 @@ def summary(results: dict[str, Any]) -> list[str]:
     )
     sentences = [
         f"A learning rate is good {within} of the same norm's best validation accuracy. The range "
-        f"of good rates is {abs(wider.mean()):.2f} decades {_compared(wider.mean())} with batch "
-        f"norm (over seeds {wider.min():+.2f} to {wider.max():+.2f}): {_ends(own['none'])} "
-        f"without, {_ends(own['batch'])} with batch norm.",
+        f"is {abs(wider.mean()):.2f} decades {compared} with batch norm ({wider.min():+.2f} to "
+        f"{wider.max():+.2f} over seeds): {_ends(own['none'])} without, {_ends(own['batch'])} with.",
         f"Decades of this range within the searched range: {searched}.",
         f"Decades of the range by one standard for both norms, {within} of the better norm's best: "
         f"{strict}.",
@@ -504,10 +493,6 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"{NORM_LABELS[norm].capitalize()}: {speed_sentence(results[norm]['speed'])}"
         for norm in NORMS
     ]
-
-
-def _compared(decades: float) -> str:
-    return "wider" if decades >= 0 else "narrower"
 
 
 def _ends(good: dict[str, list[float]]) -> str:

@@ -472,9 +472,9 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"{np.mean(common[norm]['decades']):.2f} {NORM_LABELS[norm]}" for norm in NORMS
     )
     sentences = [
-        f"A learning rate is good {within} of the same norm's best validation accuracy. The range "
-        f"is {abs(wider.mean()):.2f} decades {compared} with batch norm ({wider.min():+.2f} to "
-        f"{wider.max():+.2f} over seeds): {_ends(own['none'])} without, {_ends(own['batch'])} with.",
+        f"Rates are good {within} of the same norm's best validation accuracy. The range is "
+        f"{abs(wider.mean()):.2f} decades {compared} with batch norm ({wider.min():+.2f} to "
+        f"{wider.max():+.2f} over seeds): {_ends(own['batch'])}, and {_ends(own['none'])} without.",
         f"Decades of this range within the searched range: {searched}.",
         f"Decades of the range by one standard for both norms, {within} of the better norm's best: "
         f"{strict}.",

@@ -5,6 +5,7 @@ Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
@@ -171,9 +172,9 @@ def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
 
 
 def _keep_dims(running: Moments, stats_shape: Shape) -> Moments:
-    return Moments(
-        running.mean.reshape(stats_shape), running.var.reshape(stats_shape), jnp.ones(())
-    )
+    tail = None if running.tail is None else running.tail.reshape(stats_shape)
+    mean, var = running.mean.reshape(stats_shape), running.var.reshape(stats_shape)
+    return Moments(mean, var, jnp.ones(()), tail)
 
 
 def _single_value_uses_running(shape: Shape, single_value: SingleValue) -> bool:

@@ -54,10 +54,8 @@ def whole_loss(given):
 
 
 def shard(given, axis_name):
-    y, (mean, var, count) = standardize(
-        stats_shape=STATS_SHAPE, epsilon=EPSILON, axis_name=axis_name, **given
-    )
-    return y, mean, var, count
+    y, taken = standardize(stats_shape=STATS_SHAPE, epsilon=EPSILON, axis_name=axis_name, **given)
+    return y, *taken[:3]
 
 
 def vmapped_loss(given):

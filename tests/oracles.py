@@ -72,21 +72,6 @@ def spectral_norm(x, *, u, epsilon=1e-12):
     return x / (v @ matrix @ (u / ((u * u).sum() + epsilon) ** 0.5))
 
 
-@functools.cache
-def _pullback(oracle, names, options):
-    """Returns the compiled function to the output and the gradients, in float64."""
-
-    @jax.jit
-    def compute(given, cotangent, fixed):
-        def run(given):
-            return oracle(*given, **dict(zip(names, fixed, strict=True)), **dict(options))
-
-        y, pullback = jax.vjp(run, given)
-        return y, pullback(cotangent)[0]
-
-    return compute
-
-
 def gradients(oracle, given, cotangent, fixed, options):
     """Returns the gradients of `sum(cotangent * y)` with respect to each of `given`, in float64.
 
@@ -100,8 +85,48 @@ def gradients(oracle, given, cotangent, fixed, options):
     Returns:
         Arrays of float64 of the shapes of `given`.
     """
+    run = _reverse(oracle, tuple(options.items()))
+    return _in_float64(run, list(given), cotangent, fixed)
+
+
+def tangent(oracle, given, moved, fixed, options):
+    """Returns how the output moves where each of `given` moves along `moved`, in float64.
+
+    Args:
+        oracle: one of this file.
+        given: its arrays by position.
+        moved: an array of the shape of each of `given`.
+        fixed: arrays by name, such as the weights.
+        options: numbers by name, such as the number of groups.
+
+    Returns:
+        An array of float64 of the shape of the output.
+    """
+    run = _forward(oracle, tuple(options.items()))
+    return _in_float64(run, list(given), list(moved), fixed)
+
+
+@functools.cache
+def _reverse(oracle, options):
+    @jax.jit
+    def compute(given, cotangent, fixed):
+        _, pullback = jax.vjp(lambda given: oracle(*given, **fixed, **dict(options)), given)
+        return pullback(cotangent)[0]
+
+    return compute
+
+
+@functools.cache
+def _forward(oracle, options):
+    @jax.jit
+    def compute(given, moved, fixed):
+        run = functools.partial(oracle, **fixed, **dict(options))
+        return jax.jvp(run, tuple(given), tuple(moved))[1]
+
+    return compute
+
+
+def _in_float64(run, *arguments):
     with jax.enable_x64(True):
-        run = _pullback(oracle, tuple(fixed), tuple(options.items()))
-        wide = [jnp.asarray(v, jnp.float64) for v in (*given, cotangent, *fixed.values())]
-        n = len(given)
-        return [np.asarray(v) for v in run(wide[:n], wide[n], wide[n + 1 :])[1]]
+        wide = jax.tree.map(lambda v: jnp.asarray(v, jnp.float64), arguments)
+        return jax.tree.map(np.asarray, run(*wide))

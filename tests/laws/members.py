@@ -122,6 +122,12 @@ def expected_gradient(member, x, cotangent, scale=None, weights=None, **options)
     return expected_gradients(member, x, cotangent, scale, weights=weights, **options)[0]
 
 
+def expected_tangent(member, given, moved, weights=None, **options):
+    """Returns how the output of the oracle moves with x, scale and bias, in float64."""
+    _, name = given_to_oracle(member, given[0], None, None, weights)
+    return oracles.tangent(oracle(member), given, moved, name, {**member.options, **options})
+
+
 def naive_output(member, x, scale=None, bias=None):
     """Returns the output of the oracle on arrays of JAX, for automatic differentiation."""
     position, name = given_to_oracle(member, x, scale, bias, None)

@@ -106,7 +106,7 @@ def given_to_oracle(member, x, scale, bias, weights):
 def expected_output(member, x, scale=None, bias=None, weights=None, **options):
     """Returns the output of the oracle, in float64."""
     position, name = given_to_oracle(member, x, scale, bias, weights)
-    return oracle(member)(*map(wide, position), **name, **member.options, **options)
+    return oracle(member)(*map(wide, position), **name, **{**member.options, **options})
 
 
 def expected_gradients(member, x, cotangent, scale=None, bias=None, weights=None, **options):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from jaxnorm import CATALOGUE, SpectralState, cumulative
-from jaxnorm.ops._implementation import VARIABLE
 from tests import oracles
+from tests.laws.implementations import VARIABLE
 from tests.stats.reference import wide
 
 SHAPE = (4, 3, 2, 4)  # an example of two ghost batches, positions, and two groups of channels

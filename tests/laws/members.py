@@ -128,9 +128,9 @@ def expected_tangent(member, given, moved, weights=None, **options):
     return oracles.tangent(oracle(member), given, moved, name, {**member.options, **options})
 
 
-def naive_output(member, x, scale=None, bias=None):
+def naive_output(member, x, scale=None, bias=None, weights=None):
     """Returns the output of the oracle on arrays of JAX, for automatic differentiation."""
-    position, name = given_to_oracle(member, x, scale, bias, None)
+    position, name = given_to_oracle(member, x, scale, bias, weights)
     return oracle(member)(*position, **name, **member.options)
 
 

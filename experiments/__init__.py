@@ -1,6 +1,8 @@
 """Experiments of the literature on normalization, each one command: `python -m experiments`.
 
-Where to look: `_registry` lists them and says what an experiment's file has to have; `_run` is the
-folder that a run writes; `_sweep` trains many small networks at once; `_figures` draws;
-`data` reads real data.
+- `_registry` lists the experiments and says what the module of an experiment must have.
+- `_run` writes the folder of a run.
+- `_sweep` trains many small networks at once, `_classification` one classifier after another.
+- `_figures` draws.
+- `data` reads real data.
 """

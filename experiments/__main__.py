@@ -39,12 +39,12 @@ class Launch:
     """Options that every experiment has.
 
     Attributes:
-        preset: The other options start from it: smoke, default, paper, or a further one of the
-            experiment's own.
-        data_dir: Folder of the data sets; missing files are downloaded to it.
-        out: Folder to write to; by default a new one below `runs`.
-        resume: Continue the run in `out`, or the latest one, from its checkpoints.
-        hardware: What to call this machine in the report; by default its cores and devices.
+        preset: Values that the other options start from: smoke, default, paper, or a further preset
+            of the experiment.
+        data_dir: Folder of the data sets. Missing files are downloaded to it.
+        out: Folder to write to. The default is a new folder below `runs`.
+        resume: Continue the run in `out`, or the latest run, from its checkpoints.
+        hardware: Name of this machine in the report. The default names its cores and devices.
     """
 
     preset: str = "default"
@@ -127,10 +127,16 @@ def _parse(row: Row, module: Experiment, arguments: list[str]) -> tuple[Launch, 
     parsed = tyro.cli(
         tyro.conf.OmitArgPrefixes[options],
         prog=f"python -m experiments {row.name}",
-        description=type(config).__doc__,
+        description=_described(row),
         args=arguments,
     )
     return parsed.launch, parsed.config
+
+
+def _described(row: Row) -> str:
+    """Return what an experiment does, and the time and the data of each of its presets."""
+    presets = "; ".join(f"{name} {told}" for name, told in row.presets.items())
+    return f"{row.line[0].upper()}{row.line[1:]}. On two shared x86-64 cores: {presets}."
 
 
 def _default_folder(name: str, preset: str, resume: bool) -> Path:

@@ -11,8 +11,9 @@ Images = dict[str, jax.Array]
 def photometric(strength: float) -> Callable[[jax.Array, Images], Images]:
     """Return an augmentation that changes brightness, contrast and saturation of each image.
 
-    Each is multiplied by a factor of its own, even between `1 - strength` and `1 + strength`: the
-    pixels, their distance from the image's mean, and their distance from the pixel's grey.
+    Brightness multiplies the pixels. Contrast multiplies their distance from the image's mean.
+    Saturation multiplies their distance from the pixel's grey. Each factor is drawn uniformly
+    between `1 - strength` and `1 + strength`.
 
     Args:
         strength: largest relative change, from 0 to 1.

@@ -1,7 +1,7 @@
 """Image classifiers that train one after another: checkpoints, curves, evaluation on the device.
 
-Seeds take turns here. Stacked with `vmap`, convolutions with a kernel per seed become grouped ones,
-which are slow; a network is compiled once for all its seeds instead.
+Seeds take turns. With `vmap` over seeds, convolutions become grouped convolutions, which are slow.
+A network is compiled once for all its seeds instead.
 """
 
 import time
@@ -52,9 +52,9 @@ def on_device(
     """Return the training and the test images.
 
     Args:
-        dataset: in memory.
-        train: the first so many of the training images; None for all.
-        test: the first so many of the test images; None for all.
+        dataset: a data set in memory.
+        train: how many training images, from the first on; None for all.
+        test: how many test images, from the first on; None for all.
         half_size: whether images are averaged over 2 x 2 pixels.
     """
     resized = _halved if half_size else jnp.asarray
@@ -77,7 +77,7 @@ def _halved(images: np.ndarray) -> jax.Array:
 
 
 def centred(white: int) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
-    """Return a function of a batch: its images from -1 to 1, float32, black at -1.
+    """Return a function that maps a batch to its images, float32, from black at -1 to 1.
 
     Examples:
         >>> centred(16)({"inputs": jnp.array([0, 8, 16], jnp.uint8)})
@@ -89,7 +89,7 @@ def centred(white: int) -> Callable[[Mapping[str, jax.Array]], jax.Array]:
 def shift_and_flip(margin: int) -> Callable[[jax.Array, Images], Images]:
     """Return an augmentation: each image moved by up to `margin` pixels, and half of them mirrored.
 
-    What the move uncovers is filled with the image's reflection.
+    Reflected pixels fill the part that the move uncovers.
     """
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -122,16 +122,16 @@ def make_classifier(
     Args:
         model: a network of images from -1 to 1.
         tx: the optimizer.
-        train: to train on.
-        validation: to evaluate on.
+        train: data to train on.
+        validation: data to evaluate on.
         white: largest value that a pixel can have.
         batch_size: images of a training batch.
         steps: training steps of one `advance`.
-        augment: (key, batch) -> batch, of training batches.
+        augment: function (key, batch) -> batch, applied to training batches.
     """
     scaled = centred(white)
     sample = scaled({"inputs": train["inputs"][:1]})
-    # A network that diverges is a result here: its steps are not undone.
+    # A network that diverges is a result, so its steps are not undone.
     step = make_train_step(
         model, tx, cross_entropy, inputs=scaled, augment=augment, guard_non_finite=False
     )
@@ -158,17 +158,17 @@ def train_classifier(
 ) -> None:
     """Train a network from one seed and record the table `curves`.
 
-    A row has the training metrics, means over the steps since the last row as the network was
-    trained, and the validation metrics of then. With `run.resume` training goes on after the last
-    checkpoint, and rows of later steps are dropped and measured again.
+    A row has training metrics and validation metrics. The training metrics are means over the steps
+    since the last row. With `run.resume`, training goes on after the last checkpoint. Rows of later
+    steps are dropped and measured again.
 
     Args:
-        run: where tables and checkpoints go and progress is shown.
+        run: takes tables and checkpoints, and shows progress.
         network: the network's name in the table.
-        seed: of the initialization and of the order of the data.
+        seed: gives the initialization and the order of the data.
         classifier: the compiled network.
-        points: how many times to advance.
-        save_every_s: seconds between checkpoints; the last point always gets one.
+        points: number of times to advance.
+        save_every_s: seconds between checkpoints. The last point always gets one.
     """
     folder = run.folder / "checkpoints" / f"{network}-{seed}"
     saved = latest_step(folder) if run.resume else None
@@ -199,7 +199,7 @@ def _row(trained: Metrics, validated: Metrics) -> dict[str, float]:
 
 
 def per_seed(table: Mapping[str, np.ndarray], network: str, column: str) -> list[np.ndarray]:
-    """Return a column of the table `curves` of one network, an array [points] per seed."""
+    """Return a column of one network's rows in the table `curves`: an array [points] per seed."""
     rows = table["network"] == network
     seeds = np.unique(table["seed"][rows])
     return [table[column][rows & (table["seed"] == seed)] for seed in seeds]

@@ -1,7 +1,7 @@
 """The look of the figures, and the drawing that experiments share.
 
-Figures are made from files only, so that they can be made again without training again. Colours are
-those of Okabe and Ito, Color Universal Design (2008), which colour-blind readers tell apart; lines
+Figures are made from files only, so that they can be made again without training. The colours are
+those of Okabe and Ito, Color Universal Design (2008), which colour-blind readers tell apart. Lines
 differ in dash, too.
 """
 
@@ -76,7 +76,7 @@ def draw_curves(
     x: str = "step",
     seed: str = "seed",
 ) -> None:
-    """Draw a line per value of `by`: the mean over seeds, and a band from least to greatest.
+    """Draw a line per value of `by`: the mean over seeds, in a band from least to greatest.
 
     Args:
         axes: where to draw.

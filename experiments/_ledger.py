@@ -1,7 +1,7 @@
-"""The ledger: what each experiment should show and what it did, written from the kept runs.
+"""The ledger: what each experiment should show, and what its kept run did show.
 
-A kept run is a folder with the run's `run.json`, small tables and figures, and where something
-needs saying in words a `NOTES.md`. No number in the ledger is typed by hand.
+A kept run is a folder with the run's `run.json`, small tables and figures. A `NOTES.md` in the
+folder explains the numbers in words. All other numbers come from the run's files.
 """
 
 import os
@@ -15,9 +15,10 @@ from ._run import read_report
 _HEAD = """\
 # Ledger of experiments
 
-What each experiment should show and what it did show. Published numbers are there to compare with;
-no plot was tuned to them. This page is written by `python -m experiments ledger` from the runs in
-`experiments/results`; `python -m experiments` lists the experiments.
+This page says what each experiment should show, and what its run did show. Published numbers stand
+beside the measured ones, and no experiment was tuned to match them. `python -m experiments ledger`
+writes this page from the runs in `experiments/results`. `python -m experiments` lists the
+experiments.
 
 | experiment | preset | seeds | time | in short |
 |---|---|---|---|---|

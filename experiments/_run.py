@@ -40,19 +40,19 @@ _REPORT = "run.json"
 
 
 class RunError(Exception):
-    """A run that cannot start, with what to do about it."""
+    """A run cannot start. The message says what to do."""
 
 
 class Run:
-    """Where an experiment writes: tables, TensorBoard scalars, progress.
+    """The writer of an experiment: tables, TensorBoard scalars, progress.
 
-    Use it as a context, which closes what is open.
+    Use a run as a context manager, which closes the TensorBoard files.
 
     Args:
-        folder: checked by `prepare`.
-        data_dir: where data sets are, or are downloaded to.
-        resume: whether the folder's checkpoints are continued.
-        console: where progress and results are shown.
+        folder: the run's folder, which `prepare` has checked.
+        data_dir: folder of the data sets, and target of downloads.
+        resume: whether training goes on from the folder's checkpoints.
+        console: shows progress and results.
     """
 
     def __init__(self, folder: Path, data_dir: Path, *, resume: bool, console: Console) -> None:
@@ -71,14 +71,14 @@ class Run:
             writer.close()
 
     def dataset(self, name: str) -> Dataset:
-        """Return a data set by name and note in the report what its bytes are."""
+        """Return a data set by name. The report notes whether its bytes are the published ones."""
         data = load(name, self._data_dir)
         self.data_notes[name] = data.note
         self.console.print(f"data: {data.note}", style="dim")
         return data
 
     def image_folders(self, name: str) -> tuple[ImageFolder, ImageFolder]:
-        """Return a data set's training and validation files and note in the report what it is."""
+        """Return a data set's training and validation files. The report notes their numbers."""
         train, validation = load_folders(name, self._data_dir)
         self.data_notes[name] = (
             f"{name}, {len(train.classes)} classes, {len(train.paths)} training and "
@@ -96,7 +96,7 @@ class Run:
         append_rows(self.table(name), rows)
 
     def rewind(self, step: int, **where: str) -> None:
-        """Drop what was measured after `step` from every table, in the rows `where`."""
+        """Drop the rows after `step` that have the values `where`, from every table."""
         for path in sorted(self.folder.glob("*.csv")):
             with path.open() as file:
                 columns = file.readline().rstrip("\n").split(",")
@@ -115,10 +115,10 @@ class Run:
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-        """Show how far a loop is: a bar in a terminal, elsewhere a line per tenth.
+        """Show how far a loop is: as a bar in a terminal, elsewhere as a line for each tenth.
 
         Yields:
-            A function of how much is done and of a remark, such as the latest accuracy.
+            A function that takes the steps done and a remark, such as the latest accuracy.
         """
         if self.console.is_terminal:
             with _bar(self.console) as bar:
@@ -157,18 +157,18 @@ def _lines(console: Console, label: str, total: int, unit: str) -> Callable[[int
 def prepare(
     folder: Path, *, config: Any, resume: bool, megabytes: int, report: Mapping[str, Any]
 ) -> None:
-    """Make a run's folder ready, or say before any work why it cannot be.
+    """Make a run's folder ready, or raise before any work.
 
     Args:
-        folder: created when absent.
+        folder: the run's folder, created when absent.
         config: the experiment's configuration, a dataclass.
-        resume: whether the folder's run is continued, which needs the same configuration.
+        resume: whether the folder's run goes on. It must have the same configuration.
         megabytes: free space that the run needs.
-        report: what `run.json` says besides the configuration.
+        report: the content of `run.json` besides the configuration.
 
     Raises:
-        RunError: the folder cannot be written, the disk is too full, the folder holds a run and
-            `resume` is false, or it holds another run than the one to resume.
+        RunError: the folder cannot be written, or the disk is too full. The folder holds a run and
+            `resume` is false. The folder holds another run than the one to resume.
     """
     _check_writable(folder)
     free = _free_bytes(folder)
@@ -190,10 +190,10 @@ def prepare(
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """Return what a run's `run.json` holds.
+    """Return the content of a run's `run.json`.
 
     Raises:
-        RunError: there is none, or it is not complete.
+        RunError: the file is missing or not complete.
     """
     path = folder / _REPORT
     try:
@@ -205,14 +205,14 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write `run.json`, all of it or nothing."""
+    """Write `run.json`. An interruption leaves the old file whole."""
     partial = folder / f".{_REPORT}"
     partial.write_text(json.dumps(_plain(report), indent=2, allow_nan=False) + "\n")
     os.replace(partial, folder / _REPORT)
 
 
 def describe_machine() -> str:
-    """Return the hardware in words: CPU cores and what JAX computes on."""
+    """Return the hardware in words: the CPU cores, and JAX's devices."""
     cores = f"{os.cpu_count()} {platform.machine().replace('_', '-')} cores"
     devices = jax.devices()
     if devices[0].platform == "cpu":
@@ -274,7 +274,7 @@ def _check_same(
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can hold: mappings, lists, strings and numbers; no NaN but null."""
+    """Return the value in types that JSON can hold, with null for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

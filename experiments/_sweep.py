@@ -1,11 +1,10 @@
-"""Sweeps: many small networks that train at once, every trial with every seed, in one compiled
-program.
+"""Sweeps: many small networks that train at once in one compiled program.
 
-The networks of a `Group` share an architecture and an optimizer and differ in numbers (a weight
-scale, a learning rate, weight decay) and in their seed. `vmap` adds two axes, seeds [S] and trials
-[T], to everything that training changes, and `scan` takes many steps per dispatch. The trials of
-one seed start from the same random numbers and see the same batches, so the data are gathered once
-for all of them.
+The networks of a `Group` share an architecture and an optimizer. They differ in numbers (a weight
+scale, a learning rate, weight decay) and in their seed. A group has a network for every trial with
+every seed. `vmap` adds two axes, seeds [S] and trials [T], to everything that training changes.
+`scan` takes many steps per dispatch. The trials of one seed start from the same random numbers and
+see the same batches, so the data are gathered once for all trials.
 """
 
 import functools
@@ -40,8 +39,8 @@ from ._run import Run
 from ._tables import Row, ordered, read_table, select
 from .data import Dataset
 
-# A decay of 0.9 forgets the initial statistics within the few hundred steps that these networks
-# train for.
+# These networks train for a few hundred steps. A decay of 0.9 forgets the initial statistics
+# within them.
 NORMS: dict[str, NormFactory | None] = {
     "none": None,
     "batch": functools.partial(BatchNorm, momentum=0.9),
@@ -58,7 +57,7 @@ Data = dict[str, jax.Array]
 """`inputs` [N, P] float32 from 0 to 1 and `labels` [N], on the device."""
 
 _EVALUATED_AT_A_TIME = 1000
-# Axes for vmap in the places of the arrays: the trials of a seed share its step and its key.
+# vmap's axes of the state. The trials of a seed share its step and its key.
 _TRIAL_AXES: Any = TrainState._make((None, 0, 0, 0, None, 0))
 
 
@@ -98,20 +97,20 @@ class Sweep(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where the training of a group is."""
+    """A point of a group's training."""
 
     step: int
     states: TrainState  # [S, T, ...]
-    metrics: Metrics  # [S, T] means over the steps since the last point; empty at step 0
+    metrics: Metrics  # [S, T] means over the steps since the last point, empty at step 0
 
 
 class Trials(NamedTuple):
     """Trials of all seeds that train at once; arrays [S, T].
 
-    The weights they start from come from the seed alone, and are the same for all of them.
+    The initial weights come from the seed alone, so all trials of a seed share them.
     """
 
-    columns: dict[str, Any]  # what is known of each trial, by name
+    columns: dict[str, Any]  # facts about each trial, by name
     states: TrainState | None = None  # None before the first step
 
     def kept(self, rows: np.ndarray) -> "Trials":
@@ -124,7 +123,7 @@ class Trials(NamedTuple):
         return self._each(lambda *leaves: jnp.concatenate(leaves, axis=1), other)
 
     def _each(self, function: Callable, *others: "Trials") -> "Trials":
-        """Apply a function to all arrays that every trial has for itself, [S, T, ...]."""
+        """Apply a function to all arrays [S, T, ...] that differ between trials."""
         columns = jax.tree.map(function, self.columns, *(other.columns for other in others))
         if self.states is None:
             return Trials(columns)
@@ -165,7 +164,7 @@ def make_sweep(build: Build, pixels: int, *, batch_size: int, steps: int) -> Swe
 
     def advance(hyper: Hyper, state: TrainState, data: Data) -> tuple[TrainState, Metrics]:
         model, tx = build(hyper)
-        # A trial that diverges is a result here: its steps are not undone.
+        # A trial that diverges is a result, so its steps are not undone.
         step = make_train_step(model, tx, cross_entropy, guard_non_finite=False, donate=False)
         scan = make_scan_steps(step, batch_size=batch_size, num_steps=steps, donate=False)
         state, metrics = scan(state, data)
@@ -204,22 +203,21 @@ def training(
     save_every_s: float = 30.0,
     states: Any = None,
 ) -> Iterator[Point]:
-    """Train a group, and yield at the start and after every `sweep.advance` for what is measured
-    then.
+    """Train a group, and yield at the start and after every `sweep.advance`.
 
-    With `run.resume` it goes on after the group's last checkpoint, and what the tables hold of
-    later steps in rows of this `group` is dropped. A checkpoint is written after the caller has
-    measured.
+    The caller measures at each yield. A checkpoint is written after the measurement. With
+    `run.resume` training goes on after the group's last checkpoint, and the tables lose this
+    group's rows of later steps.
 
     Args:
-        run: where checkpoints go and progress is shown.
+        run: takes checkpoints, and shows progress.
         group: the networks.
-        sweep: of the group's `build`.
-        data: to train on.
-        points: how many times to advance.
-        save_every_s: seconds between checkpoints; the last point always gets one.
-        states: of networks that go on where other training ended, whose steps count; None for
-            fresh ones.
+        sweep: the compiled functions of the group's `build`.
+        data: data to train on.
+        points: number of times to advance.
+        save_every_s: seconds between checkpoints. The last point always gets one.
+        states: states of networks that go on where other training ended, with its steps; None for
+            fresh networks.
     """
     hyper, folder = group.numbers, run.folder / "checkpoints" / group.name
     states = sweep.start(hyper, group.keys) if states is None else states
@@ -249,7 +247,10 @@ def trained(run: Run, group: Group, template: TrainState) -> TrainState:
 
 
 def decay_kernels(strength: jax.Array) -> optax.GradientTransformation:
-    """Return the gradient of `strength / 2 * |kernel|^2`, added for every kernel but no other."""
+    """Return an optimizer's stage that adds the gradient of `strength / 2 * |kernel|^2`.
+
+    Parameters that are not kernels keep their gradients.
+    """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         added = jax.tree.map(lambda g, w: g + strength * w if w.ndim > 1 else g, updates, params)
@@ -273,14 +274,13 @@ def train_group(
 
 
 def record_curves(run: Run, group: Group, step: int, **measured: Metrics) -> None:
-    """Append what was measured to the table `curves`, and its means over seeds to TensorBoard.
+    """Append metrics to the table `curves`, and their means over seeds to TensorBoard.
 
     Args:
-        run: where the table is.
+        run: the run whose table it is.
         group: the networks.
         step: training steps so far.
-        **measured: metrics [S, T] by what they were measured on; the columns are `train_loss` and
-        so on.
+        **measured: metrics [S, T] by split. The columns are `train_loss` and so on.
     """
     columns = {
         f"{split}_{name}": np.asarray(values, np.float64)
@@ -308,7 +308,7 @@ def record_curves(run: Run, group: Group, step: int, **measured: Metrics) -> Non
 
 
 def final(folder: Path, column: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return a column of the table `curves` at its last step: [S] by group and trial."""
+    """Return a column [S] of the table `curves` at the last step, by group and trial."""
     table = read_table(folder / "curves.csv")
     return {
         group: {
@@ -320,10 +320,10 @@ def final(folder: Path, column: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def compare_speed(group: Group, sweep: Sweep, data: Data) -> dict[str, float]:
-    """Measure one `advance` of all networks at once, and of one network times their number.
+    """Time one `advance` of all networks at once, and of one network, times their number.
 
-    Both are compiled before and take the same steps over the same data; the best of three times
-    counts, as other work on the machine can only add to it.
+    Both are compiled before. Both take the same steps over the same data. The best of three times
+    counts, since other work on the machine can only add to it.
 
     Returns:
         `networks`, `steps`, `at_once_s`, `one_by_one_s` and `speedup`.
@@ -344,7 +344,7 @@ def compare_speed(group: Group, sweep: Sweep, data: Data) -> dict[str, float]:
 
 
 def speed_sentence(speed: Mapping[str, float]) -> str:
-    """Return what `compare_speed` measured in words."""
+    """Return the result of `compare_speed` in words."""
     return (
         f"{speed['networks']:.0f} networks at once took {speed['at_once_s']:.2f} s for "
         f"{speed['steps']:.0f} steps each, one by one {speed['one_by_one_s']:.2f} s: "

@@ -1,4 +1,4 @@
-"""Tables of measurements: CSV files, appended to, cut back on resume, read for figures."""
+"""Tables of measurements: CSV files that a run appends to and that figures read."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ Row = Mapping[str, str | int | float]
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
     """Append rows to a CSV file, with a header where the file is new.
 
-    Floats are written so that reading gives the same number back.
+    Reading gives the same floats back.
 
     Args:
         path: the file.
-        rows: at least one; all with the same keys in the same order.
+        rows: at least one row. All rows have the same keys in the same order.
 
     Raises:
-        ValueError: the keys are not the columns that the file has.
+        ValueError: the keys differ from the file's columns.
     """
     columns = list(rows[0])
     new = not path.exists() or path.stat().st_size == 0
@@ -36,12 +36,12 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def drop_rows_after(path: Path, step: int, **where: str) -> None:
-    """Drop what was measured after `step`: a run resumed from a checkpoint will measure it again.
+    """Drop the rows after `step`. A run that resumes from a checkpoint measures them again.
 
     Args:
-        path: a CSV file with a column `step`; one that does not exist yet is left alone.
+        path: a CSV file with a column `step`. The file may be missing.
         step: the last step to keep.
-        **where: columns with the values that a row must have to be dropped.
+        **where: values by column that a row must have to be dropped.
     """
     if not path.exists():
         return
@@ -59,7 +59,7 @@ def drop_rows_after(path: Path, step: int, **where: str) -> None:
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Read a CSV file as one array per column: float64 where every entry is a number, else strings.
+    """Read a CSV file as one array per column. Columns of numbers are float64, others strings.
 
     Args:
         path: a CSV file with a header.

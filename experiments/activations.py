@@ -38,23 +38,23 @@ _OF_UNIT = tuple(f"p{q}" for q in _PERCENTILES)
 class Config:
     """Three sigmoid layers of 100 units on MNIST, batches of 60: figure 1 of the paper.
 
-    Command: `python -m experiments activations --preset paper` (50 000 steps, as the paper). Time
-    on two shared x86-64 cores: smoke 15 s, default 1 min, paper 6 min.
+    Command: `python -m experiments activations --preset paper`. The preset `paper` takes 50 000
+    steps, as the paper does.
 
-    Expected: with batch norm the test accuracy rises sooner and ends higher, and the percentiles of
-    a sigmoid's input drift a small fraction as far as without.
+    Expected: with batch norm the test accuracy rises sooner and ends higher. The percentiles of a
+    sigmoid's input drift by a small fraction of their drift without batch norm.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
-        steps: Of training.
+        steps: Training steps.
         evaluate_every: Steps between two measurements.
-        batch_size: Images of a step.
-        learning_rate: Of plain SGD; the paper does not give its own.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of plain SGD. The paper does not give its own.
         weight_scale: Standard deviation of the initial weights.
         probe: How many test images the percentiles are taken over.
-        unit: Which unit of the last hidden layer the figure shows.
+        unit: The unit of the last hidden layer that the figure shows.
         save_every_s: Seconds between checkpoints.
     """
 
@@ -118,8 +118,9 @@ def _build(config: Config, norm: str, hyper: Hyper) -> tuple[MLP, optax.Gradient
 def _make_probe(config: Config, norm: str, inputs: jax.Array) -> Any:
     """Return a function of states [S, T]: percentiles [S, Q, C] of the last sigmoid's inputs.
 
-    In train mode, as the sigmoids see them while the network learns, but on the same images each
-    time: what moves is the network, and not the noise of a running average over few batches.
+    The inputs are those in train mode, as the sigmoids see them while the network learns. The
+    images are the same each time. So a change comes from the network, and not from the noise of a
+    running average over few batches.
     """
     model = _model(config, norm)
     name = f"preactivation_{len(config.features) - 1}"
@@ -160,7 +161,7 @@ def _record(
 
 
 def _keep_all_units(run: Run, group: Group, step: int, seen: np.ndarray) -> None:
-    """Record each percentile of each unit: the drift is taken over all of them."""
+    """Record each percentile of each unit. The drift is taken over all units."""
     rows = [
         {
             "group": group.name,
@@ -239,15 +240,15 @@ def _draw_unit(axes: Any, rows: dict[str, np.ndarray]) -> None:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say both accuracies, when they were reached, and both drifts."""
+    """Say the accuracy, the steps to 90 % and the drift of both networks."""
     none, batch = results["none"], results["batch"]
-    mean = lambda values: float(np.mean(values))  # noqa: E731  # a name for four short sentences
+    mean = lambda values: float(np.mean(values))  # noqa: E731  # four sentences use it
     per_step = {name: mean(results[name]["drift_per_measurement"]) for name in ("none", "batch")}
     extent = {name: mean(results[name]["drift_extent"]) for name in ("none", "batch")}
     return [
         f"Test accuracy after {results['steps']} steps: {mean(batch['test_accuracy']):.2%} with "
         f"batch norm, {mean(none['test_accuracy']):.2%} without.",
-        f"Steps to 90 % per seed: {_steps(batch)} with, {_steps(none)} without.",
+        f"Steps to an accuracy of 90 %, per seed: {_steps(batch)} with, {_steps(none)} without.",
         f"Percentiles of the last sigmoids' inputs move by {per_step['batch']:.3f} of their spread "
         f"from one measurement to the next with batch norm, {per_step['none']:.3f} without "
         f"(median unit; every {results['evaluate_every']} steps).",

@@ -45,34 +45,38 @@ _NOISE = 64
 class Config:
     """Makes handwritten digits with a DCGAN, and lets a classifier judge them.
 
-    Command: `python -m experiments gan`. Time on two shared x86-64 cores: smoke 20 s, default
-    6 min; paper (wider networks, 20 000 steps) is for a GPU.
+    Command: `python -m experiments gan`. The preset `paper` trains wider networks for 20 000 steps
+    and needs a GPU.
 
-    Both networks are those of Radford et al. (arXiv:1511.06434, 2015), scaled to the images, with
-    the non-saturating loss (Goodfellow et al., arXiv:1406.2661, 2014, section 3) and Adam with
-    beta_1 0.5; the paper's learning rate is 2e-4, for a hundred times the steps. "spectral" is that
-    of Miyato et al. (arXiv:1802.05957, 2018): spectral norm in the discriminator, batch norm in the
-    generator.
+    Both networks are those of Radford et al. (arXiv:1511.06434, 2015), scaled to the images. The
+    loss is the non-saturating one (Goodfellow et al., arXiv:1406.2661, 2014, section 3). The
+    optimizer is Adam with beta_1 0.5. The paper's learning rate is 2e-4, for a hundred times the
+    steps. "spectral" is the pair of Miyato et al. (arXiv:1802.05957, 2018): spectral norm in the
+    discriminator, batch norm in the generator.
 
-    A convolutional network that is trained on the real training images gives two scores of made
-    ones. The classifier score exp(E KL(p(y|x) || p(y))), from 1 to 10, greater is better, is the
-    inception score of Salimans et al. (arXiv:1606.03498, 2016) with that network; the distance is
-    the Frechet distance between two Gaussians fitted to its logits on made and on real test images,
-    less is better, as in Heusel et al. (arXiv:1706.08500, 2017).
+    A convolutional network is trained on the real training images and gives made images two scores.
+    The classifier score is exp(E KL(p(y|x) || p(y))), from 1 to 10, and greater is better. It is
+    the inception score of Salimans et al. (arXiv:1606.03498, 2016) with that network. The distance
+    is the Frechet distance between two Gaussians, and less is better. The Gaussians are fitted to
+    the network's logits on made and on real test images, as in Heusel et al. (arXiv:1706.08500,
+    2017).
 
-    Expected: batch norm and spectral norm make digits that the classifier recognizes after fewer
-    steps than without a norm; instance norm does worse, since it takes the contrast of a map away.
+    Expected: with batch norm or spectral norm, the classifier recognizes the digits after fewer
+    steps than without a norm. Instance norm does worse, since it takes the contrast of a map away.
+
+    The kept run of the default preset shows instance norm as good as batch norm. See
+    docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        norms: Which norms, by name.
-        seeds: One initialization and order of the data each; the classifier is the same for all.
-        widths: Channels of the generator; the discriminator has them in reverse.
-        batch_size: Real images of a step, and made ones.
+        dataset: Name of a data set that is in memory.
+        norms: Names of the norms.
+        seeds: Each gives an initialization and an order of the data. All share one classifier.
+        widths: Channels of the generator's layers. The discriminator has them in reverse order.
+        batch_size: Real images in a step, and as many made ones.
         steps: Training steps of both networks.
-        learning_rate: Of Adam, for both networks.
+        learning_rate: Learning rate of Adam, for both networks.
         points: How often the scores are measured.
-        judged: Made images behind a score.
+        judged: How many made images a score is taken over.
         classifier_steps: Training steps of the classifier.
     """
 
@@ -114,7 +118,7 @@ class Game(NamedTuple):
 
 
 class Players(NamedTuple):
-    """The two networks of a norm and what is compiled for all of its seeds."""
+    """The two networks of a norm, and the functions that are compiled for all of its seeds."""
 
     start: Callable[[jax.Array], Game]  # key -> game
     step: Callable[[Game], tuple[Game, dict[str, jax.Array]]]
@@ -122,7 +126,7 @@ class Players(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """The classifier, and what it says of real images."""
+    """The classifier, and its logits of the real test images."""
 
     logits: Callable[[jax.Array], np.ndarray]  # images [N, H, W, 1] from -1 to 1 -> [N, 10]
     real: np.ndarray  # [N, 10] logits of the test images
@@ -253,7 +257,7 @@ def _players(config: Config, norm: str, real: jax.Array) -> Players:
 
 
 def _call(model: nn.Module, params: Any, stats: Any, x: Any) -> tuple[jax.Array, Any]:
-    """Return the output in training mode, and the new running statistics."""
+    """Return the output in training mode and the new running statistics."""
     variables = {"params": params, "batch_stats": stats}
     y, changed = model.apply(variables, x, train=True, mutable=["batch_stats"])
     return y, changed.get("batch_stats", stats)
@@ -274,7 +278,7 @@ def _stepped(
 def _play(
     run: Run, config: Config, players: Players, judge: Judge, norm: str, seed: int
 ) -> TrainState:
-    """Train a pair, or go on after its last checkpoint, and return the generator."""
+    """Train a pair, from its last checkpoint if there is one, and return the generator."""
     game = players.start(jax.random.key(seed))
     folder = run.folder / "checkpoints" / f"{norm}-{seed}"
     saved = latest_step(folder) if run.resume else None
@@ -347,9 +351,9 @@ def _draw_scores(folder: Path) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say both scores of each norm after training, beside those of real images."""
+    """Say the two scores of each norm after training, beside the scores of real images."""
     lines = [
-        f"The classifier knows {results['classifier_accuracy']:.1%} of the test images, whose "
+        f"The classifier knows {results['classifier_accuracy']:.1%} of the test images. Their "
         f"score is {results['real_score']:.2f}."
     ]
     for norm, measured in results["scores"].items():

@@ -43,14 +43,14 @@ from .data import (
     write_images,
 )
 
-_PAPERS_BATCH = 32  # rates are given for it, and steps are counted in it
+_PAPERS_BATCH = 32  # learning rates and steps are given for this batch size
 _EVALUATED_AT_A_TIME = 256
 
 
 class Recipe(NamedTuple):
-    """What tells one of the models from the others."""
+    """How one of the models differs from the others."""
 
-    rate: float  # in units of the baseline's
+    rate: float  # in multiples of the baseline's
     norm: bool
     sigmoid: bool = False
 
@@ -64,8 +64,8 @@ RECIPES = {
     "Sigmoid": Recipe(1, norm=False, sigmoid=True),
 }
 
-# Figure 3 of the paper: millions of steps to 72.2 %, and the best accuracy in percent. Without
-# batch norm the network of sigmoids stayed at chance (section 4.2.2).
+# Figure 3 of the paper: millions of steps to 72.2 %, and the best accuracy in percent. The network
+# of sigmoids without batch norm stayed at chance (section 4.2.2).
 _PAPER = {
     "Inception": (31.0, 72.2),
     "BN-Baseline": (13.3, 72.7),
@@ -80,43 +80,44 @@ _PAPER = {
 class Config:
     """The paper's Inception, batch norm and more learning rate: five models on ImageNet.
 
-    Command: `python -m experiments inception` (ten classes of Tiny ImageNet, half the modules, a
-    quarter of the width). `--preset tiny`: Tiny ImageNet, half the width, one GPU. `--preset
-    paper`: ImageNet at 224 pixels on all devices of the machine. Time on two shared x86-64 cores:
-    smoke 25 s, default 6 min; tiny and paper need accelerators.
+    Command: `python -m experiments inception`. It takes ten classes of Tiny ImageNet, half the
+    modules and a quarter of the width. `--preset tiny` takes Tiny ImageNet and half the width, on
+    one GPU. `--preset paper` takes ImageNet at 224 pixels, on all devices of the machine.
 
-    Expected: with batch norm the accuracy that Inception ends with is reached in a part of its
-    steps, the fewest at 5 and 30 times its learning rate, and exceeded; most at 30 times. With
-    sigmoids in place of ReLUs the network still learns, to a lower accuracy.
+    Expected: with batch norm a model reaches Inception's final accuracy in a part of Inception's
+    steps, and then exceeds it. 5 and 30 times the learning rate take the fewest steps. 30 times
+    ends highest. With sigmoids in place of ReLUs the network still learns, to a lower accuracy.
+    In the kept run of the default preset, 5 times the rate is both the fastest and the most
+    accurate, and 30 times is neither. See docs/ledger.md.
 
-    As in section 4.2.1 of the paper, the models with batch norm differ from the baseline in more:
-    no dropout, a fifth of the weight decay, a learning rate that falls six times as fast, no local
-    response norm, a new order of the images in every epoch, weaker photometric distortions.
+    As in section 4.2.1 of the paper, the models with batch norm differ from the baseline in more.
+    They have no dropout, no local response norm, a fifth of the weight decay, weaker distortions,
+    a learning rate that falls six times as fast, and a new order of the images in every epoch.
 
     Attributes:
-        dataset: Image folders by name, or digits, from which a run makes such folders.
-        classes: The first so many classes; None for all.
-        per_class: Training images of a class, at most.
-        validation_per_class: Validation images of a class, at most.
-        models: Which of the models, by name; the first is the baseline.
-        seeds: One initialization and order of the data each.
-        network: inception_64 or inception_224.
-        modules: Inception modules that are kept, by name; None for all ten.
+        dataset: Name of a data set of image folders, or digits. A run writes digits as folders.
+        classes: How many classes are used, from the first on; None for all.
+        per_class: Largest number of training images of a class.
+        validation_per_class: Largest number of validation images of a class.
+        models: Names of the models. The first is the baseline.
+        seeds: Each gives an initialization and an order of the data.
+        network: Name of the network: inception_64 or inception_224.
+        modules: Names of the Inception modules that are kept; None for all ten.
         width: Factor of the widths of the published network.
-        stem_strides: Of the first convolution.
+        stem_strides: Strides of the first convolution.
         pixels: Height and width of the images.
         least_area: Smallest share of an image that a training example shows.
-        batch_size: Images of a step, on all devices together.
+        batch_size: Images in a step, on all devices together.
         steps: Training steps.
         points: How many times the network is evaluated, equally spaced.
-        learning_rate: The baseline's, for batches of 32; it grows with the batch size.
+        learning_rate: The baseline's learning rate for batches of 32. It grows with the batch size.
         half_life: Steps in which the baseline's learning rate halves.
-        weight_decay: The baseline's, of kernels (an L2 loss).
-        dropout_rate: The baseline's.
+        weight_decay: The baseline's weight decay of kernels (an L2 loss).
+        dropout_rate: The baseline's dropout rate.
         photometric: The baseline's largest relative change of brightness, contrast and saturation.
         decay: Weight of the old running statistics.
-        dtype: What convolutions and norms compute in.
-        threads: That decode images.
+        dtype: Dtype in which convolutions and norms compute.
+        threads: Threads that decode images.
         workers: Further processes that decode images; 0 for none.
     """
 
@@ -196,7 +197,7 @@ PRESETS = {"smoke": _SMOKE, "default": Config(), "tiny": _TINY, "paper": _PAPER_
 
 
 class Network(NamedTuple):
-    """What is compiled once for all models that differ only in their learning rate, and seeds."""
+    """Functions that are compiled once for models that differ only in learning rate and seed."""
 
     start: Callable[[jax.Array], TrainState]
     train_step: TrainStep
@@ -246,7 +247,7 @@ def _images(config: Config, run: Run) -> tuple[ImageFolder, ImageFolder]:
 
 
 def make_model(config: Config, classes: int, recipe: Recipe) -> Inception:
-    """Return the network of a model: without batch norm, with dropout and local response norm."""
+    """Return the network of a model. Without batch norm it has dropout and local response norm."""
     sizes = {"inception_64": inception_64, "inception_224": inception_224}
     kept = [b for b in INCEPTION_MODULES if config.modules is None or b.name in config.modules]
     return sizes[config.network](
@@ -263,7 +264,7 @@ def make_model(config: Config, classes: int, recipe: Recipe) -> Inception:
 
 
 def local_response(x: jax.Array) -> jax.Array:
-    """Return `x` over a power of the mean square of the five channels around each one.
+    """Return `x` divided by a power of the mean square of the five channels around each one.
 
     Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012,
     section 3.3, with the constants of GoogLeNet: `x / (1 + 1e-4 mean(x^2)) ** 0.75`.
@@ -275,7 +276,7 @@ def local_response(x: jax.Array) -> jax.Array:
 
 
 def learning_rate(config: Config, recipe: Recipe, step: int) -> float:
-    """Return the learning rate of a step: with batch norm it falls six times as fast."""
+    """Return the learning rate of a step. With batch norm the rate falls six times as fast."""
     halvings = step / config.half_life * (6 if recipe.norm else 1)
     return config.learning_rate * recipe.rate * config.batch_size / _PAPERS_BATCH / 2**halvings
 
@@ -296,11 +297,11 @@ def _compiled(config: Config, classes: int, recipe: Recipe) -> Network:
     inputs = centred(255)
     sample = jnp.zeros((1, config.pixels, config.pixels, 3))
     augment = photometric(config.photometric / (4 if recipe.norm else 1))
-    # A network that diverges is a result here: its steps are not undone.
+    # A network that diverges is a result, so its steps are not undone.
     step = make_train_step(
         model, tx, cross_entropy, inputs=inputs, augment=augment, guard_non_finite=False
     )
-    # Random numbers of many shapes take XLA's CPU backend a minute to optimize, and 5 s not to.
+    # XLA on CPU takes a minute to optimize random numbers of many shapes, and 5 s without that.
     start = jax.jit(
         lambda key: create_train_state(model, key, sample, tx),
         compiler_options={"xla_backend_optimization_level": 0},
@@ -309,7 +310,7 @@ def _compiled(config: Config, classes: int, recipe: Recipe) -> Network:
 
 
 def _weighted(logits: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, Metrics]:
-    """Return sums, not means: the loss, correct images and images, by weight."""
+    """Return weighted sums, not means: the loss, the correct images and all images."""
     labels, weight = batch["labels"], batch["weight"]
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     correct = jnp.argmax(logits, axis=-1) == labels
@@ -324,7 +325,7 @@ def _classifier(
     validation: ImageFolder,
     seed: int,
 ) -> Classifier:
-    """Return a model with its data in the order of one seed."""
+    """Return a model with its data in the order that one seed gives."""
     mesh = Mesh(np.array(jax.devices()), ("data",))
     batches = training_batches(
         train,
@@ -335,7 +336,7 @@ def _classifier(
         process=(jax.process_index(), jax.process_count()),
     )
     reading = {"threads": config.threads, "workers": config.workers}
-    ahead: dict[int, Any] = {}  # the next step -> the stream that has it next
+    ahead: dict[int, Any] = {}  # the next step -> the stream whose next batch is for that step
 
     def advance(state: TrainState) -> tuple[TrainState, Metrics]:
         first = int(state.step)
@@ -375,7 +376,7 @@ def _with_rate(state: TrainState, rate: float) -> TrainState:
 
 
 def _placed(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-    """Return a batch on the devices, each with its share of the images."""
+    """Return a batch on the devices. Each device has its share of the images."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -384,7 +385,7 @@ def _placed(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def _reached(table: dict[str, np.ndarray], name: str, baseline: str) -> dict[str, Any]:
-    """Return a model's numbers, one per seed each; steps are None where it never got there."""
+    """Return a model's numbers, each with one entry per seed. Steps are None for never."""
     accuracies = per_seed(table, name, "validation_accuracy")
     goals = [values.max() for values in per_seed(table, baseline, "validation_accuracy")]
     steps = per_seed(table, name, "step")
@@ -399,7 +400,7 @@ def _reached(table: dict[str, np.ndarray], name: str, baseline: str) -> dict[str
 
 
 def _record_models(run: Run, config: Config, models: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the table `models`, of which nothing is left from before a resumed run was stopped."""
+    """Write the table `models` anew, also in a run that was stopped and resumed."""
     run.table("models").unlink(missing_ok=True)
     rows = [
         {
@@ -420,7 +421,7 @@ def _or_nan(steps: float | None) -> float:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Draw accuracy against steps, and steps and accuracy relative to the baseline's."""
+    """Draw accuracy against steps, and both relative to the baseline's."""
     curves, models = read_table(folder / "curves.csv"), read_table(folder / "models.csv")
     names = ordered(models["network"])
     figure = new_figure(12.5, 4.6)
@@ -461,13 +462,13 @@ def figures(folder: Path) -> list[Path]:
 
 
 def _papers(name: str, baseline: str) -> tuple[float, float]:
-    """Return the paper's steps as a share of the baseline's, and its points above it."""
+    """Return the paper's steps as a share of its baseline's, and its gain in points."""
     (steps, best), (of_baseline, best_of_baseline) = _PAPER[name], _PAPER[baseline]
     return _or_nan(steps) / _or_nan(of_baseline), best - best_of_baseline
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say each model's steps to the baseline's best and its best accuracy, beside the paper's."""
+    """Say each model's steps to the baseline's best, and its own best, beside the paper's."""
     models, baseline = results["models"], results["baseline"]
     of_baseline = models[baseline]
     lines = []
@@ -490,7 +491,7 @@ def summary(results: dict[str, Any]) -> list[str]:
 
 
 def _steps_said(reached: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    """Return in words when a model got to the baseline's best, per seed and as a share."""
+    """Return in words after how many steps a model reached the baseline's best accuracy."""
     steps, own = reached["steps_to_baseline"], baseline["steps_to_baseline"]
     said = ", ".join("never" if s is None else str(s) for s in steps)
     shares = [s / b for s, b in zip(steps, own, strict=True) if s is not None]

@@ -1,4 +1,4 @@
-"""What a trained batch norm normalizes with when examples come one at a time."""
+"""Statistics that a trained batch norm can use when examples come one at a time."""
 
 import dataclasses
 import functools
@@ -40,28 +40,28 @@ _EPSILON = 1e-5
 class Config:
     """Trains with moving averages, then evaluates one example at a time with other statistics.
 
-    Command: `python -m experiments inference` (add `--preset smoke` for digits). Time on two shared
-    x86-64 cores: smoke 40 s, default 3 min, paper 15 min.
+    Command: `python -m experiments inference`. `--preset smoke` takes digits.
 
-    Expected: an example's own statistics give chance, 10 %: with one value per feature every unit
+    Expected: an example's own statistics give chance, 10 %. With one value per feature, every unit
     outputs its bias. Statistics of the population are at least as good as the moving average
-    (decay 0.99, Flax's default): by 4 points of test accuracy after 50 steps, while that still
-    remembers its start at mean 0 and variance 1, and by a few tenths of a point later, when it lags
-    behind the weights. Folding changes nothing but rounding.
+    (decay 0.99, Flax's default). After 50 steps they are better by 4 points of test accuracy, since
+    the moving average still remembers its start at mean 0 and variance 1. Later they are better by
+    a few tenths of a point, since the moving average lags behind the weights. Folding changes
+    nothing but rounding.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
-        decay: Of the moving average.
-        learning_rate: Of plain SGD.
-        batch_size: Images of a training step, and of a batch whose statistics are taken.
-        points: After how many training steps statistics are compared; multiples of the first.
-        windows: Over how many batches the averages of the last batches go.
+        decay: Weight of the old value in the moving average.
+        learning_rate: Learning rate of plain SGD.
+        batch_size: Images in a training step, and in a batch whose statistics are taken.
+        points: Training steps after which statistics are compared, multiples of the first.
+        windows: How many of the last batches are averaged.
         batches: Batches that population statistics are taken from.
-        reference_batches: Batches, none of them among those, that stand for the population.
+        reference_batches: Further batches that stand for the population.
     """
 
     dataset: str = "mnist"
@@ -95,7 +95,7 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train all seeds at once, and compare the statistics at the points."""
-    run.table("methods").unlink(missing_ok=True)  # a resumed run starts over: it is short
+    run.table("methods").unlink(missing_ok=True)  # a resumed run starts again, since it is short
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
     every = config.points[0]
@@ -150,7 +150,7 @@ class _Measure:
         }
         self._one_at_a_time = jax.jit(_one_at_a_time(self._model))
         self._folded_one_at_a_time = jax.jit(_one_at_a_time(self._bare))
-        # Ours refuses a batch of one value per feature and takes the running statistics instead.
+        # Flax's layer: ours takes the running statistics where a feature has one value.
         self._own_statistics = jax.jit(_own_statistics(self._model.clone(norm=nn.BatchNorm)))
         self._in_batches = jax.jit(_in_batches(self._model, config.batch_size))
 
@@ -276,7 +276,7 @@ def figures(folder: Path) -> list[Path]:
 def _draw_method(
     axes: Any, method: str, position: int, steps: np.ndarray, values: np.ndarray
 ) -> None:
-    """Draw the mean over seeds and their range; folded is on top of pooled, so only crosses."""
+    """Draw the mean over seeds and the range. "Folded" lies on "pooled", so it is crosses only."""
     colour = COLOURS[position % len(COLOURS)]
     marks = (
         {"marker": "x", "ms": 8, "linestyle": "none"}
@@ -288,7 +288,7 @@ def _draw_method(
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say the accuracy of each kind of statistics, and how far each is from the population."""
+    """Say the accuracy of each kind of statistics and its distance from the population."""
     methods, points = results["methods"], [str(step) for step in results["points"]]
     first, last = points[0], points[-1]
     gains = {
@@ -320,7 +320,7 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"{100 * min(gain.min() for gain in gains.values()):+.2f} points.",
         f"Distance from the population after {last} steps, in the worst layer (mean in standard "
         f"deviations, |ln ratio| of variances): {distances}.",
-        f"Folded into the weights the logits differ by at most "
+        f"Folding into the weights changes the logits by at most "
         f"{max(max(methods[FOLDED][p]['apart']) for p in points):.1e} of the largest.",
     ]
 

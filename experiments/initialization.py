@@ -1,4 +1,4 @@
-"""How much a network depends on the scale of its initial weights, with and without batch norm."""
+"""How much training depends on the scale of the initial weights, with and without batch norm."""
 
 import dataclasses
 import functools
@@ -35,23 +35,23 @@ _RULES = {"Xavier": 1.0, "He": math.sqrt(2)}  # standard deviation times the roo
 class Config:
     """Five ReLU layers of 100 units on 1 000 MNIST images, 16 weight scales from 1 to 1e-4.
 
-    Command: `python -m experiments initialization` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 20 s, default 2 min, paper (ten seeds) 8 min.
+    Command: `python -m experiments initialization`. `--preset smoke` takes digits. `--preset paper`
+    takes ten seeds.
 
-    Expected: with batch norm most of the 16 scales learn, without it only the few near Xavier's and
-    He's.
+    Expected: with batch norm most of the 16 scales learn. Without batch norm only the few near
+    Xavier's and He's learn.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
         scales: How many weight scales, on a log grid from 1 to 1e-4.
-        seeds: One initialization and order of the data each.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of plain SGD.
-        learns_at: A network has learned if its final training accuracy is at least this.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of plain SGD.
+        learns_at: Final training accuracy from which on a network counts as having learned.
     """
 
     dataset: str = "mnist"
@@ -109,9 +109,9 @@ def run(config: Config, run: Run) -> dict[str, Any]:
 
 
 def _group(config: Config, norm: str) -> Group:
-    """Return a trial per scale, and one for Xavier and He each.
+    """Return one trial for each scale, one for Xavier and one for He.
 
-    Their standard deviation is `gain * fan_in ** -power`, power 0 for a scale.
+    The standard deviation of the weights is `gain * fan_in ** -power`. A scale has the power 0.
     """
     scales = scale_grid(config.scales)
     rules = list(_RULES.values())
@@ -201,7 +201,7 @@ def _draw_final(folder: Path) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say how many scales learn, how Xavier and He do, and what vectorization gained."""
+    """Say how many scales learn, how Xavier and He do, and how fast training at once was."""
     accuracy, limit = results["train_accuracy"], results["learns_at"]
     scales = [trial for trial in accuracy["none"] if trial not in _RULES]
     learned = {

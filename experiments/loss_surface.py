@@ -1,4 +1,4 @@
-"""Gradient descent on a stretched bowl and on a round one: why inputs of one scale are easier."""
+"""Gradient descent on a stretched and on a round bowl: why inputs of one scale are easier."""
 
 import dataclasses
 import math
@@ -23,21 +23,20 @@ LABELS = {"stretched": "$x^2/20 + y^2$", "round": "$x^2 + y^2$"}
 class Config:
     """Plain gradient descent on x^2/20 + y^2 and on x^2 + y^2 until both coordinates are small.
 
-    Command: `python -m experiments loss_surface`. Time on two shared x86-64 cores: 10 s in every
-    preset. Needs no data.
+    Command: `python -m experiments loss_surface`. It needs no data.
 
     Expected: 70 steps on the stretched bowl and 30 on the round one. Each step multiplies a
-    coordinate by one minus the learning rate times the curvature, by 0.91 along the stretched bowl
-    and by -0.8 on the round one, so that the steps are as ln 0.8 to ln 0.91, as 2.37 to 1, wherever
-    the start is far out along x. The blog post that the experiment is taken from says about a
+    coordinate by one minus the learning rate times the curvature. The factor is 0.91 along the
+    stretched bowl and -0.8 on the round one. So the steps are as ln 0.8 to ln 0.91, or 2.37 to 1,
+    for every start far out along x. The blog post that the experiment is taken from says about a
     third, from 27 s and 9 s of animation.
 
     Attributes:
-        learning_rate: Of plain gradient descent.
+        learning_rate: Learning rate of plain gradient descent.
         start: Where the paths that are drawn begin.
         tolerance: Descent ends when both coordinates are smaller than this.
         grid: Starts per axis, from -10 to 10, of the comparison over many starts.
-        max_steps: Where descent is given up.
+        max_steps: Steps after which descent is given up.
     """
 
     learning_rate: float = 0.9
@@ -59,10 +58,10 @@ def descend(
         curvature: second derivatives along x and y.
         start: [2].
         learning_rate: of plain gradient descent.
-        steps: how many.
+        steps: number of steps.
 
     Returns:
-        [steps + 1, 2], the start first.
+        The path [steps + 1, 2], the start first.
 
     Examples:
         >>> descend((1.0, 2.0), jnp.array([4.0, 4.0]), 0.5, 1).tolist()
@@ -80,7 +79,7 @@ def descend(
 
 
 def steps_needed(path: jax.Array, tolerance: float) -> jax.Array:
-    """Return after how many steps both coordinates are smaller than `tolerance`; -1 for never.
+    """Return the steps until both coordinates are smaller than `tolerance`, or -1 for never.
 
     Examples:
         >>> int(steps_needed(jnp.array([[4.0, 0.0], [0.5, 0.5], [0.1, 0.0]]), 0.2))
@@ -95,7 +94,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     sides = jnp.linspace(-10, 10, config.grid)
     starts = jnp.stack(jnp.meshgrid(sides, sides), axis=-1).reshape(-1, 2)
     starts = jnp.concatenate([jnp.asarray([config.start]), starts])
-    run.table("paths").unlink(missing_ok=True)  # a resumed run starts over: it takes seconds
+    run.table("paths").unlink(missing_ok=True)  # a resumed run starts again, since it takes seconds
     results: dict[str, Any] = {"starts": len(starts) - 1, "steps": {}, "formula": {}, "all": {}}
     for name, curvature in BOWLS.items():
 
@@ -133,7 +132,7 @@ def _path_rows(name: str, curvature: tuple[float, float], path: np.ndarray) -> l
 
 
 def _formula(curvature: tuple[float, float], config: Config) -> int:
-    """Return the steps that |start| |1 - rate * curvature|^n < tolerance takes, the slower axis."""
+    """Return the least n with |start| |1 - rate * curvature|^n < tolerance on both axes."""
     return max(
         math.floor(
             math.log(config.tolerance / abs(start))
@@ -145,7 +144,7 @@ def _formula(curvature: tuple[float, float], config: Config) -> int:
 
 
 def _limit(config: Config) -> float:
-    """Return the ratio of the steps for a start far out along x: one factor per bowl decides."""
+    """Return the ratio of the steps for a start far out along x, where one factor decides."""
     factors = [abs(1 - config.learning_rate * BOWLS[name][0]) for name in ("stretched", "round")]
     return math.log(factors[0]) / math.log(factors[1])
 
@@ -178,7 +177,7 @@ def _draw_path(axes: Any, name: str, rows: dict[str, np.ndarray], line: dict[str
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say the steps on both bowls, beside the closed form, and over many starts."""
+    """Say the steps on both bowls, the closed form, and the ratio over many starts."""
     steps, formula, ratios = results["steps"], results["formula"], results["ratios"]
     return [
         f"{steps['stretched']} steps on the stretched bowl, {steps['round']} on the round one: "

@@ -20,10 +20,11 @@ _EPSILON = 1e-8
 class Config:
     """Repeats the batch of a note that compares batch normalization with standardization.
 
-    Command: `python -m experiments numpy_parity`. Hardware: any; time: five seconds. With
-    `numpy.random.seed(678)`, 30 images of 32 x 32 x 1 are drawn as
-    `randn(32, 32) * randint(5) + randint(60)`; the first ten are normalized per pixel over the
-    batch, epsilon 1e-8: `stats_shape (1, 32, 32, 1)`.
+    Command: `python -m experiments numpy_parity`. It needs no data.
+
+    With `numpy.random.seed(678)`, 30 images of 32 x 32 x 1 are drawn as `randn(32, 32) * randint(5)
+    + randint(60)`. The first ten are normalized per pixel over the batch, with epsilon 1e-8 and
+    `stats_shape (1, 32, 32, 1)`.
 
     Expected: equal to float64 NumPy within a few units of float32's last place.
 
@@ -94,7 +95,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say how far the library is from NumPy."""
+    """Say how far the library's result is from NumPy's."""
     return [
         f"Largest difference to float64 NumPy {results['error']:.1e} of the largest value "
         f"(float32's epsilon is {results['epsilon_of_float32']:.1e}; NumPy in float32 is off by "

@@ -50,21 +50,21 @@ NORMS: dict[str, NormFactory | None] = {
 class Config:
     """Trains a small convolutional network on digits with each norm and with none.
 
-    Command: `python -m experiments quickstart`. Time on two shared x86-64 cores: smoke 10 s,
-    default 25 s, paper (ten seeds) 90 s. Needs no data directory: the digits are scikit-learn's.
+    Command: `python -m experiments quickstart`. It needs no data directory: the digits are
+    scikit-learn's. `--preset paper` takes ten seeds.
 
-    Expected: every norm ends near 98 % test accuracy, batch norm among the fastest; its accuracy
-    with running statistics (eval mode) equals that with batch statistics (train mode) within a
-    percent or two.
+    Expected: every norm ends near 98 % test accuracy, batch norm among the fastest. The accuracy of
+    batch norm with running statistics (eval mode) equals that with batch statistics (train mode)
+    within a percent or two.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        norms: Which norms, by name.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        norms: Names of the norms.
+        seeds: Each gives an initialization and an order of the data.
         stages: Widths of the convolutions of each stage.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of SGD with momentum 0.9.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of SGD with momentum 0.9.
     """
 
     dataset: str = "digits"
@@ -121,7 +121,7 @@ class _Network:
         self.evaluate = jax.jit(functools.partial(_in_both_modes, model))
 
     def epochs(self, run: Run, seed: int) -> Iterator[int]:
-        """Train from one seed, and yield after each epoch is recorded."""
+        """Train from one seed, record each epoch, and yield after each."""
         folder = run.folder / "checkpoints" / f"{self.norm}-{seed}"
         if run.resume and latest_step(folder) == self.count:
             yield from range(self.count)
@@ -139,7 +139,7 @@ class _Network:
 
 
 def _in_both_modes(model: nn.Module, state: TrainState, batch: Batch) -> Metrics:
-    """Evaluate with the running statistics and with those of the batch, changing nothing."""
+    """Evaluate with running and with batch statistics, and leave the state as it is."""
     logits: Any = model.apply(state.variables, batch["inputs"], train=False)
     loss, metrics = cross_entropy(logits, batch)
     own, _ = model.apply(state.variables, batch["inputs"], train=True, mutable=["batch_stats"])
@@ -217,7 +217,7 @@ def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say the final test accuracy per norm and how far the two modes are apart."""
+    """Say the final test accuracy of each norm, and the gap between the two modes."""
     norms = results["norms"]
     accuracies = ", ".join(f"{name} {row['test_accuracy']:.1%}" for name, row in norms.items())
     apart = max(
@@ -227,8 +227,9 @@ def summary(results: dict[str, Any]) -> list[str]:
     losses = ", ".join(f"{name} {row['train_loss']:.3f}" for name, row in norms.items())
     return [
         f"Test accuracy after {results['epochs']} epochs: {accuracies}.",
-        f"Training loss then: {losses} nats.",
-        f"Eval mode less train mode is at most {abs(gap):.1%} (norm: {apart}).",
+        f"Training loss after these epochs: {losses} nats.",
+        f"The test accuracies in eval and train mode differ by at most {abs(gap):.1%} "
+        f"({apart} norm).",
     ]
 
 

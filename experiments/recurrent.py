@@ -1,5 +1,7 @@
-"""An LSTM that reads images a few pixels at a time: no norm, layer norm, and batch norm whose
-statistics are kept for each time step or shared over time.
+"""An LSTM that reads images a few pixels at a time, without a norm and with two norms.
+
+The norms are layer norm and batch norm. The statistics of batch norm are kept for each time step,
+or shared over time.
 """
 
 import dataclasses
@@ -41,30 +43,34 @@ PUBLISHED = {"sequential": (0.989, 0.990), "permuted": (0.902, 0.954)}
 class Config:
     """Trains an LSTM that sees an image as a sequence of pixels and names the digit at the end.
 
-    Command: `python -m experiments recurrent`. Time on two shared x86-64 cores: smoke 20 s, default
-    4 min (MNIST shrunk to 14 x 14 pixels, 28 steps of 7); paper (784 steps) is for an accelerator.
+    Command: `python -m experiments recurrent`. It shrinks MNIST to 14 x 14 pixels and reads them in
+    28 steps of 7. `--preset paper` reads 784 steps and needs an accelerator.
 
-    Expected: batch norm with statistics for each step learns in fewer epochs than without a norm,
-    above all on permuted pixels (the paper: 90.2 % without, 95.4 % with). Training is the same
-    whether running statistics are shared over time or not, since every step of a batch is
-    normalized with its own; in evaluation, shared statistics lose most of the accuracy.
+    Expected: batch norm with statistics for each step learns in fewer epochs than no norm, above
+    all on permuted pixels (the paper: 90.2 % without, 95.4 % with). Sharing the running statistics
+    over time does not change training, since every step of a batch is normalized with its own
+    statistics. In evaluation, shared statistics lose most of the accuracy.
+
+    In the kept run of the default preset, shared statistics lose accuracy but keep most of it. See
+    docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
-        shrink: Blocks of so many by so many pixels are averaged first.
-        pixels_per_step: How many pixels a step reads. Of one alone layer norm sees but the sign.
-        noise: Standard deviation of the Gaussian noise on the pixels, of which white is one. Many
-            steps are black in every image: without noise their variance is zero, and the gradient
-            of layer and batch norm there is that of a division by nearly zero.
-        orders: "sequential", row by row, and "permuted", in one fixed random order.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
+        shrink: Side of the blocks of pixels that are averaged first.
+        pixels_per_step: How many pixels a step reads. Of a single pixel, layer norm keeps only the
+            sign.
+        noise: Standard deviation of the Gaussian noise on the pixels, where white is one. Many
+            steps are black in every image. Without noise their variance is zero, and layer and
+            batch norm divide by nearly zero in their gradients.
+        orders: "sequential" reads pixels row by row, "permuted" in one fixed random order.
+        seeds: Each gives an initialization and an order of the data.
         features: Width of the LSTM.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of Adam, with gradients clipped to a norm of 1.
-        decay: Of the running statistics.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of Adam. Gradients are clipped to a norm of 1.
+        decay: Weight of the old running statistics.
         save_every_s: Seconds between checkpoints.
     """
 
@@ -123,8 +129,10 @@ class Reader(nn.Module):
 
 
 def run(config: Config, run: Run) -> dict[str, Any]:
-    """Train every norm in every order; `curves` has a row per epoch, seed and kind of statistics,
-    `statistics` and `spread` say how statistics move over time, `shared` what sharing them costs.
+    """Train every norm in every order.
+
+    The table `curves` has a row per epoch, seed and kind of statistics. The tables `statistics` and
+    `spread` say how statistics move over time. The table `shared` says what sharing them costs.
     """
     data = run.dataset(config.dataset).head(config.train_examples, config.test_examples)
     for order in config.orders:
@@ -204,15 +212,15 @@ def _record(run: Run, group: Group, sweep: Sweep, point: Point, test: Data) -> N
 def with_statistics(
     states: TrainState, kept: int, places: Collection[str] = tuple(PLACES)
 ) -> TrainState:
-    """Return states that evaluate with statistics of their own for the first `kept` steps only.
+    """Return states in which only the first `kept` steps have statistics of their own.
 
-    The last of these serves all later steps, and is the mean over them: what an LSTM of
-    `stats_steps=kept` would have, since training does not depend on it.
+    The last of these statistics serves all later steps, and is the mean over them. An LSTM with
+    `stats_steps=kept` has the same states, since training does not depend on `stats_steps`.
 
     Args:
         states: of groups [S, T] of networks, statistics [S, T, steps, features].
-        kept: at least 1, which shares one set over time.
-        places: the norms that are concerned.
+        kept: how many steps, at least 1. One set is then shared over time.
+        places: names of the norms whose statistics are changed.
     """
 
     def cut(path: Any, leaf: jax.Array) -> jax.Array:
@@ -226,7 +234,7 @@ def with_statistics(
 
 
 def _record_statistics(run: Run, group: Group, point: Point) -> None:
-    """Record mean and standard deviation of one unit and of the quantiles over units, per step."""
+    """Record the mean and the deviation at each step, of one unit and of quantiles over units."""
     cell: Any = jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), point.states.batch_stats)
     for place in PLACES:
         stats = cell["lstm"]["cell"][place]
@@ -266,18 +274,18 @@ def _quantiles(name: str, values: np.ndarray) -> dict[str, float]:
 
 
 def _mean_spread(means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """Return per unit how far the mean moves over time, in standard deviations of a step."""
+    """Return for each unit how far its mean moves over time, in standard deviations of a step."""
     return means.std(0) / np.sqrt(np.mean(deviations**2, 0))
 
 
 def _deviation_ratio(deviations: np.ndarray) -> np.ndarray:
-    """Return per unit the ninth decile of the standard deviation over time, over the first."""
+    """Return each unit's ninth over first decile of its standard deviation over time."""
     low, high = np.percentile(deviations, (10, 90), axis=0)
     return high / np.maximum(low, np.finfo(np.float32).tiny)
 
 
 def _record_shared(run: Run, group: Group, sweep: Sweep, point: Point, test: Data) -> None:
-    """Record the accuracy by how many steps keep statistics of their own, and in which place."""
+    """Record the accuracy by the number of steps with own statistics, and by the place."""
     steps = jax.tree.leaves(point.states.batch_stats)[0].shape[2]
     counts = [2**i for i in range(steps.bit_length()) if 2**i < steps]
     cases = [("all", tuple(PLACES), kept) for kept in [*counts, steps]]
@@ -388,7 +396,7 @@ def _draw_statistics(folder: Path, order: str) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say the accuracies, what sharing statistics costs, and how far they move over time."""
+    """Say the accuracies, the cost of sharing statistics, and how far they move over time."""
     sentences = []
     for order, measured in results["orders"].items():
         for when, epochs in (

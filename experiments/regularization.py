@@ -1,4 +1,4 @@
-"""Whether batch norm regularizes, and what dropout and weight decay add to it."""
+"""Batch norm as a regularizer, alone and with dropout and weight decay."""
 
 import dataclasses
 import functools
@@ -36,26 +36,27 @@ SPLITS = ("train", "test")
 class Config:
     """Three ReLU layers of 200 units on 1 000 MNIST images, dropout and weight decay varied.
 
-    Command: `python -m experiments regularization` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 20 s, default 3 min, paper (ten seeds, all test images) 15 min.
+    Command: `python -m experiments regularization`. `--preset smoke` takes digits. `--preset paper`
+    takes ten seeds and all test images.
 
-    The strengths of weight decay train at once; the rates of dropout one after the other. Ioffe and
-    Szegedy 2015 found that batch norm allows to remove dropout and to take a fifth of the weight
-    decay (arXiv:1502.03167, section 4.2.1).
+    The strengths of weight decay train at once. The rates of dropout train one after the other.
+    Ioffe and Szegedy 2015 found that with batch norm dropout can be removed and a fifth of the
+    weight decay is enough (arXiv:1502.03167, section 4.2.1).
 
-    Expected: batch norm alone narrows the gap between training and test accuracy a little; dropout
-    adds less to a network with batch norm than to one without; strong weight decay hurts the
-    network without batch norm first, since with it the scale of the weights does not matter.
+    Expected: batch norm alone narrows the gap between training and test accuracy a little. Dropout
+    adds less to a network with batch norm than to one without. Strong weight decay hurts the
+    network without batch norm first, since with batch norm the scale of the weights does not
+    matter.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images.
-        seeds: One initialization and order of the data each.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images are used, from the first on.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
         epochs: Passes over the training images.
-        batch_size: Images of a step.
-        learning_rate: Of SGD with momentum 0.9.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of SGD with momentum 0.9.
         weight_decays: Strengths of the L2 regularization of kernels.
         dropout_rates: Shares of the hidden units that are dropped.
     """
@@ -156,7 +157,7 @@ def figures(folder: Path) -> list[Path]:
         for position, norm in enumerate(NORMS):
             _draw(axes, select(last, group=_name(norm, rate)), norm, position)
         axes.set(title=f"dropout {rate:g}", xlabel="weight decay")
-        # Zero has its place left of the smallest strength.
+        # On the log axis, zero is drawn left of the smallest strength.
         axes.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     grid[0, 0].set_ylabel("final accuracy")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -177,7 +178,7 @@ def _draw(axes: Any, rows: dict[str, np.ndarray], norm: str, position: int) -> N
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say for each dropout rate the gap without weight decay, and the best test accuracy."""
+    """Say for each dropout rate the gap without weight decay and the best test accuracy."""
     lines = []
     for norm in NORMS:
         for rate in results["dropout_rates"]:

@@ -1,4 +1,4 @@
-"""What normalization does to the gradient that a nonlinearity lets through."""
+"""How normalization changes the gradient that a nonlinearity lets through."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from ._sweep import NORMS, Data, Group, Hyper, make_sweep, splits
 from ._tables import Row, ordered, read_table, select
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": nn.sigmoid, "relu": nn.relu}
-# What an activation may be given: a layer's values before and after the two halves of a norm.
+# The inputs of an activation: a layer's values before and after the two halves of a norm.
 DRAWN: tuple[str, ...] = ("before", "normalized", "scale and bias")
 TRAINED: tuple[str, ...] = ("no norm", *DRAWN)
 _TITLES = {
@@ -36,9 +36,9 @@ _TITLES = {
 _NAMES = {"sigmoid": "sigmoid", "relu": "ReLU"}
 _EPSILON = 1e-5
 _EDGES = np.linspace(-8, 8, 65)
-_DESCENT_STEPS, _DESCENT_RATE = 60, 0.25  # the squared error halves twice a step
+_DESCENT_STEPS, _DESCENT_RATE = 60, 0.25  # each step divides the squared error by four
 _BIASES = np.linspace(-2, 2, 81)
-_PARTS = 4  # of a training, each one dispatch
+_PARTS = 4  # dispatches of a training
 _TABLES = ("histograms", "bias", "trained")
 
 
@@ -46,25 +46,24 @@ _TABLES = ("histograms", "bias", "trained")
 class Config:
     """The gradient that a sigmoid and a ReLU pass, before and after normalization, drawn and real.
 
-    Command: `python -m experiments saturation` (add `--preset smoke` for digits). Time on two
-    shared x86-64 cores: smoke 30 s, default 3 min (287 s beside other work), paper 10 min.
+    Command: `python -m experiments saturation`. `--preset smoke` takes digits.
 
-    Expected: inputs spread over -5..5 pass 0.099 of a gradient through a sigmoid, normalized ones
-    0.202 (closed forms for a uniform input); a ReLU passes half of a normalized input, and a bias
-    decides how much. A scale of sqrt(var + epsilon) and a bias of the mean, found by gradient
-    descent, give the input back. In a trained network of three layers the sigmoids of the last one
-    pass more with batch norm than without.
+    Expected: inputs spread over -5..5 pass 0.099 of a gradient through a sigmoid, and normalized
+    inputs pass 0.202. Both are closed forms for a uniform input. A ReLU passes half of a normalized
+    input, and a bias decides how much. Gradient descent finds a scale of sqrt(var + epsilon) and a
+    bias of the mean, which give the input back. In a trained network of three layers, the sigmoids
+    of the last layer pass more with batch norm than without.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images.
-        test_examples: The first so many of the test images, on which activations are measured.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on.
+        test_examples: How many test images activations are measured on, from the first on.
         draws: How many values are drawn from -5..5.
-        seeds: One initialization and order of the data each.
+        seeds: Each gives an initialization and an order of the data.
         features: Widths of the hidden layers.
         steps: Training steps.
-        batch_size: Images of a step.
-        learning_rate: Of Adam.
+        batch_size: Images in a step.
+        learning_rate: Learning rate of Adam.
     """
 
     dataset: str = "mnist"
@@ -86,7 +85,9 @@ PRESETS = {
 
 
 def learn_identity(x: jax.Array) -> tuple[float, float]:
-    """Return the scale and the bias that gradient descent finds to give a normalized input back.
+    """Return the scale and the bias with which a normalized input becomes the input again.
+
+    Gradient descent finds both.
 
     Examples:
         >>> scale, bias = learn_identity(jnp.array([1.0, 5.0]))
@@ -112,7 +113,7 @@ def learn_identity(x: jax.Array) -> tuple[float, float]:
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Measure drawn inputs, then the last hidden layer of trained networks."""
-    for name in _TABLES:  # a resumed run starts over: it is short
+    for name in _TABLES:  # a resumed run starts again, since it is short
         run.table(name).unlink(missing_ok=True)
     results = {"drawn": _measure_drawn(config, run), "seeds": len(config.seeds)}
     data = run.dataset(config.dataset)
@@ -172,7 +173,7 @@ def _measure_drawn(config: Config, run: Run) -> dict[str, Any]:
 def _measure_trained(
     config: Config, run: Run, activation: str, norm: str, train: Data, test: Data
 ) -> None:
-    """Train every seed at once and record what the last hidden activation is given."""
+    """Train all seeds at once and record the inputs of the last hidden activation."""
     function = ACTIVATIONS[activation]
     build = functools.partial(_build, config, function, norm)
     group = Group(
@@ -232,7 +233,7 @@ def _activation_inputs(
 
 
 def _record_histogram(run: Run, source: str, activation: str, case: str, values: jax.Array) -> None:
-    """Record the shares of the values in each bin; those outside are in the outermost bins."""
+    """Record the share of the values in each bin. The outermost bins hold those outside too."""
     flat = np.clip(np.asarray(values).ravel(), _EDGES[0], _EDGES[-1])
     shares = np.histogram(flat, _EDGES)[0] / flat.size
     run.record(
@@ -251,7 +252,7 @@ def _record_histogram(run: Run, source: str, activation: str, case: str, values:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Draw the functions over drawn inputs, and what trained networks' activations are given."""
+    """Draw the functions over drawn inputs, and the inputs of trained networks' activations."""
     return [_draw_drawn(folder), _draw_trained(folder)]
 
 
@@ -314,7 +315,7 @@ def _draw_trained(folder: Path) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say the mean gradient passed in each case, and what recovers the identity."""
+    """Say the mean gradient passed in each case, and the scale and bias of the identity."""
     drawn, trained = results["drawn"], results["trained"]
     sigmoid, relu = (drawn["passed"][name] for name in ("sigmoid", "relu"))
     return [
@@ -325,7 +326,8 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"{drawn['relu_bias_1']:.3f} with a bias of 1 (closed form {(1 + 3**-0.5) / 2:.3f}).",
         f"Gradient descent to the identity finds the scale {drawn['scale']:.5f} and the bias "
         f"{drawn['bias']:.5f}; sqrt(var + epsilon) and the mean are {drawn['std']:.5f} and "
-        f"{drawn['mean']:.5f}; the input comes back to {drawn['identity_error']:.1e}.",
+        f"{drawn['mean']:.5f}; the input comes back with an error of "
+        f"{drawn['identity_error']:.1e}.",
         *(_trained_sentence(name, cases) for name, cases in trained.items()),
     ]
 

@@ -32,18 +32,19 @@ _SCALERS = {
 class Config:
     """Scales three tables that ship with scikit-learn, and trains a linear model by descent.
 
-    Command: `python -m experiments scaling`. Hardware: any; time: half a minute, smoke ten seconds.
+    Command: `python -m experiments scaling`. It needs no data directory.
 
-    Expected: equal to scikit-learn to rounding, in one piece, in a stream and over shards; gradient
-    descent on raw features needs orders of magnitude more steps than on scaled ones.
+    Expected: the scalers are equal to scikit-learn to rounding, in one piece, in a stream and over
+    shards. Gradient descent on raw features needs orders of magnitude more steps than on scaled
+    ones.
 
     Attributes:
-        tables: Which tables, by name.
-        batch: Rows of a piece of the stream.
-        shards: Parts that are fitted apart and merged.
-        steps: At most, of gradient descent.
-        tolerance: Descent has converged when the loss is within this share of the least squares'
-            from the loss at the start.
+        tables: Names of the tables.
+        batch: Rows in a piece of the stream.
+        shards: Number of parts that are fitted apart and merged.
+        steps: Largest number of steps of gradient descent.
+        tolerance: Share of the excess loss of the zero model. Descent has converged at this share.
+            The excess is counted from the least squares' loss.
     """
 
     tables: tuple[str, ...] = tuple(_TABLES)
@@ -65,7 +66,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     results: dict[str, Any] = {"steps": config.steps}
     with run.progress("scaling", len(config.tables), "tables") as progress:
         for done, name in enumerate(config.tables, 1):
-            # Raw diabetes features, as they were measured: the default is scaled already.
+            # Diabetes features as they were measured. scikit-learn scales them by default.
             options = {"scaled": False} if name == "diabetes" else {}
             x, target = _TABLES[name](return_X_y=True, **options)
             errors = {scaler: _errors(config, scaler, x) for scaler in _SCALERS}
@@ -109,11 +110,12 @@ def _scalings(x: np.ndarray) -> dict[str, np.ndarray]:
 def _descend(
     config: Config, run: Run, table: str, features: str, x: np.ndarray, target: np.ndarray
 ) -> int | None:
-    """Return the steps until convergence at the largest stable rate, None if there are too few."""
+    """Return the steps until convergence at the largest stable rate, or None for never."""
     design = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     y = (target - target.mean()) / target.std()
     least = np.mean((design @ np.linalg.lstsq(design, y, rcond=None)[0] - y) ** 2)
-    # Twice the mean of squares has its curvature in this matrix: descent at 1 / L is stable.
+    # This matrix is the curvature of the loss. Descent is stable at one over its largest
+    # eigenvalue.
     rate = 1 / np.linalg.eigvalsh(2 * design.T @ design / len(x)).max()
     with jax.enable_x64(True):
         losses = _losses(jnp.asarray(design), jnp.asarray(y), rate, config.steps)
@@ -152,7 +154,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say how close to scikit-learn, and how many steps each scaling needs."""
+    """Say the difference to scikit-learn, and the steps that each scaling needs."""
     tables = {name: row for name, row in results.items() if name != "steps"}
     worst = max(
         error for row in tables.values() for name in _SCALERS for error in row[name].values()

@@ -31,7 +31,7 @@ from ._tables import ordered, read_table
 
 _LARGEST = 32
 # Wu and He 2018 (arXiv:1803.08494), tables 1 and 2: validation error of ResNet-50 on ImageNet in
-# percent, by the images per GPU.
+# percent, by images per GPU.
 _PUBLISHED = {
     "batch": {32: 23.6, 16: 23.7, 8: 24.8, 4: 27.3, 2: 34.7},
     "group": {32: 24.1, 16: 24.2, 8: 24.0, 4: 24.2, 2: 24.1},
@@ -44,37 +44,42 @@ _PUBLISHED = {
 class Config:
     """Error against the batch size: batch norm degrades where it normalizes over few images.
 
-    Command: `python -m experiments small_batch` (2 000 images at 16 x 16 pixels and a network of
-    8 layers; `--preset paper` for ResNet-20 on all of CIFAR-10, on a GPU). Time on two shared
-    x86-64 cores: smoke 20 s, default 6 min, paper days; on a GPU some hours.
+    Command: `python -m experiments small_batch`. It takes 2 000 images at 16 x 16 pixels and a
+    network of 8 layers. `--preset paper` takes ResNet-20 on all of CIFAR-10: days on two cores,
+    some hours on a GPU.
 
-    Every run sees the same number of images. The learning rate and what the running statistics
-    forget in a step are proportional to the batch size, so that both are the same per image. Layer
-    norm is over each image's positions and channels, as by Wu and He. Ghost batch norm always
-    normalizes over `ghost_batch_size` images: it has batch norm's statistics of that size with the
-    gradient steps of a large batch. Batch renormalization is missing: jaxnorm does not have it yet.
+    Every run sees the same number of images. The learning rate is proportional to the batch size,
+    and so is the share of the running statistics that a step forgets. So both are the same per
+    image. Layer norm is over each image's positions and channels, as by Wu and He. Ghost batch norm
+    always normalizes over `ghost_batch_size` images. It has batch norm's statistics of that size
+    with the gradient steps of a large batch. Batch renormalization is missing, since jaxnorm does
+    not have it yet.
 
     Expected: batch norm's error grows as the batch shrinks, most at 2 (Wu and He 2018 on ImageNet:
-    23.6 % at 32, 34.7 % at 2); group norm's stays level (about 24 %), and so do those of layer and
-    instance norm, both at a higher level.
+    23.6 % at 32, 34.7 % at 2). Group norm's error stays level (about 24 %). The errors of layer and
+    instance norm stay level too, at a higher level.
+
+    In the kept run of the default preset, group and layer norm do better at 2 than at 32, since a
+    small batch takes more steps. See docs/ledger.md.
 
     Attributes:
-        dataset: A data set that is in memory, by name.
-        train_examples: The first so many of the training images; None for all.
-        test_examples: The first so many of the test images; None for all.
+        dataset: Name of a data set that is in memory.
+        train_examples: How many training images are used, from the first on; None for all.
+        test_examples: How many test images are used, from the first on; None for all.
         half_size: Whether images are averaged over 2 x 2 pixels first.
         augment: Whether training images are moved by up to 4 pixels and mirrored.
-        norms: Which norms, by name.
-        batch_sizes: Images of a step; each at most 32.
-        seeds: One initialization and order of the data each.
+        norms: Names of the norms.
+        batch_sizes: Images in a step, at most 32 each.
+        seeds: Each gives an initialization and an order of the data.
         blocks: Residual blocks of each stage.
         widths: Channels of each stage.
-        groups: Of group norm.
+        groups: Number of groups of group norm.
         ghost_batch_size: Images that ghost batch norm normalizes over.
         epochs: Passes over the training images.
         evaluate_every: Epochs between two measurements.
-        learning_rate: Of SGD with momentum 0.9 for a batch of 32; falls to zero along a cosine.
-        weight_decay: Of every parameter.
+        learning_rate: Learning rate of SGD with momentum 0.9, for a batch of 32. It falls to zero
+            along a cosine.
+        weight_decay: Weight decay of every parameter.
         decay: Weight of the old running statistics for a batch of 32.
     """
 
@@ -174,7 +179,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
             )
             for size in config.batch_sizes
         }
-        # Neither the start nor the evaluation depends on the batch size: both are compiled once.
+        # Start and evaluation do not depend on the batch size, so both are compiled once.
         first = of_size[config.batch_sizes[0]]
         for size, classifier in of_size.items():
             shared = classifier._replace(start=first.start, evaluate=first.evaluate)
@@ -261,7 +266,7 @@ def figures(folder: Path) -> list[Path]:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say each norm's error at the ends of the range, and what was published."""
+    """Say each norm's error at the largest and the smallest batch, and the published errors."""
     sizes = results["batch_sizes"]
     large, small = str(max(sizes)), str(min(sizes))
     lines = []

@@ -43,32 +43,32 @@ LABELS = {"batch": "batch norm", "instance": "instance norm", "adaptive": "adapt
 class Config:
     """Renders a photograph of a temple in the style of a photograph of a flower.
 
-    Command: `python -m experiments style`. Time on two shared x86-64 cores: smoke 20 s, default
-    5 min; paper (the published network on crops of 256 pixels) is for a GPU. Needs no data
-    directory: the two photographs are scikit-learn's.
+    Command: `python -m experiments style`. It needs no data directory: the two photographs are
+    scikit-learn's. `--preset paper` trains the published network on crops of 256 pixels and needs a
+    GPU.
 
     The losses are those of Gatys et al. (arXiv:1508.06576, 2015): squared differences of features
     (content) and of their Gram matrices (style). The features are those of a network of random
-    filters that is not trained, since weights of a trained one are not to be had without a network:
+    filters that is not trained, since the weights of a trained network would have to be downloaded.
     He, Wang and Hopcroft (arXiv:1606.04801, 2016) show that random weights serve for style
-    transfer, Ustyuzhaninov et al. (arXiv:1606.00021, 2016) for textures.
+    transfer. Ustyuzhaninov et al. (arXiv:1606.00021, 2016) show that they serve for textures.
 
     Expected: the style loss falls faster and ends lower with instance norm than with batch norm,
-    most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016); adaptive instance norm is
+    most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016). Adaptive instance norm is
     close to instance norm.
 
     Attributes:
-        norms: Which norms, by name.
-        seeds: One initialization and order of the crops each; the features are the same for all.
+        norms: Names of the norms.
+        seeds: Each gives an initialization and an order of the crops. All share the features.
         widths: Channels of the generator at full, half and quarter resolution.
         blocks: Residual blocks of the generator.
         crop: Pixels along a side of a training image.
-        shrink: Photographs are averaged over blocks of so many by so many pixels.
-        batch_size: Crops of a step.
+        shrink: Side of the blocks of pixels that the photographs are averaged over.
+        batch_size: Crops in a step.
         steps: Training steps.
         points: How often the losses are measured.
-        learning_rate: Of Adam.
-        style_weight: Of the style loss; that of the content loss is one.
+        learning_rate: Learning rate of Adam.
+        style_weight: Weight of the style loss. The weight of the content loss is one.
     """
 
     norms: tuple[str, ...] = tuple(NORMS)
@@ -109,7 +109,7 @@ PRESETS = {
 
 
 class Photographs(NamedTuple):
-    """What is rendered, and in which style, from -1 to 1."""
+    """The photographs of content and style, from -1 to 1."""
 
     content: jax.Array  # [H, W, 3]
     style: jax.Array  # [1, H, W, 3]
@@ -117,7 +117,7 @@ class Photographs(NamedTuple):
 
 
 class Features(nn.Module):
-    """Random filters on three scales; returns the features [N, H, W, C] of each."""
+    """Random filters on three scales. Returns the features [N, H, W, C] of each scale."""
 
     widths: tuple[int, ...] = (16, 32, 64)
 
@@ -133,7 +133,7 @@ class Features(nn.Module):
 
 
 def photographs(shrink: int) -> Photographs:
-    """Return scikit-learn's two photographs, the temple split into two thirds and one third."""
+    """Return scikit-learn's two photographs. The temple is split into two thirds and one third."""
     temple, flower = (
         _shrunk(np.asarray(image, np.float32) / 127.5 - 1, shrink)
         for image in load_sample_images().images
@@ -152,7 +152,7 @@ def _shrunk(image: np.ndarray, by: int) -> np.ndarray:
 
 
 def gram(features: jax.Array) -> jax.Array:
-    """Return the Gram matrix of each image, means over positions, [N, C, C].
+    """Return the Gram matrices [N, C, C] of images, means over positions.
 
     Examples:
         >>> gram(jnp.array([[[[1.0, 2.0]], [[3.0, 0.0]]]]))
@@ -168,12 +168,12 @@ def perceptual_loss(
 ) -> Callable[[jax.Array, Any], tuple[jax.Array, Metrics]]:
     """Return the loss of rendered images, and its parts `content` and `style`.
 
-    Both are relative: one is the loss of an image whose features are zero.
+    Both parts are relative: an image whose features are zero has the loss one.
 
     Args:
-        features: of images, on several scales.
-        style: the image [1, H, W, C] in whose style they should be.
-        style_weight: of the style loss.
+        features: function of images to features on several scales.
+        style: the image [1, H, W, C] that gives the style.
+        style_weight: weight of the style loss.
     """
     wanted = [gram(each) for each in features(style)]
 
@@ -210,7 +210,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
 
 
 class _Styled(nn.Module):
-    """A generator that is told its style, if it is an adaptive one."""
+    """A generator. An adaptive generator takes the style as an input."""
 
     config: Config
     norm: str
@@ -228,7 +228,7 @@ class _Styled(nn.Module):
 def _trained(
     run: Run, config: Config, photos: Photographs, loss: Any, norm: str, seed: int
 ) -> tuple[TrainState, nn.Module]:
-    """Train a generator, or go on after its last checkpoint."""
+    """Train a generator, from its last checkpoint if there is one."""
     model = _Styled(config, norm, np.asarray(photos.style))
     tx = optax.adam(config.learning_rate)
     step = make_train_step(model, tx, loss, augment=_crops(photos.content, config))
@@ -263,7 +263,7 @@ def _trained(
 
 
 def _crops(content: jax.Array, config: Config) -> Callable[[jax.Array, Any], Any]:
-    """Return an augmentation that puts random crops of the photograph into a batch."""
+    """Return an augmentation that fills a batch with random crops of the photograph."""
     height, width, channels = content.shape
     size = (config.crop, config.crop, channels)
 
@@ -317,7 +317,7 @@ def _draw_losses(folder: Path) -> Path:
 
 
 def summary(results: dict[str, Any]) -> list[str]:
-    """Say both losses of each norm after training."""
+    """Say the style loss and the content loss of each norm after training."""
     return [
         f"{LABELS[norm].capitalize()}: style loss of the held-out part "
         f"{np.mean(measured['style']):.4f} ({min(measured['style']):.4f} to "

@@ -1,12 +1,14 @@
 """The dtype in which sums accumulate, and canonical axes."""
 
+import math
+import numbers
 import operator
 from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.typing import Axes, DTypeLike
+from jaxnorm.typing import Array, Axes, DTypeLike
 
 
 def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -26,6 +28,8 @@ def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
         >>> accumulation_dtype(jnp.bfloat16), accumulation_dtype(jnp.complex64)
         (dtype('float32'), dtype('complex64'))
     """
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        return jnp.dtype(jnp.float32)  # JAX promotes no 8-bit float by itself
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -102,3 +106,111 @@ def require_inexact(x: jax.Array, name: str = "x") -> None:
             f"{name} must be floating or complex, got {x.dtype} {list(x.shape)}; "
             f"convert it first, for example with {name}.astype(jnp.float32)"
         )
+
+
+def check_epsilon(epsilon: object) -> None:
+    """Raises where `epsilon` is a number that no variance can be shifted by.
+
+    Args:
+        epsilon: added to the variance; an array is not looked into.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: `epsilon` is negative, infinite or NaN.
+
+    Examples:
+        >>> check_epsilon(1e-6)
+    """
+    number = isinstance(epsilon, numbers.Real)
+    if number and not (math.isfinite(epsilon) and epsilon >= 0):  # type: ignore[reportArgumentType]
+        raise ValueError(
+            f"epsilon={epsilon} is added to a variance: it must be finite and not negative, "
+            "for example 1e-6"
+        )
+
+
+def sum_of_two(a: Array, b: Array) -> tuple[Array, Array]:
+    """Returns `a + b` rounded, and what rounding took away: together they are the exact sum.
+
+    Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
+
+    Args:
+        a: [*shape], floating or complex.
+        b: [*shape].
+
+    Returns:
+        Two arrays [*shape].
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> total, rest = sum_of_two(jnp.array(1e8), jnp.array(1.0))
+        >>> total, rest
+        (Array(1.e+08, dtype=float32, weak_type=True), Array(1., dtype=float32, weak_type=True))
+    """
+    total = a + b
+    of_b = total - a
+    of_a = total - of_b
+    rest = (a - of_a) + (b - of_b)
+    # An infinite sum has no rest. A derivative is that of the sum.
+    rest = jnp.where(jnp.isfinite(total), rest, jnp.zeros((), rest.dtype))
+    return total, jax.lax.stop_gradient(rest)
+
+
+def product_of_two(a: Array, b: Array) -> tuple[Array, Array]:
+    """Returns `a b` rounded, and what rounding took away: together they are the exact product.
+
+    Dekker, A floating-point technique for extending the available precision, 1971, section 5.
+
+    Args:
+        a: [*shape], floating or complex, not within 2^13 of the largest float.
+        b: [*shape], real.
+
+    Returns:
+        Two arrays [*shape].
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> product_of_two(jnp.float32(1 + 2**-12), jnp.float32(1 + 2**-12))[1] * 2**24
+        Array(1., dtype=float32)
+    """
+    if jnp.iscomplexobj(a):
+        parts = (product_of_two(part, b) for part in (a.real, a.imag))
+        return tuple(jax.lax.complex(*pair) for pair in zip(*parts))
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = map(_halves, (a, b))
+    lost = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, jax.lax.stop_gradient(jnp.where(jnp.isfinite(lost), lost, 0))
+
+
+def _halves(value: Array) -> tuple[Array, Array]:
+    """Returns two floats of half the digits whose sum is `value` (Veltkamp's splitting)."""
+    value = jnp.asarray(value)
+    dtype = jnp.promote_types(value.dtype, jnp.float32)
+    wide = value.astype(dtype) * ((1 << (jnp.finfo(dtype).nmant // 2 + 1)) + 1)
+    high = wide - (wide - value)
+    return high, value - high
+
+
+def power_of_two(values: Array) -> Array:
+    """Returns the largest power of two that is not above each value, exactly.
+
+    Args:
+        values: [*shape], float32 or float64, positive.
+
+    Returns:
+        [*shape], a normal number whose reciprocal is one too; 1 for zero, infinity and NaN.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> power_of_two(jnp.array([0.3, 1.0, 5.0, 0.0]))
+        Array([0.25, 1.  , 4.  , 1.  ], dtype=float32)
+    """
+    info = jnp.finfo(values.dtype)
+    integers = jnp.uint32 if info.bits == 32 else jnp.uint64
+    exponent = ((1 << info.nexp) - 1) << info.nmant
+    bits = jax.lax.bitcast_convert_type(values, integers) & jnp.asarray(exponent, integers)
+    power = jax.lax.bitcast_convert_type(bits, values.dtype)
+    power = jnp.clip(power, float(info.tiny), 1 / float(info.tiny))
+    return jnp.where((values > 0) & jnp.isfinite(values), power, 1)

@@ -96,9 +96,9 @@ def test_the_metadata_allows_python_311_to_313(wheel):
     )
 
 
-def test_the_core_needs_six_packages():
+def test_the_core_needs_five_packages():
     names = {re.match(r"[\w-]+", dependency)[0] for dependency in PROJECT["dependencies"]}
-    assert names == {"chex", "flax", "jax", "jaxtyping", "numpy", "optax"}
+    assert names == {"flax", "jax", "jaxtyping", "numpy", "optax"}
 
 
 def test_every_dependency_has_a_lower_bound():

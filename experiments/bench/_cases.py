@@ -1,4 +1,4 @@
-"""What is measured: members of the library at sizes from real models."""
+"""The cases of the benchmark: members of the library at sizes from real models."""
 
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,7 @@ class Case(NamedTuple):
 
     member: Member
     shape: tuple[int, ...]  # channels last
-    origin: str  # the model that it comes from
+    origin: str  # the model that has this size
 
     @property
     def label(self) -> str:
@@ -79,10 +79,11 @@ def reference(case: Case, x: np.ndarray) -> np.ndarray:
 
 
 def passes_over_memory(case: Case, direction: Pass) -> float:
-    """Return how many arrays of the size of `x` must be read or written, at the least.
+    """Return the least number of arrays of the size of `x` that must be read or written.
 
-    Rows fit in the cache, so that one read serves statistics and output: two forward, three
-    backward. Large samples of columns (batch, instance, group) do not: one more of each input.
+    Rows fit in the cache, so one read serves statistics and output. They take two arrays forward
+    and three backward. Large samples of columns (batch, instance, group) do not fit in the cache.
+    They take one more read of each input.
     """
     rows = case.member in ("layer", "rms", "batch_eval")
     sample = np.prod([case.shape[axis] for axis in reduced_axes(case)]) * case.shape[-1]

@@ -1,4 +1,4 @@
-"""How it is measured: interleaved in one process, medians, on the same inputs."""
+"""The measurement: interleaved calls in one process, on the same inputs, and their medians."""
 
 import statistics
 import time
@@ -14,14 +14,14 @@ from ._rivals import Function
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each call, taken in turn so that noise meets all alike.
+    """Return the median seconds of each call. The calls take turns, so noise meets all alike.
 
-    Before each turn it is called once untimed, so that it finds the caches and the memory allocator
-    as it leaves them itself, and not as its predecessor did.
+    Before each turn the call is made once untimed. So the timed call finds the caches and the
+    memory allocator as the same call leaves them, and not as the call before left them.
 
     Args:
-        calls: what is timed, already compiled.
-        rounds: how many times each is timed; a short call is repeated within a round.
+        calls: the calls that are timed, already compiled.
+        rounds: how often each call is timed. A short call is repeated within a round.
     """
     repeats = {name: _repeats(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -33,11 +33,11 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 
 
 def copy_bandwidth(size: int, rounds: int) -> float:
-    """Return bytes per second of a copy, counting what is read and written.
+    """Return bytes per second of a copy. Bytes read and bytes written both count.
 
     Args:
         size: bytes of the array that is copied.
-        rounds: how many times; the median counts.
+        rounds: number of copies. The median counts.
     """
     x = jnp.zeros(size // 4, jnp.float32)
     negate = jax.jit(jnp.negative)
@@ -49,14 +49,14 @@ def copy_bandwidth(size: int, rounds: int) -> float:
 def compiled(
     function: Function, direction: Pass, arguments: tuple[jax.Array, ...]
 ) -> tuple[Any, Any, float]:
-    """Return the jitted function, what was compiled from it, and the seconds that took.
+    """Return the jitted function, its compiled program, and the seconds of the compilation.
 
-    The jitted function is what is timed: its call is the one that users make.
+    The benchmark times the jitted function, since users make this call.
 
     Args:
         function: of `(x, scale, bias)`, returning the output first.
-        direction: the forward pass, or forward and backward; then `arguments` end with a cotangent.
-        arguments: on the device.
+        direction: the forward pass, or forward and backward.
+        arguments: arrays on the device. For forward and backward the last one is a cotangent.
     """
 
     def output(*args: jax.Array) -> Any:
@@ -75,7 +75,7 @@ def compiled(
 
 
 def residual_bytes(function: Function, arguments: tuple[jax.Array, ...]) -> int:
-    """Return the bytes that reverse mode keeps between its two passes, parameters included."""
+    """Return the bytes that reverse mode keeps between its passes, with the parameters."""
 
     def output(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
         y = function(x, scale, bias)

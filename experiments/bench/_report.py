@@ -1,4 +1,4 @@
-"""What the benchmark found, as ratios and as tables."""
+"""The results of the benchmark, as ratios and as tables."""
 
 import numpy as np
 from rich.table import Table
@@ -34,7 +34,7 @@ def steps_ratios(steps: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def steps_table(steps: dict[str, np.ndarray]) -> str:
-    """Return the table of the documentation about whole train steps."""
+    """Return the documentation's table of whole train steps."""
     lines = [
         "",
         "| train step | library | ms | peak, MiB | kept for backward, MiB | compiled in, s |",
@@ -76,7 +76,7 @@ def printed(table: dict[str, np.ndarray]) -> Table:
 
 
 def against_flax(table: dict[str, np.ndarray]) -> str:
-    """Return the table of the documentation: milliseconds and residual MiB beside the rivals'."""
+    """Return the documentation's table of milliseconds and residual MiB, with those of rivals."""
     order = "flax / torch / xla / native"
     lines = [
         f"| input | dtype | forward, ms: {order} | forward and backward, ms: {order} | kept for "
@@ -97,7 +97,7 @@ def against_flax(table: dict[str, np.ndarray]) -> str:
 
 
 def fastest(rows: dict[str, np.ndarray], library: str) -> float:
-    """Return the milliseconds of a library's fastest variant in one case, NaN where it has none."""
+    """Return the milliseconds of a library's fastest variant in one case, or NaN."""
     own = np.array([str(name).startswith(library) for name in rows["library"]], bool)
     if library == "jaxnorm":
         own = rows["library"] == library

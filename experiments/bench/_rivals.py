@@ -1,6 +1,6 @@
-"""Who is measured: one function of `(x, scale, bias)` per library and member.
+"""The rivals: one function of `(x, scale, bias)` per library and member.
 
-A rival that is not installed, or that has no such member, is left out of the table.
+The table leaves out a rival that is not installed, and a rival that has no such member.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ Function = Callable[[jax.Array, jax.Array, jax.Array], Any]
 
 
 def jax_rivals(case: Case) -> dict[str, Function]:
-    """Return what runs in JAX, by name; each returns the output and whatever state goes with it."""
+    """Return the rivals in JAX, by name. Each returns the output and the new state, if any."""
     makers = {
         "jaxnorm": _jaxnorm,
         "jaxnorm (xla)": _jaxnorm_xla,
@@ -66,7 +66,7 @@ def _jaxnorm_xla(case: Case) -> Function | None:
 
 
 def _running(scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return running statistics, zero and one, that the compiler does not know to be constant."""
+    """Return running statistics zero and one that the compiler cannot take for constants."""
     return jax.lax.stop_gradient(bias), jax.lax.stop_gradient(scale)
 
 
@@ -87,7 +87,7 @@ def _linen(case: Case) -> Function | None:
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
         stats = dict(zip(("mean", "var"), _running(scale, bias), strict=True))
         params = {"scale": scale} if case.member == "rms" else {"scale": scale, "bias": bias}
-        # The output in the dtype of x, as the others have it.
+        # The output has the dtype of x, as with the other libraries.
         own = module.clone(dtype=x.dtype)
         return own.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
 

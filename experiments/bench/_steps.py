@@ -1,4 +1,4 @@
-"""Whole train steps: the same model with the norms of Flax and with ours, nothing else changed."""
+"""Whole train steps of the same model, with Flax's norms and with ours."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ IMPLEMENTATION_VARIABLE = "JAXNORM_IMPLEMENTATION"
 
 
 class Model(NamedTuple):
-    """A model at the size that is measured."""
+    """A model and the size of its input."""
 
     name: str
     norm: str  # the module's name, in flax.linen and in jaxnorm.linen
@@ -31,16 +31,16 @@ class Model(NamedTuple):
 
 
 class ViT(nn.Module):
-    """A small vision transformer: norms before attention and before the MLP, mean pool.
+    """A small vision transformer with a norm before attention and a norm before the MLP.
 
-    Dosovitskiy et al., An Image is Worth 16x16 Words (arXiv:2010.11929, 2020), section 3.1, with a
-    mean over the patches in the place of the class token.
+    Dosovitskiy et al., An Image is Worth 16x16 Words (arXiv:2010.11929, 2020), section 3.1. A
+    mean over the patches takes the place of the class token.
 
     Attributes:
-        norm: makes every norm.
-        depth: blocks.
-        width: channels.
-        heads: of the attention.
+        norm: function that makes a norm.
+        depth: number of blocks.
+        width: number of channels.
+        heads: heads of the attention.
         patch: pixels along a side of a patch.
     """
 
@@ -69,7 +69,7 @@ class Reader(nn.Module):
     """A classifier of sequences by the last state of a long short-term memory.
 
     Attributes:
-        norm: makes the norms of the cell.
+        norm: function that makes a norm of the cell.
         features: the width of the cell.
     """
 
@@ -99,8 +99,8 @@ def measure_steps(model: Model, rounds: int) -> list[dict[str, Any]]:
     """Return a row per library: time of a train step, memory, and time to compile.
 
     Args:
-        model: what is trained.
-        rounds: how often each step is timed; the median counts.
+        model: the model that is trained.
+        rounds: how often each step is timed. The median counts.
     """
     facts, calls = {}, {}
     for library, (modules, implementation) in LIBRARIES.items():
@@ -129,7 +129,7 @@ def measure_steps(model: Model, rounds: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def implementation_forced(implementation: str | None) -> Iterator[None]:
-    """Set the environment variable that forces an implementation, for what is traced inside."""
+    """Force an implementation, by the environment variable, for programs traced inside."""
     before = os.environ.pop(IMPLEMENTATION_VARIABLE, None)
     if implementation is not None:
         os.environ[IMPLEMENTATION_VARIABLE] = implementation
@@ -142,7 +142,7 @@ def implementation_forced(implementation: str | None) -> Iterator[None]:
 
 
 def _loss(model: nn.Module, shape: tuple[int, ...]) -> tuple[tuple[Any, Any], Callable]:
-    """Return `(params, other variables)` and the loss as a function of both."""
+    """Return `(params, other variables)`, and the loss as a function of the two."""
     x = jax.random.normal(jax.random.key(0), shape)
     labels = jnp.arange(shape[0]) % CLASSES
     variables: Any = jax.jit(model.init)(jax.random.key(1), x)
@@ -167,6 +167,6 @@ def _compiled_step(loss: Callable, variables: tuple[Any, Any]) -> tuple[Any, flo
 
 
 def _residual_bytes(loss: Callable, variables: tuple[Any, Any]) -> int:
-    """Return the bytes that reverse mode keeps between its passes, before XLA sees the program."""
+    """Return the bytes that reverse mode keeps between its passes, before XLA changes that."""
     pull = jax.eval_shape(lambda params, rest: jax.vjp(loss, params, rest)[1], *variables)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull))

@@ -14,18 +14,18 @@ from ._measure import interleaved
 
 
 class TorchQuestion(NamedTuple):
-    """What is to be timed."""
+    """A request to the PyTorch process: what to time."""
 
     case: Case
     dtype: str  # "float32" or "bfloat16"
     direction: Pass
-    compiled: bool  # whether torch.compile is measured as well
+    compiled: bool  # whether to measure torch.compile as well
     rounds: int
 
 
 @contextmanager
 def torch_process(wanted: bool) -> Iterator[Executor | None]:
-    """Start a process for PyTorch, for as long as it is needed; None without PyTorch."""
+    """Yield a process for PyTorch, or None without PyTorch, and end the process afterwards."""
     if not wanted or importlib.util.find_spec("torch") is None:
         yield None
         return
@@ -34,10 +34,10 @@ def torch_process(wanted: bool) -> Iterator[Executor | None]:
 
 
 def measure_torch(asked: TorchQuestion, x: np.ndarray, cotangent: np.ndarray) -> dict[str, float]:
-    """Return the median seconds by name, in both memory layouts; none for what PyTorch has not.
+    """Return the median seconds by name, in both memory layouts, of norms that PyTorch has.
 
     Args:
-        asked: what is timed.
+        asked: the case to time.
         x: [*case.shape], float32.
         cotangent: of the shape of `x`, float32.
     """
@@ -74,7 +74,7 @@ def _call(
     given = tensor(x)
     pulled = tensor(cotangent)
     features = case.shape[-1]
-    # Group and layer kernels ask for parameters of the input's dtype; batch norm takes float32.
+    # Group and layer norm need parameters of the input's dtype. Batch norm takes float32.
     own = torch.float32 if case.member.startswith("batch") else given.dtype
     scale, bias = torch.ones(features, dtype=own), torch.zeros(features, dtype=own)
     function = _function(case, torch.zeros(features), torch.ones(features))

@@ -1,8 +1,9 @@
-"""Counts what XLA moves for each way to write a normalization down, forward and backward.
+"""Counts the bytes that XLA moves for each way to write a normalization, forward and backward.
 
-Command: `python -m experiments.bench.formulations`; a minute on two cores. The counts are those of
-`cost_analysis()` and `memory_analysis()` of the compiled program: the same on every run. Of a
-branch the dearer side counts, which the library takes where data are far from zero.
+Command: `python -m experiments.bench.formulations`. It takes a minute on two cores. The counts come
+from `cost_analysis()` and `memory_analysis()` of the compiled program, and are the same on every
+run. Where a program has a branch, the dearer side counts. The library takes this side for data far
+from zero.
 """
 
 import functools
@@ -33,7 +34,7 @@ def stats_shape_of(case: Case) -> tuple[int, ...]:
 
 
 def formulations(case: Case) -> dict[str, Function]:
-    """Return the ways to write a case down, by name, as functions of `(x, scale, bias)`."""
+    """Return the ways to write a case, by name, as functions of `(x, scale, bias)`."""
     shape = stats_shape_of(case)
 
     def ours(epsilon: float | jax.Array, variance: Variance = "one_pass") -> Function:
@@ -48,7 +49,8 @@ def formulations(case: Case) -> dict[str, Function]:
         )
 
     def tangent(variance: Variance) -> Function:
-        return ours(jnp.float32(EPSILON), variance)  # with an array: what serves on any platform
+        # With an array epsilon, the library runs the code of the other platforms.
+        return ours(jnp.float32(EPSILON), variance)
 
     return {
         "flax.linen": jax_rivals(case)["flax.linen"],
@@ -88,7 +90,7 @@ def _plain(shape, passes, x, scale, bias):
 
 
 def _closed_form(shape: tuple[int, ...]) -> Callable:
-    """Return the normalization with the gradient of the papers, written by hand.
+    """Return the normalization with the gradient of the papers, written out.
 
     `dx = rstd * (g - mean(g) - xhat * mean(g * xhat))` with `g = scale * dy`.
     """

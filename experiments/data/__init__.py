@@ -1,7 +1,7 @@
 """Real data for the experiments, read from a data directory in its published layouts.
 
-Nothing here unpickles: arrays come from plain bytes, images from an image decoder. See `load` for
-the names.
+No file is unpickled: arrays come from plain bytes, and images from an image decoder. `load` has the
+names of the data sets.
 """
 
 from ._arrays import Dataset as Dataset

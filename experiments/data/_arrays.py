@@ -22,7 +22,7 @@ class Dataset(NamedTuple):
     test_labels: np.ndarray  # [M] int32
     classes: tuple[str, ...]
     white: int  # largest value that a pixel can have
-    note: str  # what the bytes are: the published ones, or how they differ from them
+    note: str  # whether the bytes are the published ones, or how they differ
 
     def head(self, train: int, test: int) -> "Dataset":
         """Return the same data with only the first `train` and `test` examples."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 in its published binary layout; the pickled Python version is never read.
+"""CIFAR-10 in its published binary layout. The pickled Python version is never read.
 
 Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
@@ -26,9 +26,8 @@ _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = "test_batch.bin"
 _RECORD = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
 
-# The checksum is published for the archive only. The training pixels' channel means over 255,
-# quoted # to eight digits wherever CIFAR-10 is used, tell the published pixels from re-encoded
-# ones.
+# The published checksum is that of the archive. The training pixels' channel means over 255 are
+# published to eight digits, and tell published pixels from re-encoded ones.
 _PUBLISHED_MEANS = (0.49139968, 0.48215841, 0.44653091)
 
 
@@ -60,8 +59,8 @@ def parse_batch(data: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
 def cifar10(data_dir: Path) -> Dataset:
     """Return CIFAR-10 from `data_dir/cifar-10-batches-bin`, downloaded first where it is missing.
 
-    Pixels that are not the published ones (re-encoded as JPEG, for one) load too, and `note` says
-    so.
+    Other pixels, for example re-encoded as JPEG, load too, and `note` says that they are not the
+    published ones.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is truncated or corrupt.
@@ -93,7 +92,7 @@ def cifar10(data_dir: Path) -> Dataset:
 
 
 def _unpack(archive: Path, data_dir: Path) -> None:
-    """Take the six batches out of the archive by name; nothing else in it is looked at."""
+    """Extract the six batches from the archive by name, and no other file."""
     try:
         with tarfile.open(archive) as tar:
             for name in (*_TRAIN, _TEST):

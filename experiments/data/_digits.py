@@ -11,9 +11,9 @@ def digits() -> Dataset:
     """Return the digits, every fifth one (360) as test data.
 
     Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
-    1998; needs no file and no network.
+    1998. The digits need no file and no network.
     """
-    from sklearn.datasets import load_digits  # a second to import: only for those who ask
+    from sklearn.datasets import load_digits  # imported here, since the import takes a second
 
     bunch: Any = load_digits()
     images = bunch.images.astype(np.uint8)[..., np.newaxis]

@@ -1,4 +1,4 @@
-"""Finding, checking and downloading files: every failure is a `DataError` that names the file."""
+"""Finds, checks and downloads files. Every failure is a `DataError` that names the file."""
 
 import gzip
 import hashlib
@@ -13,20 +13,20 @@ from typing import NamedTuple
 
 
 class DataError(ValueError):
-    """A data file that is missing, truncated or corrupt, with what to do about it."""
+    """A data file is missing, truncated or corrupt. The message says what to do."""
 
 
 class Remote(NamedTuple):
     """A published file."""
 
     name: str  # file name on disk
-    urls: tuple[str, ...]  # tried in order
-    md5: str  # of the file as published, 32 hexadecimal digits
+    urls: tuple[str, ...]  # addresses, tried in order
+    md5: str  # MD5 of the published file, 32 hexadecimal digits
     megabytes: int
 
 
 def md5(data: bytes) -> str:
-    """Return the MD5 of `data` in hexadecimal, against accidents rather than attackers."""
+    """Return the MD5 of `data` in hexadecimal. It guards against accidents, not attackers."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -53,7 +53,7 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 def missing(dataset: str, wanted: Sequence[Path], urls: Sequence[str], reason: str) -> DataError:
-    """Return the error for absent files: which, where they go, where they come from."""
+    """Return the error for absent files: their names, their folder and their source."""
     files = "\n".join(f"  {path}" for path in wanted)
     sources = "\n".join(f"  {url}" for url in urls)
     return DataError(
@@ -66,12 +66,12 @@ def missing(dataset: str, wanted: Sequence[Path], urls: Sequence[str], reason: s
 def download(remote: Remote, folder: Path, *, timeout_s: float = 30.0) -> Path:
     """Download a published file into `folder` and return its path.
 
-    The bytes go to a temporary file beside the target, are checked against the published MD5 and
-    only then take the target's name, so an interrupted download leaves nothing that looks finished.
+    The bytes go to a temporary file beside the target. The file takes the target's name after the
+    published MD5 has been checked. So an interrupted download leaves nothing that looks finished.
 
     Args:
-        remote: what to download.
-        folder: created when absent.
+        remote: the file to download.
+        folder: the target's folder, created when absent.
         timeout_s: seconds without an answer after which the next address is tried.
 
     Raises:
@@ -98,7 +98,7 @@ def download(remote: Remote, folder: Path, *, timeout_s: float = 30.0) -> Path:
 
 
 def _transfer(url: str, partial: Path, expected: str, timeout_s: float) -> str | None:
-    """Write what `url` holds to `partial`; return why that failed, None if the MD5 is right."""
+    """Download `url` to `partial`. Return the reason of a failure, or None if the MD5 is right."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as source, partial.open("wb") as target:

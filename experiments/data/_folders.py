@@ -1,7 +1,7 @@
-"""Folders of image files: Tiny ImageNet, and any `split/class/*` tree (ImageNet, for one).
+"""Folders of image files: Tiny ImageNet, and any tree `split/class/*` such as ImageNet.
 
-An `ImageFolder` lists files and labels without opening them; `decode` turns some of them into an
-array, so that a data set that does not fit in memory can be read in pieces.
+An `ImageFolder` lists files and labels without opening the files. `decode` turns some of the files
+into an array. So a data set that does not fit in memory can be read in pieces.
 """
 
 import zipfile
@@ -40,10 +40,10 @@ def image_folder(folder: Path, classes: Sequence[str] | None = None) -> ImageFol
 
     Args:
         folder: one split, for example `imagenet/train`.
-        classes: the class folders and their order; None for all folders, sorted.
+        classes: names of the class folders, in order; None for all folders, sorted.
 
     Raises:
-        DataError: there is no such folder, or no image in a class.
+        DataError: the folder is missing, or a class has no image.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected {folder}/<class>/<image>")
@@ -62,7 +62,7 @@ def image_folder(folder: Path, classes: Sequence[str] | None = None) -> ImageFol
 
 
 def part_of(images: ImageFolder, classes: int | None, per_class: int | None) -> ImageFolder:
-    """Return the files of the first `classes` classes, the first `per_class` of each; None for all.
+    """Return the first `per_class` files of each of the first `classes` classes; None for all.
 
     Examples:
         >>> paths = tuple(Path(name) for name in ("a1", "a2", "b1", "c1"))
@@ -81,9 +81,9 @@ def part_of(images: ImageFolder, classes: int | None, per_class: int | None) -> 
 def imagenet(data_dir: Path) -> tuple[ImageFolder, ImageFolder]:
     """Return the training and validation files in `data_dir/imagenet`, by class.
 
-    Expected are `train/<class>/<image>` and `val/<class>/<image>`; the validation images, which are
-    published in one folder, have to be sorted into classes first. ImageNet is not downloaded: it is
-    given on request at https://www.image-net.org.
+    The files must be `train/<class>/<image>` and `val/<class>/<image>`. The validation images are
+    published in one folder and have to be sorted into classes first. ImageNet is not downloaded: it
+    is given on request at https://www.image-net.org.
 
     Raises:
         DataError: a folder is missing or a class has no image.
@@ -96,7 +96,7 @@ def tiny_imagenet(data_dir: Path) -> tuple[ImageFolder, ImageFolder]:
     """Return the training and validation files of Tiny ImageNet in `data_dir/tiny-imagenet-200`.
 
     The classes are those of `wnids.txt`: 200 in the published set, fewer in a part of it.
-    Validation labels come from `val/val_annotations.txt`. Downloaded first where it is missing.
+    Validation labels come from `val/val_annotations.txt`. A missing data set is downloaded first.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or does not have the published
@@ -118,7 +118,7 @@ def write_images(data: Dataset, folder: Path) -> tuple[ImageFolder, ImageFolder]
 
     Args:
         data: images [N, H, W, 1] and labels.
-        folder: gets `train/<class>/` and `val/<class>/`.
+        folder: the folder that gets `train/<class>/` and `val/<class>/`.
     """
     from PIL import Image
 
@@ -137,12 +137,12 @@ def write_images(data: Dataset, folder: Path) -> tuple[ImageFolder, ImageFolder]
 
 
 def decode(paths: Sequence[Path], *, size: int, workers: int = 4) -> np.ndarray:
-    """Return images as one array, in RGB, the shorter side scaled to `size` and the middle cut out.
+    """Return the middles of images as one array in RGB, with the shorter side scaled to `size`.
 
     Args:
         paths: image files.
         size: height and width of the result, in pixels.
-        workers: threads that decode.
+        workers: number of threads that decode.
 
     Returns:
         [N, size, size, 3] uint8.
@@ -182,7 +182,7 @@ def open_rgb(path: Path, *, at_least: int) -> "Image":
 
     Args:
         path: an image file.
-        at_least: pixels of the shorter side that are needed; a JPEG file several times as large is
+        at_least: pixels of the shorter side that are needed. A JPEG file several times as large is
             decoded at a half, a quarter or an eighth of its size, which is faster.
 
     Raises:

@@ -30,8 +30,8 @@ def load_folders(name: str, data_dir: Path = Path("data")) -> tuple[ImageFolder,
         data_dir: the folder that holds `imagenet/` and `tiny-imagenet-200/`.
 
     Raises:
-        ValueError: there is no such data set of image files.
-        DataError: its files are missing and cannot be downloaded, or have another layout.
+        ValueError: there is no data set of image files with this name.
+        DataError: the files are missing and cannot be downloaded, or have another layout.
     """
     if name not in FOLDERS:
         raise ValueError(f"no image folders {name!r}; use one of {', '.join(FOLDERS)}")
@@ -39,7 +39,7 @@ def load_folders(name: str, data_dir: Path = Path("data")) -> tuple[ImageFolder,
 
 
 def load(name: str, data_dir: Path = Path("data")) -> Dataset:
-    """Return a data set by name, downloading its published files where they are missing.
+    """Return a data set by name, and download its published files where they are missing.
 
     Args:
         name: one of `DATASETS`: digits, mnist, cifar10, tiny-imagenet.
@@ -47,7 +47,7 @@ def load(name: str, data_dir: Path = Path("data")) -> Dataset:
 
     Raises:
         ValueError: there is no data set of this name.
-        DataError: its files are missing and cannot be downloaded, or are truncated or corrupt.
+        DataError: the files are missing and cannot be downloaded, or are truncated or corrupt.
 
     Examples:
         >>> load("digits").test_images.shape

@@ -21,7 +21,7 @@ def _remote(name: str, checksum: str, megabytes: int) -> Remote:
     return Remote(name, tuple(mirror + name for mirror in _MIRRORS), checksum, megabytes)
 
 
-# The published gzip files; repacked ones differ, so what is on disk is checked by _RAW_MD5 instead.
+# MD5 of the published gzip files. Repacked files differ, so files on disk are checked by _RAW_MD5.
 REMOTES = (
     _remote("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 10),
     _remote("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", 1),
@@ -73,8 +73,8 @@ def parse_idx(data: bytes, path: Path) -> np.ndarray:
 def mnist(data_dir: Path) -> Dataset:
     """Return MNIST from `data_dir/mnist`, downloaded first where it is missing.
 
-    Each of the four files may be gzipped (`.gz`) or raw. Files in the right layout whose bytes are
-    not the published ones (Fashion-MNIST, for one) load too, and `note` says so.
+    Each of the four files may be gzipped (`.gz`) or raw. Other files in the same layout, for
+    example Fashion-MNIST, load too, and `note` says that they are not the published ones.
 
     Raises:
         DataError: a file is missing and cannot be downloaded, or is truncated or corrupt.

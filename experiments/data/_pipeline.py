@@ -1,8 +1,7 @@
 """Batches from image files that need not fit in memory, with grain.
 
-A training set is an endless sequence of batches in which batch number k depends on the seed and on
-k alone: a run goes on after any step as if it had never stopped, on as many threads or processes as
-there are.
+A training set is an endless sequence of batches. Batch number k depends on the seed and on k alone.
+So a run goes on after any step as if it had never stopped, on any number of threads or processes.
 """
 
 import functools
@@ -21,13 +20,13 @@ Batch = dict[str, np.ndarray]
 class Crop(NamedTuple):
     """How much of an image a training example shows.
 
-    Szegedy et al., Going Deeper with Convolutions (arXiv:1409.4842, 2014), section 6: a patch whose
-    area is spread evenly between a share of the image and all of it, with an aspect ratio between
-    3/4 and 4/3; half of the patches are mirrored.
+    Szegedy et al., Going Deeper with Convolutions (arXiv:1409.4842, 2014), section 6. The area of a
+    patch is uniform between a share of the image and all of it. Its aspect ratio is between 3/4 and
+    4/3. Half of the patches are mirrored.
     """
 
     size: int  # height and width of the example, in pixels
-    least_area: float = 0.08  # share of the image's area
+    least_area: float = 0.08  # least share of the image's area
 
 
 def training_batches(
@@ -43,21 +42,22 @@ def training_batches(
 
     Args:
         images: the files.
-        crop: what an example shows of its image.
-        batch_size: images of a batch, of this process.
-        seed: of the order, the patches and the mirroring.
-        reshuffle: whether each epoch has an order of its own. Otherwise all have the first one's,
-            so that the same images always meet in a batch, with other patches.
-        process: this process and their number; each reads its own share of the files.
+        crop: the part of an image that an example shows.
+        batch_size: images in a batch of this process.
+        seed: gives the order, the patches and the mirroring.
+        reshuffle: whether each epoch has an order of its own. Otherwise all epochs have the order
+            of the first, so that the same images always meet in a batch, with other patches.
+        process: the index of this process, and the number of processes. Each reads its own share of
+            the files.
 
     Returns:
         A sequence of `inputs` [batch_size, size, size, 3] uint8 and `labels` [batch_size] int32.
-        What does not fill the last batch of an epoch is left out of that epoch.
+        Files that do not fill the last batch of an epoch are left out of that epoch.
 
     Raises:
         ValueError: a process has fewer files than a batch.
     """
-    import grain  # seconds to import: only for those who ask
+    import grain  # imported here, since the import takes seconds
 
     index, count = process
     mine = range(index, len(images.paths), count)
@@ -77,10 +77,10 @@ def stream(batches: Any, start: int, *, threads: int = 4, workers: int = 0) -> I
     """Return the batches from number `start` on, read ahead.
 
     Args:
-        batches: of `training_batches`.
-        start: the first batch.
-        threads: that decode in this process.
-        workers: further processes, among which the batches are dealt out; 0 for none.
+        batches: sequence from `training_batches`.
+        start: number of the first batch.
+        threads: threads that decode in this process.
+        workers: number of further processes that share the batches; 0 for none.
     """
     import grain
 
@@ -89,7 +89,7 @@ def stream(batches: Any, start: int, *, threads: int = 4, workers: int = 0) -> I
     if workers:
         from absl import flags
 
-        flags.FLAGS.mark_as_parsed()  # grain hands its flags to workers and wants them read
+        flags.FLAGS.mark_as_parsed()  # grain hands its flags to workers, and needs them parsed
         left = left.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(left)
 
@@ -99,17 +99,17 @@ def validation_batches(
 ) -> Iterator[Batch]:
     """Yield all images once and in order, the middle of each.
 
-    The last batch is filled up with images of weight zero, so that all have one shape.
+    Images of weight zero fill the last batch, so that all batches have one shape.
 
     Args:
         images: the files.
         size: height and width of the examples, in pixels.
-        batch_size: images of a batch.
-        threads: that decode.
+        batch_size: images in a batch.
+        threads: threads that decode.
 
     Yields:
         `inputs` [batch_size, size, size, 3] uint8, `labels` [batch_size] int32 and `weight`
-        [batch_size] float32, one for an image and zero for what fills up.
+        [batch_size] float32, one for an image and zero for a filling.
     """
     for start in range(0, len(images.paths), batch_size):
         some = slice(start, start + batch_size)
@@ -141,7 +141,7 @@ def _patch(path: Path, crop: Crop, rng: np.random.Generator) -> np.ndarray:
 def _random_box(
     width: int, height: int, least_area: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of a random patch, sides cut to the image's."""
+    """Return left, top, right and bottom of a random patch inside the image."""
     area = width * height * rng.uniform(least_area, 1)
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     wide = min(width, float(np.sqrt(area * aspect)))

@@ -5,6 +5,7 @@ Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
@@ -12,7 +13,7 @@ from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, reduced_stats_shape
 from jaxnorm.stats._collectives import shard_count
-from jaxnorm.stats._shapes import sample_size
+from jaxnorm.stats.shapes import sample_size
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 SingleValue = Literal["raise", "running", "allow"]
@@ -161,16 +162,19 @@ def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
         (3,)
     """
     shape = tuple(moments.mean.shape[a] for a in features)
-    mean, var, count = moments
+    mean, var, count, tail = moments
     return Moments(
-        mean.reshape(shape), var.reshape(shape), count.reshape(shape) if count.ndim else count
+        mean.reshape(shape),
+        var.reshape(shape),
+        count.reshape(shape) if count.ndim else count,
+        None if tail is None else tail.reshape(shape),
     )
 
 
 def _keep_dims(running: Moments, stats_shape: Shape) -> Moments:
-    return Moments(
-        running.mean.reshape(stats_shape), running.var.reshape(stats_shape), jnp.ones(())
-    )
+    tail = None if running.tail is None else running.tail.reshape(stats_shape)
+    mean, var = running.mean.reshape(stats_shape), running.var.reshape(stats_shape)
+    return Moments(mean, var, jnp.ones(()), tail)
 
 
 def _single_value_uses_running(shape: Shape, single_value: SingleValue) -> bool:

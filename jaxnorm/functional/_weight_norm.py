@@ -11,7 +11,7 @@ from jaxnorm.functional._parameters import place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import standardize
 from jaxnorm.stats import moments, reduced_stats_shape
-from jaxnorm.stats._shapes import sample_size
+from jaxnorm.stats.shapes import sample_size
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike, Shape
 
 

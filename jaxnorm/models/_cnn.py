@@ -27,7 +27,8 @@ class CNN(nn.Module):
         features: the widths of the hidden dense layers.
         norm: makes the norm of each hidden layer (see `apply_norm`); None for none.
         activation: the nonlinearity.
-        use_bias: whether hidden layers have a bias; None for only where no norm follows.
+        use_bias: whether hidden layers have a bias; None for a bias just where the norm that
+            follows has none.
         dropout_rate: share of hidden dense units dropped in training, under the rng `dropout`.
         kernel_init: initializer of all kernels.
         bias_init: initializer of all biases.

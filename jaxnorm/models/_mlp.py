@@ -24,7 +24,8 @@ class MLP(nn.Module):
         num_outputs: the width of the output.
         norm: makes the norm of each hidden layer (see `apply_norm`); None for none.
         activation: the nonlinearity.
-        use_bias: whether hidden dense layers have a bias; None for only where no norm follows.
+        use_bias: whether hidden dense layers have a bias; None for a bias just where the norm that
+            follows has none.
         dropout_rate: share of hidden units that are dropped in training, under the rng `dropout`.
         kernel_init: initializer of all kernels.
         bias_init: initializer of all biases.

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
+
 from jaxnorm.typing import Array
 
 NormFactory = Callable[..., Any]
@@ -60,12 +62,7 @@ def apply_norm(
         )
     if norm is None:
         return x
-    if name is not None and _takes(norm, "name"):
-        fields["name"] = name
-    chosen = "use_running_average" in getattr(norm, "keywords", {})
-    if not chosen and _names(norm, "use_running_average"):
-        fields["use_running_average"] = not train
-    layer = norm(**fields)
+    layer = _layer(norm, train, name, fields)
     if getattr(layer, "use_running_average", not train) is None:
         return layer(x, use_running_average=not train)
     return layer(x)
@@ -74,19 +71,48 @@ def apply_norm(
 def has_own_bias(norm: NormFactory | None, use_bias: bool | None) -> bool:
     """Returns whether the dense or convolution layer before `norm` has a bias.
 
+    The bias of the norm takes the place of the layer's bias. Before a norm without a bias, such as
+    RMS norm or any norm with `use_bias=False`, the layer has one of its own.
+
     Args:
         norm: the factory of the normalization that follows, or None.
-        use_bias: the user's choice; None for a bias only where no normalization follows, since
-            batch norm subtracts it again and most norms bring a bias of their own.
+        use_bias: the user's choice; None for a bias just where the norm has none. A norm has a bias
+            if its layer has a true attribute `use_bias`.
 
     Returns:
         True for a layer with a bias.
 
     Examples:
-        >>> has_own_bias(None, None), has_own_bias(None, False)
-        (True, False)
+        >>> from jaxnorm.linen import BatchNorm, RMSNorm
+        >>> [has_own_bias(norm, None) for norm in (None, BatchNorm, RMSNorm)]
+        [True, False, True]
     """
-    return norm is None if use_bias is None else use_bias
+    if use_bias is not None:
+        return use_bias
+    # A parent of its own: the layer must not become a child of the module that asks.
+    return norm is None or not _Biased(norm, parent=None).apply({})
+
+
+class _Biased(nn.Module):
+    """Tells whether the layer of a factory has a bias, without calling the layer."""
+
+    norm: NormFactory
+
+    @nn.compact
+    def __call__(self) -> bool:
+        layer = _layer(self.norm, False, "norm", {})
+        # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
+        return bool(getattr(layer, "__dict__", {}).get("use_bias", False))
+
+
+def _layer(norm: NormFactory, train: bool, name: str | None, fields: dict[str, Any]) -> Any:
+    """Returns the layer that a factory makes of the arguments that the factory takes."""
+    if name is not None and _takes(norm, "name"):
+        fields = {**fields, "name": name}
+    chosen = "use_running_average" in getattr(norm, "keywords", {})
+    if not chosen and _names(norm, "use_running_average"):
+        fields = {**fields, "use_running_average": not train}
+    return norm(**fields)
 
 
 def _parameters(norm: NormFactory) -> dict[str, inspect.Parameter]:

@@ -1,15 +1,20 @@
 """x and given moments -> y."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.numerics import accumulation_dtype, require_inexact
-from jaxnorm.ops import _tangent, kernels
-from jaxnorm.ops._implementation import choose
-from jaxnorm.stats import Moments, _shapes
-from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import present
-from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
+from jaxnorm import internals
+from jaxnorm.numerics import accumulation_dtype, check_epsilon, require_inexact
+from jaxnorm.ops import _formulas, _primitives
+from jaxnorm.ops._formulas import Problem, Residuals
+from jaxnorm.ops._implementations import wished
+from jaxnorm.stats import Moments
+from jaxnorm.stats.sampling import Sampling
+from jaxnorm.stats.shapes import broadcasting, check_stats_shape
+from jaxnorm.stats.sums import spread
+from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
 def normalize(
@@ -34,7 +39,8 @@ def normalize(
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
-        [*shape], of `dtype`.
+        [*shape], of `dtype`. Where a sample is empty (its count and variance zero) `x` is passed
+        with a factor of one.
 
     Raises:
         ValueError: the statistics do not divide the shape of `x`, or a parameter does not
@@ -47,11 +53,13 @@ def normalize(
         Array([[-0.5,  0.5]], dtype=float32)
 
     Notes:
-        Where mean / std exceeds about 1e5 the mean itself is rounded too coarsely for float32;
-        `standardize` takes the statistics and normalizes in one step and keeps those digits.
+        `normalize(x, moments(x, s))` is `standardize(x, s)`: the moments hold their mean with twice
+        its digits. Where their variance is not representable (above 3e38 or below 1e-38 in float32)
+        only `standardize` is right, in which the variance never leaves its units.
     """
     x = jnp.asarray(x)
     require_inexact(x)
+    check_epsilon(epsilon)
     mean, var = jnp.asarray(moments.mean), jnp.asarray(moments.var)
     stats_shape = jnp.broadcast_shapes(mean.shape, var.shape)
     if len(stats_shape) != x.ndim:
@@ -59,89 +67,55 @@ def normalize(
             f"moments {list(stats_shape)} must have one entry per axis of x {list(x.shape)}; keep "
             "reduced axes with size 1"
         )
-    _shapes.check_stats_shape(x.shape, stats_shape)
+    check_stats_shape(x.shape, stats_shape)
     scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
     shifted_var = var + jnp.asarray(epsilon, var.dtype)
-    return _normalize(jnp.dtype(dtype or x.dtype), x, mean, shifted_var, scale, bias)
+    empty = (jnp.asarray(moments.count) <= 0) & (var == 0)
+    shifted_var = jnp.where(empty, jnp.ones((), var.dtype), shifted_var)
+    return _normalize(jnp.dtype(dtype or x.dtype), x, mean, moments.tail, shifted_var, scale, bias)
 
 
-def broadcasting(parameter: ArrayLike | None, shape: Shape, name: str) -> Array | None:
-    """Returns `parameter` as an array of the rank of `shape` that broadcasts to it.
-
-    Args:
-        parameter: scale or bias, or None.
-        shape: the shape of `x`.
-        name: the argument's name, for the error.
-
-    Returns:
-        The array with leading axes of size 1 added, or None.
-
-    Raises:
-        ValueError: it does not broadcast.
-
-    Examples:
-        >>> broadcasting(jnp.ones(3), (2, 3), "scale").shape
-        (1, 3)
-    """
-    if parameter is None:
-        return None
-    parameter = jnp.asarray(parameter)
-    expanded = (1,) * (len(shape) - parameter.ndim) + parameter.shape
-    if len(expanded) != len(shape) or any(
-        m not in (1, n) for m, n in zip(expanded, shape, strict=True)
-    ):
-        raise ValueError(
-            f"{name} {list(parameter.shape)} does not broadcast to x {list(shape)}; give each axis "
-            "size 1 or the size that x has there"
-        )
-    return parameter.reshape(expanded)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _normalize(dtype, x, mean, tail, var, scale, bias):
+    rstd = spread(jax.lax.rsqrt(var), x.shape)
+    return _formulas.affine(_formulas.deviation(x, mean, tail), rstd, scale, bias).astype(dtype)
 
 
-def _forward(dtype, x, mean, var, scale, bias):
-    deviation = x.astype(accumulation_dtype(x.dtype)) - _shapes.spread(mean, x.shape)
-    rstd = _shapes.spread(_tangent.reciprocal_std(var, jnp.zeros((), var.dtype)), x.shape)
-    return _tangent.affine(deviation, rstd, scale, bias).astype(dtype)
-
-
-_normalize = jax.custom_jvp(_forward, nondiff_argnums=(0,))
-
-
+@functools.partial(_normalize.defjvp, symbolic_zeros=True)
 def _normalize_jvp(dtype, primals, tangents):
-    x, mean, var, scale, bias = primals
-    moved, parts = present(tangents), []
-    if moved[3:] != (None, None) and _simple(primals, dtype):
+    x, mean, tail, var, scale, _ = primals
+    d_x, d_mean, d_tail, d_var, *moved = internals.moving(tangents)
+    parts = []
+    if moved != [None, None] and _has_primitive(primals):
         # Apart, because the transpose is two sums over the array that the kernels know.
-        native = choose(None, x, Sampling(var.shape), False, scale, bias, 0.0, dtype) == "native"
-        parts = [
-            kernels.affine_tangent(x, mean, var, scale, *moved[3:], dtype=dtype, native=native)
-        ]
-        moved = (*moved[:3], None, None)
+        given = jnp.zeros_like(mean) if tail is None else tail
+        residuals = Residuals(x, scale, mean, given, jax.lax.rsqrt(var))
+        problem = Problem(Sampling(var.shape), 0.0, jnp.dtype(dtype), wished(None))
+        parts = [_primitives.affine_tangent(problem, residuals, *moved)]
+        moved = [None, None]
 
     @jax.checkpoint
-    def tangent(x, mean, var, scale, d_x, d_mean, d_var, d_scale, d_bias):
-        mean, var = _shapes.spread(mean, x.shape), _shapes.spread(var, x.shape)
-        d_mean, d_var = (_tangent.spread_or_none(v, x.shape) for v in (d_mean, d_var))
-        wide = accumulation_dtype(x.dtype)
-        d_x = None if d_x is None else d_x.astype(wide)
-        rstd = _tangent.reciprocal_std(var, jnp.zeros((), var.dtype))
-        return _tangent.normalize_tangent(
-            x.astype(wide) - mean, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias
-        )
+    def tangent(x, mean, tail, var, scale, moving):
+        rstd = jax.lax.rsqrt(var)
+        return _formulas.normalize_tangent(x, mean, tail, rstd, scale, moving, dtype)
 
-    if not parts or any(v is not None for v in moved):
-        parts = [tangent(x, mean, var, scale, *moved), *parts]
-    return _normalize(dtype, *primals), sum(parts[1:], parts[0]).astype(dtype)
+    moving = (d_x, d_mean, d_tail, d_var, *moved)
+    if not parts or any(v is not None for v in moving):
+        parts = [tangent(x, mean, tail, var, scale, moving), *parts]
+    return _normalize(dtype, *primals), sum(parts[1:], parts[0])
 
 
-def _simple(primals: tuple, dtype: jnp.dtype) -> bool:
-    """Returns whether the kernels take `primals`: the usual case of float32 running statistics."""
-    x, mean, var, scale, bias = primals
+def _has_primitive(primals: tuple) -> bool:
+    """Returns whether scale and bias move as the primitives know: the usual running statistics."""
+    x, mean, tail, var, scale, bias = primals
+    wide = accumulation_dtype(x.dtype)
+    statistics = [v for v in (mean, var, tail) if v is not None]
+    parameters = [v for v in (scale, bias) if v is not None]
     return (
-        mean.shape == var.shape
-        and mean.dtype == var.dtype == jnp.float32
-        and (scale is None or bias is None or scale.shape == bias.shape)
-        and kernels.takes(x, scale, bias, epsilon=0.0, dtype=dtype)
+        all(v.shape == mean.shape and v.dtype == wide for v in statistics)
+        and len({v.shape for v in parameters}) == 1
+        and not any(jnp.iscomplexobj(v) for v in (x, *parameters))
+        and all(isinstance(n, int) and n > 0 for n in x.shape)
+        and all(jnp.promote_types(accumulation_dtype(v.dtype), wide) == wide for v in parameters)
+        and not any(any(internals.explicit_axes(v)) for v in (x, *parameters))
     )
-
-
-_normalize.defjvp(_normalize_jvp, symbolic_zeros=True)

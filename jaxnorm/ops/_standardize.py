@@ -1,17 +1,24 @@
 """x -> y and its own moments: statistics and normalization in one step."""
 
 import functools
+import numbers
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.numerics import accumulation_dtype, real_dtype, require_inexact
-from jaxnorm.ops import _tangent, kernels
-from jaxnorm.ops._implementation import Implementation, choose
-from jaxnorm.ops._normalize import broadcasting
-from jaxnorm.stats import Moments, Variance, _shapes
-from jaxnorm.stats._sampling import Sampling, check_sampling, sample_weights, settled
-from jaxnorm.stats._shifted import centered, moments_tangent, present, shifted_moments
+from jaxnorm import internals
+from jaxnorm.numerics import (
+    accumulation_dtype,
+    check_epsilon,
+    real_dtype,
+    require_inexact,
+)
+from jaxnorm.ops import _formulas, _primitives
+from jaxnorm.ops._formulas import Linear, Problem, Residuals
+from jaxnorm.ops._implementations import Implementation, require, wished
+from jaxnorm.stats import Moments, Variance, sample_size
+from jaxnorm.stats.sampling import Sampling, check_sampling, sample_weights
+from jaxnorm.stats.shapes import broadcasting
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 
@@ -75,83 +82,70 @@ def standardize(
     """
     x = jnp.asarray(x)
     require_inexact(x)
+    check_epsilon(epsilon)
     sampling = check_sampling(
         x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
     )
     scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
     w = sample_weights(x, mask, weights)
-    dtype = jnp.dtype(dtype or x.dtype)
-    chosen = choose(implementation, x, sampling, w is not None, scale, bias, epsilon, dtype)
-    simple = w is None and sampling.axis_name is None and sampling.variance == "one_pass"
-    if chosen == "native" or (
-        simple and kernels.takes(x, scale, bias, epsilon=epsilon, dtype=dtype)
-    ):
-        y, mean, var = kernels.standardize(
-            x,
-            sampling.stats_shape,
-            scale,
-            bias,
-            epsilon=float(epsilon),  # type: ignore[reportArgumentType]  # `takes` saw a number
-            center=center,
-            dtype=dtype,
-            native=chosen == "native",
-        )
-        count = _shapes.sample_size(x.shape, sampling.stats_shape)
-        return y, Moments(mean, var, jnp.asarray(count, var.dtype))
-    epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
-    return _standardize((sampling, dtype), x, w, scale, bias, epsilon)
+    number = float(epsilon) if isinstance(epsilon, numbers.Real) else None
+    problem = Problem(sampling, number, jnp.dtype(dtype or x.dtype), wished(implementation))
+    parameters = tuple(v for v in (scale, bias) if v is not None)
+    reason = _no_primitive(problem, x, w, parameters)
+    require(problem, x, parameters, reason)
+    if reason is None:
+        y, *location, var, _ = _primitives.standardize(problem, x, scale, bias)
+        mean, tail = location or (jnp.zeros_like(var), jnp.zeros_like(var))
+        count = jnp.asarray(sample_size(x.shape, sampling.stats_shape), var.dtype)
+        return y, Moments(mean, var, count, tail)
+    if number is None:
+        epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
+    return _standardize(problem, x, w, scale, bias, None if number is not None else epsilon)
+
+
+def _no_primitive(problem: Problem, x: Array, w: Array | None, parameters: tuple) -> str | None:
+    """Returns why the primitives, and so the kernels, do not take a problem, or None."""
+    wide = accumulation_dtype(x.dtype)
+    if w is not None:
+        return "the kernels take no mask and no weights"
+    if problem.sampling.axis_name is not None:
+        return "the kernels take no axis_name"
+    if problem.epsilon is None:
+        return "the kernels take no array as epsilon"
+    if not all(isinstance(n, int) and n > 0 for n in x.shape):
+        return "the kernels take no empty x and no symbolic shape"
+    if any(jnp.iscomplexobj(v) for v in (x, *parameters)):
+        return "the kernels take no complex numbers"
+    if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
+        return f"the kernels take no scale and bias wider than {wide}"
+    if any(any(internals.explicit_axes(v)) for v in (x, *parameters)):
+        return "the kernels take no explicitly sharded array"
+    return None
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _standardize(static, x, w, scale, bias, epsilon):
-    y, taken = _forward(static, x, w, scale, bias, epsilon)
-    return y, Moments(taken.mean, taken.var, taken.count)
+def _standardize(problem, x, w, scale, bias, epsilon):
+    y, measured, _ = _formulas.standardize(problem, x, scale, bias, w, epsilon)
+    return y, _formulas.reported(problem, measured)
 
 
-def _forward(static, x, w, scale, bias, epsilon):
-    sampling, dtype = static
-    taken = shifted_moments(sampling, x, w)
-    rstd = _tangent.reciprocal_std(taken.var, epsilon, _samples(x, w, taken.count))
-    deviation = centered(sampling, x, w, taken.offset)
-    y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
-    return y.astype(dtype), taken
-
-
-def _standardize_jvp(static, primals, tangents):
-    sampling, dtype = static
-    x, w, scale, _, epsilon = primals
-    y, taken = _forward(static, *primals)
+@functools.partial(_standardize.defjvp, symbolic_zeros=True)
+def _standardize_jvp(problem, primals, tangents):
+    x, w, scale, bias, epsilon = primals
+    y, measured, rstd = _formulas.standardize(problem, x, scale, bias, w, epsilon)
+    moments = _formulas.reported(problem, measured)
+    d_x, d_w, d_scale, d_bias, d_epsilon = internals.moving(tangents)
+    var = None if d_w is None else moments.var
+    location = (moments.mean, moments.tail) if problem.center else (None, None)
+    residuals = Residuals(x, scale, *location, rstd, w, var, moments.count)
 
     @jax.checkpoint
-    def tangent(x, w, offset, var, count, scale, epsilon, tangents):
-        d_x, d_w, d_scale, d_bias, d_epsilon = tangents
-        deviation = centered(sampling, x, w, offset)
-        # Once: the transpose then adds the parts of the gradient before it rounds them.
-        d_x = None if d_x is None else settled(d_x, x, w).astype(deviation.dtype)
-        rstd = _tangent.reciprocal_std(var, epsilon, _samples(x, w, count))
-        d_mean = d_var = None
-        d_taken = tuple(jnp.zeros_like(v) for v in (taken.mean, var, count))
-        if d_x is not None or d_w is not None:
-            d_taken = moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
-            d_mean = d_taken[0] if sampling.center else None
-            d_var = d_taken[1]
-        if d_epsilon is not None:
-            d_var = d_epsilon if d_var is None else d_var + d_epsilon
-            d_var = jnp.broadcast_to(d_var, var.shape)
-        if d_var is not None and (empty := _samples(x, w, count)) is not None:
-            d_var = jnp.where(empty > 0, d_var, 0)
-        rstd = _shapes.spread(rstd, x.shape)
-        d_mean, d_var = (_tangent.spread_or_none(v, x.shape) for v in (d_mean, d_var))
-        dy = _tangent.normalize_tangent(deviation, rstd, scale, d_x, d_mean, d_var, d_scale, d_bias)
-        return dy.astype(dtype), Moments(*d_taken)
+    def tangent(residuals, linear):
+        return _formulas.tangent(problem, residuals, linear)
 
-    d_out = tangent(x, w, taken.offset, taken.var, taken.count, scale, epsilon, present(tangents))
-    return (y, Moments(taken.mean, taken.var, taken.count)), d_out
-
-
-_standardize.defjvp(_standardize_jvp, symbolic_zeros=True)
-
-
-def _samples(x: Array, w: Array | None, count: Array) -> Array | None:
-    """Returns the counts where a sample may be empty, None where that is impossible."""
-    return count if w is not None or x.size == 0 else None
+    d_y, d_mean, half, d_count = tangent(residuals, Linear(d_x, d_scale, d_bias, d_w, d_epsilon))
+    still = [jnp.zeros_like(v) for v in moments]
+    if half is not None:
+        still[0], still[1] = still[0] + d_mean, 2 * half / rstd
+        still[2] = still[2] if d_count is None else d_count
+    return (y, moments), (d_y, Moments(*still))

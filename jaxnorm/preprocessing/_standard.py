@@ -27,7 +27,7 @@ class StandardState(NamedTuple):
     """
 
     pivot: Array  # [*features], the first valid value of each feature, zero before any
-    shifted: Moments  # [*features] each, the moments of x - pivot
+    shifted: Moments  # [*features] each, the moments of x - pivot, without a tail
 
     @property
     def mean(self) -> Array:
@@ -190,8 +190,8 @@ class StandardScaler:
         taken = shares > 0
         pivot = _first(samples, taken)
         new = moments(samples - pivot, (1, *features), mask=taken, weights=shares)
-        new = Moments(*(jnp.broadcast_to(part, (1, *features))[0] for part in new))
-        return self.merge(state, StandardState(pivot, new))
+        new = jax.tree.map(lambda part: jnp.broadcast_to(part, (1, *features))[0], new)
+        return self.merge(state, StandardState(pivot, new._replace(tail=None)))
 
     def merge(self, first: StandardState, second: StandardState) -> StandardState:
         """Returns the state of the union of two sets of samples.
@@ -233,7 +233,9 @@ class StandardScaler:
         pivot = _first(states.pivot, states.count > 0)
         mean = states.shifted.mean + (states.pivot - pivot)
         pooled = pool(states.shifted._replace(mean=mean), (1, *pivot.shape))
-        return StandardState(pivot, jax.tree.map(lambda part: part[0], pooled))
+        pooled = jax.tree.map(lambda part: part[0], pooled)
+        # The pivot holds the leading digits of a large mean, so that the rest needs no tail.
+        return StandardState(pivot, pooled._replace(tail=None))
 
     def transform(self, state: StandardState, x: ArrayLike) -> Array:
         """Returns `x` scaled.

@@ -10,16 +10,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.numerics import require_inexact
-from jaxnorm.stats import _shifted
-from jaxnorm.stats._sampling import Sampling, Variance, check_sampling, sample_weights
+from jaxnorm import internals
+from jaxnorm.numerics import product_of_two, require_inexact, sum_of_two
+from jaxnorm.stats import _collectives
+from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent, pool_measured
+from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 
 class Moments(NamedTuple):
     """The mean and the variance of a sample, and its size.
 
-    Two `Moments` can be merged as if their samples had been one: see `merge`, `pool` and `mix`.
+    Two `Moments` can be merged as if their samples had been one: see `merge`, `pool` and `mix`. The
+    mean is the unevaluated sum `mean + tail`, exact to about twice the digits of its dtype, so that
+    `x - mean` keeps its digits far from zero in whatever is composed of moments.
+
+    `count` is a float. In float32 it is exact up to 2^24 entries. Beyond, it is right to one part
+    in 2^24, which is all that a weight needs; but a batch smaller than that part of the total no
+    longer moves a total that grows batch by batch.
 
     Examples:
         >>> Moments(jnp.zeros(1), jnp.ones(1), jnp.array(8.0)).var
@@ -29,6 +37,7 @@ class Moments(NamedTuple):
     mean: Array  # [*stats_shape], float32 or wider, complex for a complex sample
     var: Array  # [*stats_shape], biased (divides by count), real, not negative
     count: Array  # number or total weight of the entries, real, broadcasts to stats_shape
+    tail: Array | None = None  # [*stats_shape], what rounding took from the mean; None for nothing
 
 
 def moments(
@@ -69,7 +78,9 @@ def moments(
         dtype: the dtype of the sums if it shall be wider than the default.
 
     Returns:
-        `Moments` with `mean` and `var` of `stats_shape`. Where a sample is empty all are zero.
+        `Moments` with `mean`, `var` and `tail` of `stats_shape`. Where a sample is empty all are
+        zero. Every finite `x` up to a quarter of its dtype's largest number is taken. `var` is
+        infinite, or zero, only where the variance itself is not representable.
 
     Raises:
         ValueError: `stats_shape` does not divide the shape, a mask does not broadcast, or
@@ -91,8 +102,41 @@ def moments(
     w = sample_weights(x, mask, weights)
     if dtype is not None:
         x = x.astype(jnp.promote_types(x.dtype, dtype))
-    taken = _shifted.shifted_moments(sampling, x, w)
-    return Moments(taken.mean, taken.var, taken.count)
+    return _moments(sampling, x, w)
+
+
+def reported(measured: Measured) -> Moments:
+    """Returns the `Moments` of what was measured, the variance no longer in units.
+
+    Examples:
+        >>> reported(measure(Sampling((1,)), jnp.array([1.0, 3.0]), None)).var
+        Array([1.], dtype=float32)
+    """
+    var = (measured.var * measured.unit) * measured.unit
+    return Moments(measured.mean, var, measured.count, measured.tail)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _moments(sampling: Sampling, x: Array, w: Array | None) -> Moments:
+    return reported(measure(sampling, x, w))
+
+
+@functools.partial(_moments.defjvp, symbolic_zeros=True)
+def _moments_jvp(sampling, primals, tangents):
+    x, w = primals
+    taken = _moments(sampling, x, w)
+
+    @jax.checkpoint
+    def tangent(x, w, mean, tail, var, count, d_x, d_w):
+        d_x = None if d_x is None else settled(d_x, x, w)
+        deviation = centered(sampling, x, w, mean, tail)
+        return moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
+
+    d_mean, d_var, d_count = tangent(
+        x, w, taken.mean, taken.tail, taken.var, taken.count, *internals.moving(tangents)
+    )
+    d_mean = jnp.zeros_like(taken.mean) + d_mean
+    return taken, Moments(d_mean, d_var, d_count, jnp.zeros_like(taken.tail))
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -111,12 +155,9 @@ def merge(first: Moments, second: Moments) -> Moments:
         >>> merge(a, moments(jnp.array([6.0]), (1,))).mean
         Array([3.], dtype=float32)
     """
-    shape = jnp.broadcast_shapes(*(v.shape for v in (*first, *second)))
-    both = jax.tree.map(
-        lambda a, b: jnp.stack([jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape)]),
-        first,
-        second,
-    )
+    pair = with_tail(first), with_tail(second)
+    shape = jnp.broadcast_shapes(*(jnp.shape(v) for v in jax.tree.leaves(pair)))
+    both = jax.tree.map(lambda *v: jnp.stack([jnp.broadcast_to(u, shape) for u in v]), *pair)
     return jax.tree.map(lambda v: v[0], pool(both, (1, *shape)))
 
 
@@ -151,19 +192,37 @@ def pool(
         >>> pooled.mean, pooled.var, pooled.count
         (Array([2.], dtype=float32), Array([2.], dtype=float32), Array([3.], dtype=float32))
     """
-    mean, var, count = map(jnp.asarray, moments)
+    mean, var, count, tail = map(jnp.asarray, with_tail(moments))
     sampling = check_sampling(
         mean.shape,
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
-    count = jnp.broadcast_to(count, mean.shape)
-    shifted = _shifted.ShiftedMoments(mean, jnp.zeros_like(mean), mean, var, count)
-    pooled = _shifted.pool_shifted(shifted, sampling.stats_shape)
+    fine = Measured(mean, tail, var, jnp.ones_like(var), jnp.broadcast_to(count, mean.shape))
+    pooled = pool_measured(fine, sampling.stats_shape)
     if axis_name is not None:
-        parts = _shifted.gather_shards(pooled, axis_name, sampling.axis_index_groups)
-        pooled = _shifted.pool_shifted(parts, (1, *sampling.stats_shape))
-        pooled = jax.tree.map(lambda v: v[0], pooled)
-    return Moments(pooled.mean, pooled.var, pooled.count)
+        everyone = _collectives.gather_rows(
+            [*pooled], sampling.axis_name or (), sampling.axis_index_groups
+        )
+        pooled = pool_measured(Measured(*everyone), sampling.stats_shape)
+    return reported(pooled)
+
+
+def with_tail(moments: Moments) -> Moments:
+    """Returns `moments` with a tail of zeros where there is none.
+
+    Args:
+        moments: of [*stats_shape].
+
+    Returns:
+        `Moments` of the same numbers.
+
+    Examples:
+        >>> with_tail(Moments(jnp.ones(1), jnp.ones(1), jnp.array(8.0))).tail
+        Array([0.], dtype=float32)
+    """
+    if moments.tail is not None:
+        return moments
+    return moments._replace(tail=jnp.zeros_like(moments.mean))
 
 
 def mix(
@@ -200,10 +259,16 @@ def mix(
                 f"{name} {list(given.shape)} must have one entry for each of the {len(moments)} "
                 "moments along its first axis"
             )
-    mean = sum(w * m.mean for w, m in zip(weights, moments, strict=True))
-    var = sum(w * m.var for w, m in zip(shares, moments, strict=True))
-    count = functools.reduce(jnp.minimum, [m.count for m in moments])
-    return Moments(jnp.asarray(mean), jnp.asarray(var), count)
+    whole = list(map(with_tail, moments))
+    mean = tail = jnp.zeros(())
+    for w, m in zip(weights, whole, strict=True):
+        product, lost = product_of_two(m.mean, w)
+        mean, rest = sum_of_two(mean, product)
+        tail = tail + (rest + lost + w * m.tail)
+    mean, tail = sum_of_two(mean, tail)
+    var = sum(w * m.var for w, m in zip(shares, whole, strict=True))
+    count = functools.reduce(jnp.minimum, [jnp.asarray(m.count) for m in whole])
+    return Moments(mean, jnp.asarray(var), count, tail)
 
 
 def unbiased_var(moments: Moments) -> Array:

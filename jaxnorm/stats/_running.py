@@ -1,15 +1,17 @@
-"""Running statistics: how the moments of batches become the statistics of a population.
+"""Running statistics: how the moments of batches become the statistics of a population."""
 
-The pattern is optax's: an `Estimator` is three pure functions over an explicit state.
-"""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+import numbers
+import operator
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxnorm.numerics import accumulation_dtype, real_dtype
+from jaxnorm.stats._estimator import Estimator, call_text
 from jaxnorm.stats._moments import Moments, merge, pool, unbiased_var
 from jaxnorm.typing import Array, DTypeLike, Shape
 
@@ -26,31 +28,8 @@ class BatchStats(NamedTuple):
     var: Array  # [*features], float32 or wider
 
 
-class Estimator(NamedTuple):
-    """How the moments of successive batches become running statistics.
-
-    A batch without samples changes nothing, and no update changes a dtype.
-
-    Attributes:
-        init: `init(shape, dtype=float32)` makes the state before any batch, whose reading is the
-            identity (mean 0, variance 1) and whose mean has `dtype`, at least float32, and complex
-            for complex data.
-        update: `update(state, moments)` returns the state after one more batch.
-        read: `read(state)` returns the running statistics as `Moments`.
-
-    Examples:
-        >>> average = ema(0.9)
-        >>> average.read(average.init((2,))).var
-        Array([1., 1.], dtype=float32)
-    """
-
-    init: Callable[..., Any]
-    update: Callable[[Any, Moments], Any]
-    read: Callable[[Any], Moments]
-
-
 class DebiasedState(NamedTuple):
-    """An average that started at zero, and the weight it has gathered.
+    """An average that started at zero, and the sum of the weights of its batches.
 
     Examples:
         >>> debiased(0.9).init((2,)).weight
@@ -74,23 +53,12 @@ class WindowState(NamedTuple):
     updates: Array  # [], int32, batches seen
 
 
-class GuardedState(NamedTuple):
-    """The state of the guarded estimator, and how many batches it was spared.
-
-    Examples:
-        >>> guarded(ema(0.9)).init((2,)).skipped
-        Array(0, dtype=int32)
-    """
-
-    inner: Any  # the state of the guarded estimator
-    skipped: Array  # [], int32
-
-
-def ema(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
+def ema(decay: SupportsFloat = 0.99, *, unbiased: bool = False) -> Estimator:
     """Returns the exponential moving average `new = decay * old + (1 - decay) * batch`.
 
-    Starts at mean 0 and variance 1, as Flax does. `decay` weighs the old value: PyTorch's momentum
-    is one minus it (Ioffe and Szegedy, arXiv:1502.03167, 2015, section 3.1, "moving averages").
+    The average starts at mean 0 and variance 1, as Flax's does. `decay` weighs the old value:
+    PyTorch's momentum is one minus it (Ioffe and Szegedy, arXiv:1502.03167, 2015, section 3.1,
+    "moving averages").
 
     Args:
         decay: weight of the old value, from 0 to 1.
@@ -100,7 +68,8 @@ def ema(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
         An `Estimator` whose state is a `BatchStats`.
 
     Raises:
-        ValueError: `decay` is outside [0, 1].
+        ValueError: `decay` is outside [0, 1] or NaN.
+        TypeError: `decay` is not a number.
 
     Examples:
         >>> average = ema(0.9)
@@ -108,21 +77,35 @@ def ema(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
         >>> average.update(average.init((1,)), batch).mean
         Array([1.], dtype=float32)
     """
-    _check_decay(decay)
-
-    def update(state: BatchStats, moments: Moments) -> BatchStats:
-        var = unbiased_var(moments) if unbiased else moments.var
-        return _where_sampled(moments, _blend(state, BatchStats(moments.mean, var), decay), state)
-
-    return Estimator(_identity_stats, update, _read_stats)
+    return Estimator.of(_Ema(_checked_decay(decay), unbiased))
 
 
-def debiased(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
+@dataclasses.dataclass(frozen=True)
+class _Ema:
+    decay: float
+    unbiased: bool
+
+    def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> BatchStats:
+        dtype = accumulation_dtype(dtype)
+        return BatchStats(jnp.zeros(shape, dtype), jnp.ones(shape, real_dtype(dtype)))
+
+    def update(self, state: BatchStats, moments: Moments) -> BatchStats:
+        batch = BatchStats(whole_mean(moments, state.mean.dtype), _var(moments, self.unbiased))
+        return _where_sampled(moments, _blend(state, batch, self.decay), state)
+
+    def read(self, state: BatchStats) -> Moments:
+        return Moments(state.mean, state.var, jnp.ones_like(state.var))
+
+    def __repr__(self) -> str:
+        return call_text("ema", self.decay, unbiased=self.unbiased)
+
+
+def debiased(decay: SupportsFloat = 0.99, *, unbiased: bool = False) -> Estimator:
     """Returns an exponential moving average without the pull of its start.
 
-    The average starts at zero and is divided by the weight it has gathered, `1 - decay^t`, when it
-    is read (Kingma and Ba, Adam, arXiv:1412.6980, 2014, section 3): after one batch it is that
-    batch.
+    The average starts at zero. Its reading is the average divided by `1 - decay^t`, the sum of the
+    weights of the t batches so far (Kingma and Ba, Adam, arXiv:1412.6980, 2014, section 3). The
+    reading after one batch is that batch.
 
     Args:
         decay: weight of the old value, from 0 to 1.
@@ -132,7 +115,8 @@ def debiased(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
         An `Estimator` whose state is a `DebiasedState`.
 
     Raises:
-        ValueError: `decay` is outside [0, 1].
+        ValueError: `decay` is outside [0, 1] or NaN.
+        TypeError: `decay` is not a number.
 
     Examples:
         >>> average = debiased(0.9)
@@ -140,30 +124,39 @@ def debiased(decay: float = 0.99, *, unbiased: bool = False) -> Estimator:
         >>> average.read(average.update(average.init((1,)), batch)).mean
         Array([10.], dtype=float32)
     """
-    _check_decay(decay)
+    return Estimator.of(_Debiased(_checked_decay(decay), unbiased))
 
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> DebiasedState:
-        return DebiasedState(*_no_samples(shape, dtype))
 
-    def update(state: DebiasedState, moments: Moments) -> DebiasedState:
-        var = unbiased_var(moments) if unbiased else moments.var
-        batch = DebiasedState(moments.mean, var, jnp.ones_like(var))
-        return _where_sampled(moments, _blend(state, batch, decay), state)
+@dataclasses.dataclass(frozen=True)
+class _Debiased:
+    decay: float
+    unbiased: bool
 
-    def read(state: DebiasedState) -> Moments:
+    def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> DebiasedState:
+        mean, var, weight, _ = _no_samples(shape, dtype)
+        return DebiasedState(mean, var, weight)
+
+    def update(self, state: DebiasedState, moments: Moments) -> DebiasedState:
+        var = _var(moments, self.unbiased)
+        batch = DebiasedState(whole_mean(moments, state.mean.dtype), var, jnp.ones_like(var))
+        return _where_sampled(moments, _blend(state, batch, self.decay), state)
+
+    def read(self, state: DebiasedState) -> Moments:
         started = state.weight > 0
         share = 1 / jnp.where(started, state.weight, 1)
         var = jnp.where(started, state.var * share, 1)
         return Moments(state.mean * share, var, state.weight)
 
-    return Estimator(init, update, read)
+    def __repr__(self) -> str:
+        return call_text("debiased", self.decay, unbiased=self.unbiased)
 
 
 def cumulative(*, unbiased: bool = False) -> Estimator:
     """Returns the estimator of the population: all batches pooled, weighted by their counts.
 
-    Exact: the reading is the mean and variance of the union of all batches, with what lies between
-    them (Wu and Johnson, Rethinking "Batch" in BatchNorm, arXiv:2105.07576, 2021, section 3.1).
+    The reading is the mean and the variance of the union of all batches. The variance holds the
+    differences between the means of the batches (Wu and Johnson, Rethinking "Batch" in BatchNorm,
+    arXiv:2105.07576, 2021, section 3.1). State and reading keep the mean as `mean + tail`.
 
     Args:
         unbiased: whether the reading has Bessel's correction of the whole population.
@@ -177,22 +170,34 @@ def cumulative(*, unbiased: bool = False) -> Estimator:
         >>> state = population.update(population.init((1,)), batch)
         >>> population.read(population.update(state, batch._replace(mean=jnp.array([20.0])))).var
         Array([29.], dtype=float32)
-    """
 
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> Moments:
+    Notes:
+        A float32 count is exact up to 2^24 entries per statistic. Beyond, the count has a relative
+        precision of 6e-8, and so has the weight of the past. A batch that holds less than that
+        share of the total does not raise the count any more; mean and variance stay right.
+        `init(shape, jnp.float64)` makes a state that is exact up to 2^53 entries.
+    """
+    return Estimator.of(_Cumulative(unbiased))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cumulative:
+    unbiased: bool
+
+    def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> Moments:
         return _no_samples(shape, dtype)
 
-    def update(state: Moments, moments: Moments) -> Moments:
-        return _as_stored(merge(state, moments), state)
+    def update(self, state: Moments, moments: Moments) -> Moments:
+        return _as_stored(merge(state, _with_tail(moments)), state)
 
-    def read(state: Moments) -> Moments:
-        var = unbiased_var(state) if unbiased else state.var
-        return state._replace(var=jnp.where(state.count > 0, var, 1))
+    def read(self, state: Moments) -> Moments:
+        return _identity_where_empty(state, self.unbiased)
 
-    return Estimator(init, update, read)
+    def __repr__(self) -> str:
+        return call_text("cumulative", unbiased=self.unbiased)
 
 
-def window(n: int, *, unbiased: bool = False) -> Estimator:
+def window(n: SupportsIndex, *, unbiased: bool = False) -> Estimator:
     """Returns the estimator that pools the last `n` batches.
 
     Args:
@@ -204,6 +209,7 @@ def window(n: int, *, unbiased: bool = False) -> Estimator:
 
     Raises:
         ValueError: `n` is less than 1.
+        TypeError: `n` is not an integer.
 
     Examples:
         >>> last_two = window(2)
@@ -213,108 +219,123 @@ def window(n: int, *, unbiased: bool = False) -> Estimator:
         ...     state = last_two.update(state, batch)
         >>> last_two.read(state).mean
         Array([3.], dtype=float32)
+
+    Notes:
+        The count of the reading is exact up to 2^24 entries in float32 and has a relative precision
+        of 6e-8 beyond. The counts of the batches are kept one by one, so that no batch is lost
+        beside the others.
     """
-    if n < 1:
-        raise ValueError(f"window({n}) must keep at least one batch; use n >= 1")
+    return Estimator.of(_Window(_checked_length(n), unbiased))
 
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> WindowState:
-        return WindowState(_no_samples((n, *shape), dtype), jnp.zeros((), jnp.int32))
 
-    def update(state: WindowState, moments: Moments) -> WindowState:
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    n: int
+    unbiased: bool
+
+    def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> WindowState:
+        return WindowState(_no_samples((self.n, *shape), dtype), jnp.zeros((), jnp.int32))
+
+    def update(self, state: WindowState, moments: Moments) -> WindowState:
         count = jnp.broadcast_to(moments.count, moments.mean.shape)
-        batch = moments._replace(count=count)
-        slot = state.updates % n
+        batch = _as_stored(_with_tail(moments)._replace(count=count), state.moments)
+        slot = state.updates % self.n
         placed = jax.tree.map(lambda kept, new: kept.at[slot].set(new), state.moments, batch)
         # A wholly empty batch must not push a real one out of the window.
         seen = jnp.any(count > 0)
         kept = jax.tree.map(lambda new, old: jnp.where(seen, new, old), placed, state.moments)
         return WindowState(kept, state.updates + seen.astype(jnp.int32))
 
-    def read(state: WindowState) -> Moments:
+    def read(self, state: WindowState) -> Moments:
         pooled = pool(state.moments, (1, *state.moments.mean.shape[1:]))
-        pooled = jax.tree.map(lambda v: v[0], pooled)
-        var = unbiased_var(pooled) if unbiased else pooled.var
-        return pooled._replace(var=jnp.where(pooled.count > 0, var, 1))
+        return _identity_where_empty(jax.tree.map(lambda v: v[0], pooled), self.unbiased)
 
-    return Estimator(init, update, read)
+    def __repr__(self) -> str:
+        return call_text("window", self.n, unbiased=self.unbiased)
 
 
-def guarded(estimator: Estimator) -> Estimator:
-    """Returns `estimator` with batches that hold an inf or a NaN left out and counted.
-
-    One overflow must not ruin the running statistics for good.
+def whole_mean(moments: Moments, dtype: DTypeLike = jnp.float32) -> Array:
+    """Returns the mean of `moments` as one array, `mean + tail` rounded.
 
     Args:
-        estimator: what takes in the finite batches.
+        moments: of [*stats_shape].
+        dtype: the sum is taken in this dtype if it is wider than that of the mean.
 
     Returns:
-        An `Estimator` whose state is a `GuardedState`.
+        [*stats_shape].
 
     Examples:
-        >>> average = guarded(ema(0.9))
-        >>> batch = Moments(jnp.array([jnp.inf]), jnp.array([jnp.nan]), jnp.array(8.0))
-        >>> state = average.update(average.init((1,)), batch)
-        >>> state.inner.mean, state.skipped
-        (Array([0.], dtype=float32), Array(1, dtype=int32))
+        >>> batch = Moments(jnp.array([2.0]), jnp.array([1.0]), jnp.array(8.0), jnp.array([0.5]))
+        >>> whole_mean(batch)
+        Array([2.5], dtype=float32)
     """
-
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> GuardedState:
-        return GuardedState(estimator.init(shape, dtype), jnp.zeros((), jnp.int32))
-
-    def update(state: GuardedState, moments: Moments) -> GuardedState:
-        finite = jnp.all(jnp.isfinite(moments.mean)) & jnp.all(jnp.isfinite(moments.var))
-        new = estimator.update(state.inner, moments)
-        inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state.inner)
-        return GuardedState(inner, state.skipped + ~finite)
-
-    return Estimator(init, update, lambda state: estimator.read(state.inner))
+    if moments.tail is None:
+        return moments.mean
+    return moments.mean.astype(jnp.promote_types(moments.mean.dtype, dtype)) + moments.tail
 
 
-def frozen(estimator: Estimator) -> Estimator:
-    """Returns `estimator` with updates that change nothing.
-
-    Args:
-        estimator: what reads the state.
-
-    Returns:
-        An `Estimator` with the same state.
-
-    Examples:
-        >>> still = frozen(ema(0.9))
-        >>> batch = Moments(jnp.array([10.0]), jnp.array([4.0]), jnp.array(8.0))
-        >>> still.update(still.init((1,)), batch).mean
-        Array([0.], dtype=float32)
-    """
-    return estimator._replace(update=lambda state, moments: state)
-
-
-def _check_decay(decay: float) -> None:
-    if not 0 <= decay <= 1:
+def _checked_decay(decay: Any) -> float:
+    """Returns `decay` as a Python float: equal floats have equal hashes, and arrays have none."""
+    value = decay
+    if isinstance(decay, np.generic | np.ndarray | jax.Array) and np.ndim(decay) == 0:
+        value = decay if isinstance(decay, Tracer) else decay.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"decay={decay!r} must be a number from 0 to 1, got {type(decay).__name__}; use a "
+            "Python or NumPy number such as 0.9"
+        )
+    number = float(value)
+    if not 0 <= number <= 1:
         raise ValueError(
             f"decay={decay} must be from 0 to 1: it weighs the old value, so that "
             "PyTorch's momentum=0.1 is decay=0.9"
         )
+    return number
 
 
-def _identity_stats(shape: Shape, dtype: DTypeLike = jnp.float32) -> BatchStats:
-    dtype = accumulation_dtype(dtype)
-    return BatchStats(jnp.zeros(shape, dtype), jnp.ones(shape, real_dtype(dtype)))
+def _checked_length(n: Any) -> int:
+    try:
+        length = None if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        length = None
+    if length is None:
+        raise TypeError(
+            f"window({n!r}) must keep a whole number of batches, got {type(n).__name__}; use an "
+            "integer such as 8"
+        )
+    if length < 1:
+        raise ValueError(f"window({n}) must keep at least one batch; use n >= 1")
+    return length
 
 
 def _no_samples(shape: Shape, dtype: DTypeLike) -> Moments:
     dtype = accumulation_dtype(dtype)
+    mean, tail = (jnp.zeros(shape, dtype) for _ in range(2))
     var, count = (jnp.zeros(shape, real_dtype(dtype)) for _ in range(2))
-    return Moments(jnp.zeros(shape, dtype), var, count)
+    return Moments(mean, var, count, tail)
 
 
-def _read_stats(state: BatchStats) -> Moments:
-    return Moments(state.mean, state.var, jnp.ones_like(state.var))
+def _with_tail(moments: Moments) -> Moments:
+    """Returns `moments` with a tail, so that states have one tree structure."""
+    if moments.tail is not None:
+        return moments
+    return moments._replace(tail=jnp.zeros_like(moments.mean))
+
+
+def _var(moments: Moments, unbiased: bool) -> Array:
+    return unbiased_var(moments) if unbiased else moments.var
+
+
+def _identity_where_empty(moments: Moments, unbiased: bool) -> Moments:
+    """Returns a reading: the mean of an empty sample is 0 already, and its variance becomes 1."""
+    var = jnp.where(moments.count > 0, _var(moments, unbiased), 1)
+    return moments._replace(var=var)
 
 
 def _as_stored(new: Any, old: Any) -> Any:
     """Returns `new` in the dtypes of `old`: a state that changes its dtype breaks `scan`."""
 
-    def store(new, old):  # NumPy arrays too: statistics restored from a checkpoint are
+    def store(new, old):  # also for the NumPy arrays that a restored checkpoint may hold
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
             raise TypeError(
                 f"the batch has {new.dtype} means, but the running mean is {old.dtype}; make the "

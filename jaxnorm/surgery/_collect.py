@@ -78,8 +78,8 @@ def _batch_moments(module: nn.BatchNorm, x: Array, mask: Array | None) -> Moment
         axis_index_groups=module.axis_index_groups,
     )
     features = tuple(x.shape[a] for a in kept)
-    count = jnp.broadcast_to(taken.count, stats_shape)
-    return Moments(*(part.reshape(features) for part in (taken.mean, taken.var, count)))
+    taken = taken._replace(count=jnp.broadcast_to(taken.count, stats_shape))
+    return jax.tree.map(lambda part: part.reshape(features), taken)
 
 
 def _moments_only(collected: Any, axis_name: AxisName | None) -> Any:

@@ -61,14 +61,15 @@ def freeze(
 def freeze_statistics(model: nn.Module) -> nn.Module:
     """Returns the model with every batch norm using its running statistics, also in training.
 
-    All else stays in the mode that the call asks for, dropout for one. The variables, their paths
-    and the signature of the call stay as they are.
+    All other layers stay in the mode that the call asks for: dropout goes on in training. The
+    variables, their paths and the signature of the call stay as they are.
 
     Args:
         model: a linen module.
 
     Returns:
-        A module of a subclass of the model's class.
+        A module of a subclass of the model's class. Equal models give equal frozen models, and a
+        frozen model can be pickled and copied where the model can.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -79,17 +80,38 @@ def freeze_statistics(model: nn.Module) -> nn.Module:
         >>> y.round(2).ravel()
         Array([1., 3.], dtype=float32)
     """
-    kind = type(model)
+    if hasattr(model, _ORIGINAL):
+        return model
+    return _remade(model, _frozen_kind(type(model)))
 
-    # Without the marks that Flax left on the method, by which it would not wrap this one.
+
+_ORIGINAL = "_jaxnorm_original"
+"""The attribute by which a frozen class names the class that it was made of."""
+
+
+@functools.cache
+def _frozen_kind(kind: type[nn.Module]) -> type[nn.Module]:
+    """Returns the subclass of a module's class whose calls freeze statistics, always the same."""
+
+    # `updated=()` leaves out the marks of Flax's wrapper: Flax does not wrap a marked method.
     @functools.wraps(kind.__call__, updated=())
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         with nn.intercept_methods(_read_running_statistics):
             return kind.__call__(self, *args, **kwargs)
 
-    still = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    @nn.nowrap
+    def reduce(self: Any) -> tuple[Callable[..., Any], tuple[nn.Module]]:
+        # The name of this class leads to the original one, so pickle takes the original model.
+        return freeze_statistics, (_remade(self, kind),)
+
+    members = {"__call__": call, "__reduce__": reduce, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), {**members, _ORIGINAL: kind})
+
+
+def _remade(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """Returns an unbound module of another class with the same fields."""
     fields = [f.name for f in dataclasses.fields(model) if f.init and f.name != "parent"]
-    return still(**{name: getattr(model, name) for name in fields})
+    return kind(**{name: getattr(model, name) for name in fields})
 
 
 def _read_running_statistics(

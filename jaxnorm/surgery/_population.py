@@ -3,12 +3,14 @@
 Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015, algorithm 2.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.stats import Estimator, Moments, cumulative, unbiased_var
+from jaxnorm.numerics import accumulation_dtype, real_dtype
+from jaxnorm.stats import Estimator, Moments, unbiased_var, whole_mean
 from jaxnorm.typing import Array, DTypeLike, Shape
 
 
@@ -47,27 +49,33 @@ def average_of_batches(*, unbiased: bool = True) -> Estimator:
         >>> population.read(state).var
         Array([5.], dtype=float32)
     """
+    return Estimator.of(_AverageOfBatches(unbiased))
 
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> AverageState:
-        return AverageState(*cumulative().init(shape, dtype))
 
-    def update(state: AverageState, batch: Moments) -> AverageState:
+@dataclasses.dataclass(frozen=True)
+class _AverageOfBatches:
+    unbiased: bool
+
+    def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> AverageState:
+        dtype = accumulation_dtype(dtype)
+        var, batches = (jnp.zeros(shape, real_dtype(dtype)) for _ in range(2))
+        return AverageState(jnp.zeros(shape, dtype), var, batches)
+
+    def update(self, state: AverageState, batch: Moments) -> AverageState:
         seen = batch.count > 0
         batches = state.batches + seen
         share = jnp.where(seen, 1 / jnp.maximum(batches, 1), 0)
-        var = unbiased_var(batch) if unbiased else batch.var
+        mean = whole_mean(batch, state.mean.dtype)
+        var = unbiased_var(batch) if self.unbiased else batch.var
         new = AverageState(
-            state.mean + share * (batch.mean - state.mean),
+            state.mean + share * (mean - state.mean),
             state.var + share * (var - state.var),
             batches,
         )
-        return _in_dtypes_of(state, new)
+        return jax.tree.map(lambda old, new: new.astype(old.dtype), state, new)
 
-    def read(state: AverageState) -> Moments:
+    def read(self, state: AverageState) -> Moments:
         return Moments(state.mean, jnp.where(state.batches > 0, state.var, 1), state.batches)
 
-    return Estimator(init, update, read)
-
-
-def _in_dtypes_of(old: Any, new: Any) -> Any:
-    return jax.tree.map(lambda old, new: new.astype(old.dtype), old, new)
+    def __repr__(self) -> str:
+        return f"average_of_batches(unbiased={self.unbiased})"

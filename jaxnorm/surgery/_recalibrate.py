@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm.stats import Estimator, Moments, cumulative
+from jaxnorm.stats import Estimator, Moments, cumulative, whole_mean
 from jaxnorm.surgery._collect import Apply, collect_moments
 from jaxnorm.surgery._paths import Path, by_path, path_name
 from jaxnorm.typing import AxisName, PyTree
@@ -89,7 +89,8 @@ def recalibrate(
     new = dict(old)
     for path, state in states.items():
         reading = estimator.read(state)
-        for name, value in (("mean", reading.mean), ("var", reading.var)):
+        mean = whole_mean(reading, old[(*path, "mean")].dtype)
+        for name, value in (("mean", mean), ("var", reading.var)):
             before = old[(*path, name)]
             new[(*path, name)] = jnp.where(reading.count > 0, value, before).astype(before.dtype)
     return {**variables, "batch_stats": unflatten_dict(new)}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm.stats import Moments, pool
+from jaxnorm.stats import Moments, pool, whole_mean
 from jaxnorm.training._gradient import GradientFn, Metrics
 from jaxnorm.training._loops import slow_in_loops
 from jaxnorm.training._shards import per_shard
@@ -70,7 +70,7 @@ def _advance(stats: Mapping[str, Array], moments: Moments, decay: Array) -> dict
 
     return {
         **stats,
-        "mean": average(stats["mean"], moments.mean),
+        "mean": average(stats["mean"], whole_mean(moments, stats["mean"].dtype)),
         "var": average(stats["var"], moments.var),
     }
 
@@ -171,4 +171,4 @@ def _pool_stacked(node: Moments | Array) -> Moments | Array:
     if not isinstance(node, Moments):
         return node[0]
     pooled = pool(node, (1, *node.mean.shape[1:]))
-    return Moments(*(jnp.squeeze(part, axis=0) for part in pooled))
+    return jax.tree.map(lambda part: jnp.squeeze(part, axis=0), pooled)

@@ -1,15 +1,12 @@
 """The benchmark measures every library at the same inputs; its ratios are those of its table."""
 
-import csv
 
 import numpy as np
 import pytest
 
 from experiments import bench
 from experiments._tables import read_table, select
-from experiments.bench import choice
 from experiments.bench._steps import Model, ViT, measure_steps
-from tests.ops.kernels.cases import needs_native
 
 pytestmark = pytest.mark.slow
 
@@ -61,16 +58,19 @@ def test_a_train_step_is_measured_with_each_library():
     assert rows["jaxnorm"]["residual_bytes"] < rows["flax.linen"]["residual_bytes"]
 
 
-@needs_native
-def test_a_choice_is_measured_for_both_implementations(capsys, monkeypatch):
-    monkeypatch.setattr(choice, "DTYPES", ("float32",))
-    monkeypatch.setattr(choice, "SIZES", (64,))
-    choice.main()
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [row["layout"] for row in rows] == ["kr", "rk", "krk", "krkr"]
-    assert all(float(row["xla_us"]) > 0 and float(row["native_us"]) > 0 for row in rows)
-
-
 def test_sizes_that_there_are_not_are_refused_with_those_there_are(smoke):
     with pytest.raises(ValueError, match=r"sizes='huge' is unknown; use one of \['core'"):
         bench.run(bench.Config(sizes="huge"), None)
+
+
+def test_the_summary_gives_the_least_and_the_greatest_ratio_over_the_sizes():
+    results = {
+        "copy_gigabytes_per_second": 20.0,
+        "times_faster_than_flax": {"layer 8x64 float32 both": 3.0, "layer 2x2 float32 both": 2.0},
+        "times_faster_than_torch": {"layer 8x64 float32 both": 1.5},
+        "steps_against_flax": {},
+    }
+    assert bench.summary(results)[1] == (
+        "layer, float32, forward and backward: 2.00 to 3.00 times as fast as flax.linen, "
+        "1.50 times as fast as PyTorch."
+    )

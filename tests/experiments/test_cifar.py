@@ -56,4 +56,7 @@ def test_the_summary_says_the_gap_in_points_and_the_turn_of_the_loss():
     accuracy, late, _, loss, _ = cifar.summary(results)
     assert "+4.5 points (+4.0 to +5.0 over seeds" in accuracy
     assert "+3.0 points (+2.0 to +4.0 over seeds" in late
-    assert "at epoch 5 without batch norm and then rises by 0.50 nats" in loss
+    assert (
+        "Without batch norm, validation loss is least at epoch 5 and then rises by 0.50 nats"
+        in loss
+    )

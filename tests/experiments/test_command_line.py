@@ -1,8 +1,10 @@
 """The command line: the list, the refusals before any work, figures and ledger from files,
 resuming."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +35,32 @@ def test_an_experiment_has_at_least_three_presets_and_says_its_command(row):
     doc = type(module.PRESETS["default"]).__doc__ or ""
     assert f"python -m experiments {row.name}" in doc
     assert "Expected:" in doc
+
+
+@pytest.mark.parametrize("row", _registry.ROWS, ids=lambda row: row.name)
+def test_the_time_of_a_preset_stands_in_the_list_alone(row):
+    doc = type(_registry.load(row).PRESETS["default"]).__doc__ or ""
+    assert re.findall(r"[Tt]ime on|(?:smoke|default|paper) (?:about )?\d+ (?:s|min|h)\b", doc) == []
+
+
+@pytest.mark.parametrize("row", _registry.ROWS, ids=lambda row: row.name)
+def test_the_time_of_a_kept_preset_is_that_of_the_kept_run(row):
+    report = json.loads((ROOT / "experiments/results" / row.name / "run.json").read_text())
+    preset = _registry.load(row).PRESETS[report["preset"]]
+    if report["config"] != json.loads(json.dumps(dataclasses.asdict(preset))):
+        pytest.skip("the kept run has other options than its preset")
+    told, unit = row.presets[report["preset"]].split(",")[0].split()
+    seconds = float(told) * {"s": 1, "min": 60}[unit]
+    # Minutes are rounded. A run does not count the seconds that starting up takes.
+    assert abs(seconds - report["seconds"]) <= (30 if unit == "min" else 5)
+
+
+def test_the_help_gives_the_times_of_the_list(capsys):
+    with pytest.raises(SystemExit):
+        main(["scaling", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    told = _registry.find("scaling").presets
+    assert "; ".join(f"{name} {words}" for name, words in told.items()) in said
 
 
 def test_a_preset_that_an_experiment_does_not_have_is_refused(capsys):

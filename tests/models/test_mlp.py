@@ -45,7 +45,8 @@ def test_output_and_sown_preactivations_are_those_by_hand(norm, train):
         (None, False, 8 * 5),
         (linen.BatchNorm, None, 8 * 5 + 2 * 5),
         (linen.BatchNorm, True, 8 * 5 + 5 + 2 * 5),
-        (linen.RMSNorm, None, 8 * 5 + 5),
+        (linen.RMSNorm, None, 8 * 5 + 5 + 5),
+        (linen.RMSNorm, False, 8 * 5 + 5),
     ],
 )
 def test_parameters_are_as_many_as_the_layers_have(norm, use_bias, hidden):

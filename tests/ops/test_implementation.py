@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnorm.ops import _implementation, standardize
-from jaxnorm.ops._implementation import VARIABLE, Measured
+from jaxnorm.ops._implementations import VARIABLE, Measured
 from tests.ops.kernels.cases import needs_native
 
 X = jnp.arange(24.0).reshape(4, 6)

@@ -54,8 +54,10 @@ def whole_loss(given):
 
 
 def shard(given, axis_name):
-    y, taken = standardize(stats_shape=STATS_SHAPE, epsilon=EPSILON, axis_name=axis_name, **given)
-    return y, *taken[:3]
+    y, (mean, var, count, _) = standardize(
+        stats_shape=STATS_SHAPE, epsilon=EPSILON, axis_name=axis_name, **given
+    )
+    return y, mean, var, count
 
 
 def vmapped_loss(given):

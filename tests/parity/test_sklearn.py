@@ -21,7 +21,7 @@ def collected(parts):
     population = cumulative()
     state = population.init((4,))
     for part in parts:
-        mean, var, count = moments(part, (1, 4))
+        mean, var, count, _ = moments(part, (1, 4))
         state = population.update(state, Moments(mean[0], var[0], count))
     return state
 

@@ -19,7 +19,7 @@ def compiled(function):
     def call(*arrays, **options):
         given = {k: v for k, v in options.items() if isinstance(v, np.ndarray | jax.Array)}
         static = {k: v for k, v in options.items() if k not in given}
-        key = repr(static)  # an estimator, a tuple of functions, shows their addresses
+        key = repr(static)  # an estimator shows its arguments, or the addresses of its functions
         if key not in programs:
             call_with_static = functools.partial(function, **static)
             programs[key] = jax.jit(call_with_static, compiler_options=QUICK)

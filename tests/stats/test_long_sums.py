@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats import _shapes
+from jaxnorm.stats import sums
 from tests.stats.reference import relative_error
 
 # A chain of 2^16 to 2^18 terms is off by some 4e-6, as XLA of jax 0.8.1 shows; stages are not.
@@ -30,18 +30,18 @@ def test_a_long_sum_has_the_digits_of_float64(shape, stats_shape):
         elif s != n:
             want = want.reshape(*want.shape[:-1], s, n // s).sum(-1)
     # Products within the sum are what XLA turns into a loop of its own.
-    got = jax.jit(lambda x: _shapes.block_sum(x * x, stats_shape))(values)
+    got = jax.jit(lambda x: sums.block_sum(x * x, stats_shape))(values)
     assert got.shape == stats_shape
     assert relative_error(got, want) < BOUND
 
 
 def test_the_gradient_of_a_long_sum_is_one_everywhere():
-    gradient = jax.grad(lambda x: jnp.sum(_shapes.block_sum(x, (1, 3))))(jnp.ones((2048, 3)))
+    gradient = jax.grad(lambda x: jnp.sum(sums.block_sum(x, (1, 3))))(jnp.ones((2048, 3)))
     np.testing.assert_array_equal(gradient, np.ones((2048, 3)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 97, 96, 1024])
 def test_stages_are_as_equal_as_divisors_allow(n):
-    inner = _shapes._divisor_near_root(n)
+    inner = sums._divisor_near_root(n)
     between = [d for d in range(inner + 1, n) if n % d == 0 and d * d <= n]
     assert n % inner == 0 and inner * inner <= n and not between

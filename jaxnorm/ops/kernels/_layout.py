@@ -86,7 +86,7 @@ def affine_shape_of(*parameters) -> Shape | None:
 class _Run(NamedTuple):
     size: int
     letter: str  # k kept, r reduced; a capital where scale and bias vary along it
-    middle: int  # the index of the middle, as `stats._shapes.median_member` counts it
+    middle: int  # the index of the middle, as `stats.shapes.median_member` counts it
 
 
 def _split(shape: Shape, stats_shape: Shape, affine_shape: Shape) -> list[_Run]:

@@ -1,41 +1,29 @@
-"""Native CPU kernels of `standardize`, where they were built and the layout is one they know."""
+"""The native CPU kernels: where they serve, and how they are called."""
 
-import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnorm.ops.kernels import _layout, _library, _lowering, _primitives
-from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
-from jaxnorm.stats._shifted import pivots
-from jaxnorm.typing import Array, DTypeLike, Shape
+from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops._primitives import filled
+from jaxnorm.ops.kernels import _library
+from jaxnorm.ops.kernels._layout import View, native_view
+from jaxnorm.typing import Array, Shape
 
 STORAGE = (jnp.float32, jnp.bfloat16, jnp.float16)
-
-_lowering.register()
-
-
-def available() -> bool:
-    """Returns whether the native kernels can be used.
-
-    Returns:
-        True where they were built, XLA accepts them, and JAXNORM_DISABLE_NATIVE is not set.
-
-    Examples:
-        >>> available() == (why_not() is None)
-        True
-    """
-    return why_not() is None
+IN_CACHE = 1 << 20  # bytes of a sample that stay in a core's cache; `kSampleBytes` in columns.h
 
 
 def why_not() -> str | None:
-    """Returns why the native kernels are not used, or None where they are.
+    """Returns why the native kernels cannot be used on this machine, or None where they can.
 
     Returns:
         A reason for people to read.
 
     Examples:
-        >>> isinstance(why_not(), str) or available()
+        >>> isinstance(why_not(), str | None)
         True
     """
     if _library.disabled():
@@ -57,201 +45,108 @@ def instruction_set() -> str | None:
     return None if handle is None else handle.jaxnorm_instruction_set().decode()
 
 
-def suits(
-    x: Array,
-    stats_shape: Shape,
-    scale: Array | None = None,
-    bias: Array | None = None,
-    *,
-    epsilon: object,
-    dtype: DTypeLike | None = None,
-) -> bool:
-    """Returns whether `standardize` runs natively on CPU for these arguments.
+def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
+    """Returns why the kernels do not serve, or None where they do.
 
     Args:
-        x: [*shape].
-        stats_shape: one entry per axis: 1 reduced, its size kept, a divisor grouped.
-        scale: of the rank of `x`, broadcasts to it, or None.
-        bias: of the rank of `x`, broadcasts to it, or None.
-        epsilon: added to the variance; a Python or NumPy number.
-        dtype: the output's dtype; that of `x` if None.
+        problem: what is standardized how.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
 
     Returns:
-        False where the kernels are not there or know no such layout, or where not even `takes`.
+        A reason for people to read.
 
     Examples:
-        >>> x = jnp.ones((8, 64))
-        >>> suits(x, (8, 64), epsilon=1e-6), suits(x, (8, 1), epsilon=jnp.array(1e-6))
-        (False, False)
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((8, 64)), 1e-6, jnp.dtype(jnp.float32))
+        >>> serves(problem, jnp.ones((8, 64)), (), ())
+        'the kernels have no layout for these axes: nothing is reduced, or kept and reduced axes ...'
     """
-    return (
-        not _library.disabled()
-        and _library.load().handle is not None
-        and takes(x, scale, bias, epsilon=epsilon, dtype=dtype)
-        and _layout.native_view(x.shape, stats_shape, _layout.affine_shape_of(scale, bias))
-        is not None
-    )
+    storage = {jnp.dtype(x.dtype), problem.dtype}
+    if any(d not in STORAGE for d in storage):
+        return f"the kernels take float32, bfloat16 and float16, not {sorted(map(str, storage))}"
+    if len(storage - {jnp.dtype(jnp.float32)}) > 1:
+        return "the kernels do not turn one narrow dtype into another"
+    if problem.sampling.variance == "fast":
+        return "the kernels have no variance='fast'"
+    affine = _affine_shape([v.shape for v in parameters] + list(cotangents))
+    if any(shape != affine for shape in cotangents):
+        return "the kernels want scale and bias of one shape"
+    if native_view(x.shape, problem.stats_shape, affine) is None:
+        return (
+            "the kernels have no layout for these axes: nothing is reduced, or kept and reduced "
+            "axes alternate too often, or scale and bias vary along too many"
+        )
+    return None
 
 
-def takes(
-    x: Array,
-    scale: Array | None = None,
-    bias: Array | None = None,
-    *,
-    epsilon: object,
-    dtype: DTypeLike | None = None,
-) -> bool:
-    """Returns whether `standardize` takes these arguments, natively or in plain JAX.
-
-    Args:
-        x: [*shape].
-        scale: of the rank of `x`, broadcasts to it, or None.
-        bias: of the rank of `x`, broadcasts to it, or None.
-        epsilon: added to the variance; a Python or NumPy number.
-        dtype: the output's dtype; that of `x` if None.
-
-    Returns:
-        False where a dtype is not one of the kernels', where `epsilon` is an array, or where `x` is
-        empty or has a symbolic shape or an explicit sharding.
-
-    Examples:
-        >>> takes(jnp.ones((8, 64)), epsilon=1e-6), takes(jnp.ones((0, 64)), epsilon=1e-6)
-        (True, False)
-    """
-    storage = {jnp.dtype(x.dtype), jnp.dtype(dtype or x.dtype)}
-    wide = {jnp.dtype(jnp.float32)}
-    parameters = [v for v in (scale, bias) if v is not None]
-    return (
-        isinstance(epsilon, numbers.Real)
-        and all(isinstance(n, int) and n > 0 for n in x.shape)
-        and all(d in STORAGE for d in storage)
-        and len(storage - wide) <= 1
-        and all(v.dtype in STORAGE for v in parameters)
-        and not any(map(_explicitly_sharded, (x, *parameters)))
-    )
-
-
-def standardize(
-    x: Array,
-    stats_shape: Shape,
-    scale: Array | None = None,
-    bias: Array | None = None,
-    *,
-    epsilon: float,
-    center: bool = True,
-    dtype: DTypeLike | None = None,
-    native: bool = True,
-) -> tuple[Array, Array, Array]:
-    """Returns `x` normalized by its own moments, and those moments.
-
-    The same as `jaxnorm.ops.standardize`, to rounding, with the same derivatives of every order.
-    Where the code runs on one CPU it may be native, elsewhere and where it is exported it is plain
-    JAX.
-
-    Args:
-        x: [*shape], float32, bfloat16 or float16.
-        stats_shape: one entry per axis: 1 reduced, its size kept, a divisor grouped.
-        scale: of the rank of `x`, broadcasts to it, or None.
-        bias: of the rank of `x`, broadcasts to it, or None.
-        epsilon: added to the variance.
-        center: whether the mean is subtracted; without it `var` is the mean square.
-        dtype: the output's dtype; that of `x` if None.
-        native: whether native kernels may compute it, where they serve.
-
-    Returns:
-        `y` [*shape] of `dtype`, `mean` and `var` [*stats_shape] float32; `mean` is zero where
-        nothing is centred.
-
-    Examples:
-        >>> x = jnp.array([[1.0, 3.0], [1e6, 1e6]])
-        >>> standardize(x, (2, 1), bias=jnp.array([[0.0, 5.0]]), epsilon=3.0)[0]
-        Array([[-0.5,  5.5],
-               [ 0. ,  5. ]], dtype=float32)
-    """
-    dtype = jnp.dtype(dtype or x.dtype)
-    standard = Standard(tuple(stats_shape), center, float(epsilon), dtype, native)
-    y, *statistics = _primitives.standardize(standard, *_varying_alike(x, *_alike(scale, bias)))
-    if not center:
-        return y, jnp.zeros_like(statistics[0]), statistics[0]
-    mean, _, var = statistics
-    return y, mean, var
-
-
-def affine_tangent(
-    x: Array,
-    mean: Array,
-    var: Array,
-    scale: Array | None,
-    d_scale: Array | None,
-    d_bias: Array | None,
-    *,
-    dtype: DTypeLike,
-    native: bool = True,
-) -> Array:
-    """Returns how `(x - mean) / sqrt(var) * scale + bias` moves with scale and bias.
-
-    A linear map, whose transpose is the kernels' sums over the cotangent.
-
-    Args:
-        x: [*shape], as `takes` says.
-        mean: [*stats_shape], float32.
-        var: [*stats_shape], float32, with whatever is added to it.
-        scale: of the rank of `x`, broadcasts to it, or None.
-        d_scale: the tangent of `scale`, or None for zero.
-        d_bias: the tangent of the bias, of the rank of `x`, or None for zero.
-        dtype: the dtype of the result.
-        native: whether native kernels may compute the transpose, where they serve.
-
-    Returns:
-        [*shape] of `dtype`.
-
-    Examples:
-        >>> mean, var, d_bias = jnp.zeros((1, 1)), jnp.ones((1, 1)), jnp.ones((1, 2))
-        >>> affine_tangent(
-        ...     jnp.ones((1, 2)), mean, var, None, None, d_bias, dtype=jnp.float32
-        ... )
-        Array([[1., 1.]], dtype=float32)
-    """
-    offset = mean - pivots(x, None, var.shape)
-    standard = Standard(var.shape, True, 0.0, jnp.dtype(dtype), native)
-    parameters = _alike(d_scale, d_bias, scale)
-    d_scale, d_bias, scale, x, offset, var = _varying_alike(*parameters, x, offset, var)
-    return _primitives.tangent(
-        standard, Linear(None, d_scale, d_bias), Residuals(x, scale, offset, var)
-    )[0]
-
-
-def _alike(*parameters: Array | None) -> list:
-    """Returns the parameters in float32 and of the shape that they have together."""
-    shape = _layout.affine_shape_of(*parameters)
-    return [v if v is None else jnp.broadcast_to(v.astype(jnp.float32), shape) for v in parameters]
-
-
-def _explicitly_sharded(value: Array) -> bool:
-    sharding = getattr(jax.typeof(value), "sharding", None)
-    return any(axis is not None for axis in getattr(sharding, "spec", ()))
-
-
-def _varying_alike(*values: Array | None) -> list:
-    """Returns the values varying over the same manual axes, as within `shard_map` they must.
-
-    Its transpose sums the cotangent of a replicated scale over the shards.
-    """
-    axes = [frozenset() if v is None else _varying_axes(v) for v in values]
-    everywhere = frozenset().union(*axes)
-    return [
-        v if v is None or own == everywhere else _vary(v, tuple(sorted(everywhere - own)))
-        for v, own in zip(values, axes, strict=True)
+def standardize(*operands, problem: Problem, has) -> list:
+    """Returns what `_primitives.plain_standardize` does, to rounding."""
+    x, scale, bias = filled(has, operands)
+    view = _view(x, problem, [v.shape for v in (scale, bias) if v is not None])
+    size = view.n * view.g
+    centered = size if problem.center else 0
+    # A sample past a core's cache is read a second time in any case. XLA can do that together with
+    # what follows, such as a ReLU, and then neither stores y nor keeps it for the backward pass.
+    whole = view.r == 1 or view.r * view.c * x.dtype.itemsize <= IN_CACHE
+    line = 0 if whole else view.n * view.c
+    results = [
+        jax.ShapeDtypeStruct(x.shape if whole else (0,), problem.dtype),
+        *_floats([centered, centered, size, size, line, line, line]),
     ]
+    given = [_flat(scale, view), _flat(bias, view)]
+    call = jax.ffi.ffi_call("jaxnorm_forward", results)
+    attributes = {**_attributes(problem, view), "epsilon": np.float32(problem.epsilon)}
+    y, *rest = call(x, *map(_operand, given), **attributes)
+    statistics = [v.reshape(problem.stats_shape) for v in rest[:4] if v.size]
+    if not whole:
+        shift, slope, start = (v.reshape(view.n, 1, view.c) for v in rest[4:])
+        wide = x.reshape(view.n, view.r, view.c).astype(jnp.float32)
+        y = ((wide - shift) * slope + start).astype(problem.dtype).reshape(x.shape)
+    return [y, *statistics]
 
 
-def _varying_axes(value: Array) -> frozenset:
-    aval = jax.typeof(value)
-    manual = getattr(aval, "manual_axis_type", None)
-    return aval.vma if manual is None else manual.varying
+def cotangent(*operands, problem: Problem, has, shapes) -> list:
+    """Returns what `_primitives.plain_cotangent` does, to rounding."""
+    ct_y, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
+    wanted = [shape for shape in shapes[1:] if shape is not None]
+    view = _view(x, problem, wanted + ([] if scale is None else [scale.shape]))
+    ct_var = None if ct_half is None else ct_half * rstd / 2
+    results = [jax.ShapeDtypeStruct((0,) if shapes[0] is None else x.shape, x.dtype)]
+    results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]])
+    given = [_flat(scale, view), mean, tail, rstd, ct_mean, ct_var]
+    call = jax.ffi.ffi_call("jaxnorm_backward", results)
+    out = call(x, ct_y, *map(_operand, given), **_attributes(problem, view))
+    return [v.reshape(shape) for v, shape in zip(out, shapes) if shape is not None]
 
 
-def _vary(value: Array, axes: tuple[str, ...]) -> Array:
-    if hasattr(jax.lax, "pcast"):  # since jax 0.8.2
-        return jax.lax.pcast(value, axes, to="varying")
-    return getattr(jax.lax, "pvary")(value, axes)  # noqa: B009 - jax of today has it no more
+def _view(x: Array, problem: Problem, shapes: list[Shape]) -> View:
+    view = native_view(x.shape, problem.stats_shape, _affine_shape(shapes))
+    assert view is not None  # `serves` has seen it
+    return view
+
+
+def _affine_shape(shapes: list[Shape]) -> Shape | None:
+    """Returns the shape that scale and bias, or their cotangents, have together."""
+    return np.broadcast_shapes(*shapes) if shapes else None
+
+
+def _attributes(problem: Problem, view: View) -> dict:
+    return {"view": np.array(view, np.int64), "center": problem.center}
+
+
+def _floats(sizes: list[int]) -> list:
+    return [jax.ShapeDtypeStruct((size,), jnp.float32) for size in sizes]
+
+
+def _operand(value):
+    """Returns an operand as the kernels take it: flat, and empty where it is missing."""
+    return jnp.zeros((0,), jnp.float32) if value is None else value.reshape(-1)
+
+
+def _flat(parameter, view: View):
+    """Returns scale or bias repeated for each affine, [a * c]."""
+    if parameter is None or parameter.size == view.a * view.c:
+        return parameter
+    return jnp.broadcast_to(parameter.reshape(-1, view.c), (view.a, view.c))

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.ops import kernels
+from jaxnorm.ops import standardize
+from jaxnorm.ops.kernels import _native
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.reference import reference_moments, sample_sum, spread, wide
 
-needs_native = pytest.mark.skipif(not kernels.available(), reason=str(kernels.why_not()))
+needs_native = pytest.mark.skipif(_native.why_not() is not None, reason=str(_native.why_not()))
 
 
 class Case(NamedTuple):
@@ -72,13 +73,30 @@ def arrays(case: Case, dtype=np.float32, mean: float = 0.0, seed: int = 0):
     return x, *affine, (ct_y, draw(case.stats_shape), draw(case.stats_shape))
 
 
+def standardized(x, stats_shape, scale=None, bias=None, *, native: bool | None = True, **options):
+    """Returns y, mean and var by the kernels, by plain JAX, or (None) by what serves first."""
+    name = {True: "native", False: "xla", None: None}[native]
+    y, moments = standardize(x, stats_shape, scale=scale, bias=bias, implementation=name, **options)
+    return y, moments.mean, moments.var
+
+
+def native_serves(x, stats_shape, scale=None, bias=None, **options):
+    """Tells whether the kernels can be asked for."""
+    try:
+        standardized(x, stats_shape, scale, bias, **options)
+    except ValueError as error:
+        assert "implementation='native' does not serve" in str(error)
+        return False
+    return True
+
+
 def computed(case: Case, x, scale, bias, cotangents, *, epsilon, **options):
     """Returns `(y, mean, var)` and the gradients of x and, where they are there, scale and bias."""
     given = [v for v in (scale, bias) if v is not None]
 
     def run(x, *affine):
         affine = affine or (None, None)
-        return kernels.standardize(x, case.stats_shape, *affine, epsilon=epsilon, **options)
+        return standardized(x, case.stats_shape, *affine, epsilon=epsilon, **options)
 
     out, pull = jax.vjp(run, x, *given)
     return out, pull(cotangents)

@@ -12,9 +12,8 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import hatch_build
-from jaxnorm.ops import kernels
-from jaxnorm.ops.kernels import _library
-from tests.ops.kernels.cases import needs_native
+from jaxnorm.ops.kernels import _library, _native
+from tests.ops.kernels.cases import native_serves, needs_native, standardized
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / hatch_build.KERNELS / "native"
@@ -115,32 +114,32 @@ def fresh(monkeypatch, tmp_path):
 
 
 def works() -> bool:
-    y, _, _ = kernels.standardize(jnp.array([[1.0, 3.0, 5.0]]), (1, 1), epsilon=1.0 / 3)
+    y, _, _ = standardized(jnp.array([[1.0, 3.0, 5.0]]), (1, 1), epsilon=1.0 / 3, native=None)
     return bool(jnp.allclose(y, jnp.array([[-2.0, 0.0, 2.0]]) / 3**0.5))
 
 
 def test_without_a_library_plain_jax_serves_and_the_reason_is_told(fresh):
-    assert not kernels.available() and "not installed by its build" in kernels.why_not()
-    assert not kernels.suits(jnp.ones((2, 3)), (2, 1), epsilon=1.0)
-    assert kernels.instruction_set() is None
+    assert "not installed by its build" in _native.why_not()
+    assert not native_serves(jnp.ones((2, 3)), (2, 1), epsilon=1.0)
+    assert _native.instruction_set() is None
     assert works()
 
 
 def test_the_reason_of_the_build_is_told(fresh):
     (fresh / "record.json").write_text('{"built": false, "reason": "no C++ compiler"}')
-    assert kernels.why_not() == "no C++ compiler"
+    assert _native.why_not() == "no C++ compiler"
 
 
 def test_a_library_that_does_not_load_is_left_alone(fresh):
     (fresh / "libjaxnorm.so").write_text("not a library")
-    assert "cannot be loaded" in kernels.why_not()
+    assert "cannot be loaded" in _native.why_not()
     assert works()
 
 
 def test_the_environment_variable_switches_the_kernels_off(monkeypatch):
     monkeypatch.setenv("JAXNORM_DISABLE_NATIVE", "1")
-    assert not kernels.available() and "JAXNORM_DISABLE_NATIVE" in kernels.why_not()
-    assert not kernels.suits(jnp.ones((2, 3)), (2, 1), epsilon=1.0)
+    assert "JAXNORM_DISABLE_NATIVE" in _native.why_not()
+    assert not native_serves(jnp.ones((2, 3)), (2, 1), epsilon=1.0)
 
 
 @needs_compiler
@@ -154,11 +153,11 @@ def test_a_library_that_xla_refuses_does_not_keep_it_from_starting(fresh):
     library = fresh / "libjaxnorm.so"
     subprocess.run(["c++", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
     code = (
-        "from pathlib import Path; from jaxnorm.ops.kernels import _library, why_not\n"
+        "from pathlib import Path; from jaxnorm.ops.kernels import _library, _native\n"
         f"_library.BUILT = Path({str(fresh)!r})\n"
         "import jax.numpy as jnp\n"
         "from tests.ops.kernels.test_build import works\n"
-        "print(works(), why_not())"
+        "print(works(), _native.why_not())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.startswith("True XLA refused"), done.stdout + done.stderr

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxnorm.ops.kernels import _primitives
 from jaxnorm.ops.kernels._layout import native_view
-from jaxnorm.ops.kernels._plain import Standard
-from jaxnorm.stats._shifted import pivots
-from tests.ops.kernels.cases import CASES, arrays, needs_native
+from tests.ops.kernels.cases import CASES
 from tests.stats.reference import blocks
 
 
@@ -57,13 +54,3 @@ def test_the_middle_member_is_the_one_that_the_statistics_take(case):
     for axis in range(x.ndim):
         middle = np.take(middle, [middle.shape[2 * axis + 1] // 2], axis=2 * axis + 1)
     np.testing.assert_array_equal(members.ravel(), middle.ravel())
-
-
-@needs_native
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_native_and_plain_statistics_have_the_same_pivot(case):
-    # The derivative takes the offset from the one and the pivot from the other.
-    x = arrays(case, mean=1e3)[0]
-    standard = Standard(case.stats_shape, True, 0.1, x.dtype)
-    _, mean, offset, _ = _primitives.standardize(standard, x, *arrays(case)[1:3])
-    np.testing.assert_array_equal(mean, pivots(x, None, case.stats_shape) + offset)

@@ -5,9 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.ops import kernels
-from jaxnorm.ops.kernels import _lowering
-from tests.ops.kernels.cases import CASES, FEW, Case, arrays, computed, expected, needs_native
+from jaxnorm.ops.kernels import _native
+from tests.ops.kernels.cases import (
+    CASES,
+    FEW,
+    Case,
+    arrays,
+    computed,
+    expected,
+    native_serves,
+    needs_native,
+    standardized,
+)
 from tests.stats.reference import relative_error
 
 pytestmark = needs_native
@@ -32,7 +41,7 @@ def one_rounding(dtype):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_layout_has_the_native_path(case):
     x, scale, bias, _ = arrays(case)
-    assert kernels.suits(x, case.stats_shape, scale, bias, epsilon=EPSILON)
+    assert native_serves(x, case.stats_shape, scale, bias, epsilon=EPSILON)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -46,7 +55,7 @@ def test_output_moments_and_gradients_are_those_of_float64(case):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_past_the_cache_is_normalized_outside_the_kernel(case, monkeypatch):
-    monkeypatch.setattr(_lowering, "IN_CACHE", 0)
+    monkeypatch.setattr(_native, "IN_CACHE", 0)
     for dtype, mean in ((jnp.float32, 1e4), (jnp.bfloat16, 2.0)):
         inputs = arrays(case, dtype, mean=mean)
 
@@ -65,7 +74,7 @@ def test_a_relu_is_fused_with_what_the_kernel_leaves():
     x = jnp.ones((64, 64, 64))
 
     def run(x):
-        return jax.nn.relu(kernels.standardize(x, (1, 1, 64), epsilon=EPSILON)[0])
+        return jax.nn.relu(standardized(x, (1, 1, 64), epsilon=EPSILON)[0])
 
     entry = jax.jit(run).lower(x).compile().as_text().split("ENTRY")[1]
     assert entry.count("fusion(") == 1, entry
@@ -105,7 +114,7 @@ def test_one_extreme_outlier_costs_no_digits_of_the_variance(name):
 def test_a_constant_input_gives_exactly_the_bias(case, value):
     _, scale, bias, _ = arrays(case)
     x = jnp.full(case.shape, value, jnp.float32)
-    y, mean, var = kernels.standardize(x, case.stats_shape, scale, bias, epsilon=EPSILON)
+    y, mean, var = standardized(x, case.stats_shape, scale, bias, epsilon=EPSILON)
     np.testing.assert_array_equal(y, np.broadcast_to(bias, case.shape))
     np.testing.assert_array_equal(mean, np.full(case.stats_shape, value, np.float32))
     np.testing.assert_array_equal(var, np.zeros(case.stats_shape, np.float32))
@@ -117,7 +126,7 @@ def test_a_constant_input_gives_exactly_the_bias(case, value):
 def test_storage_is_rounded_once(name, dtype, out):
     case = CASES[name]
     x, scale, bias, cotangents = arrays(case, dtype, mean=0.5)
-    if not kernels.suits(x, case.stats_shape, scale, bias, epsilon=EPSILON, dtype=out):
+    if not native_serves(x, case.stats_shape, scale, bias, epsilon=EPSILON, dtype=out):
         assert {dtype, out} == {jnp.bfloat16, jnp.float16}
         return
     inputs = (x, scale, bias, (cotangents[0].astype(out), *cotangents[1:]))
@@ -135,7 +144,7 @@ def test_every_value_of_a_narrow_float_survives_both_conversions(dtype):
     with np.errstate(invalid="ignore"):
         x = x[np.isfinite(x)].reshape(-1, 1)
     pairs = jnp.asarray(np.repeat(x, 2, axis=1))
-    _, mean, _ = kernels.standardize(pairs, (len(x), 1), epsilon=1.0)
+    _, mean, _ = standardized(pairs, (len(x), 1), epsilon=1.0)
     normal = np.abs(x.astype(np.float64)) >= np.finfo(np.float32).tiny
     np.testing.assert_array_equal(np.asarray(mean)[normal], x.astype(np.float32)[normal])
 
@@ -147,7 +156,7 @@ def test_rounding_to_a_narrow_float_is_to_nearest_even(dtype):
     bias[0, :6] = [65519.0, 65520.0, 1e6, -1e6, 6e-8, 3e-8]
     ties = jnp.asarray(rng.normal(0, 1, 2048), dtype).astype(np.float32)
     bias[0, 2048:] = ties * (1 + float(jnp.finfo(dtype).eps) / 2)
-    y, _, _ = kernels.standardize(
+    y, _, _ = standardized(
         jnp.ones((2, 4096), dtype), (2, 1), None, jnp.asarray(bias), epsilon=1.0, dtype=dtype
     )
     with np.errstate(over="ignore"):
@@ -159,7 +168,7 @@ def test_rounding_to_a_narrow_float_is_to_nearest_even(dtype):
 def test_nan_and_infinity_show_in_their_own_statistic_only(stats_shape, center):
     x = np.random.default_rng(0).normal(0, 1, (6, 3, 40)).astype(np.float32)
     x[1, 2], x[4, 1] = np.nan, np.inf
-    y, mean, var = kernels.standardize(jnp.asarray(x), stats_shape, epsilon=1.0, center=center)
+    y, mean, var = standardized(jnp.asarray(x), stats_shape, epsilon=1.0, center=center)
     assert np.isnan(y[1]).all() and np.isnan(var[1]).all() and not np.isfinite(var[4]).any()
     assert np.isnan(y[4]).any()
     others = [np.delete(v, [1, 4], axis=0) for v in (y, mean, var)]
@@ -169,7 +178,7 @@ def test_nan_and_infinity_show_in_their_own_statistic_only(stats_shape, center):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_nan_is_stored_as_nan(dtype):
     x = jnp.full((2, 33), jnp.nan, dtype)
-    assert jnp.isnan(kernels.standardize(x, (2, 1), epsilon=EPSILON)[0]).all()
+    assert jnp.isnan(standardized(x, (2, 1), epsilon=EPSILON)[0]).all()
 
 
 def test_large_outputs_are_right_past_the_caches():

@@ -12,9 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.ops import kernels
-from jaxnorm.ops.kernels import _library
-from tests.ops.kernels.cases import CASES, Case, arrays, computed, expected, needs_native
+from jaxnorm.ops.kernels import _library, _native
+from tests.ops.kernels.cases import (
+    CASES,
+    Case,
+    arrays,
+    computed,
+    expected,
+    needs_native,
+    standardized,
+)
 from tests.stats.reference import relative_error
 
 pytestmark = needs_native
@@ -68,7 +75,7 @@ def test_many_calls_at_once_end():
 
     @functools.partial(jax.pmap, in_axes=(0, None, None))
     def run(x, scale, bias):
-        return kernels.standardize(x, case.stats_shape, scale, bias, epsilon=1e-5)[0]
+        return standardized(x, case.stats_shape, scale, bias, epsilon=1e-5)[0]
 
     many = jnp.stack([x] * jax.local_device_count())
     for _ in range(5):
@@ -78,7 +85,7 @@ def test_many_calls_at_once_end():
 
 @pytest.fixture
 def restore():
-    chosen = kernels.instruction_set()
+    chosen = _native.instruction_set()
     yield
     _library.load().handle.jaxnorm_use_instruction_set(chosen.encode())
 
@@ -88,7 +95,7 @@ def restore():
 def test_every_instruction_set_is_right(restore, name, dtype):
     if not _library.load().handle.jaxnorm_use_instruction_set(name.encode()):
         pytest.skip(f"this processor has no {name}")
-    assert kernels.instruction_set() == name
+    assert _native.instruction_set() == name
     for case in CASES.values():
         inputs = arrays(case, dtype, mean=0.3)
         got, gradients = computed(case, *inputs, epsilon=1e-5)

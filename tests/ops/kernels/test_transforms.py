@@ -10,8 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm import standardize
-from jaxnorm.ops import kernels
-from tests.ops.kernels.cases import needs_native
+from tests.ops.kernels.cases import native_serves, needs_native, standardized
 from tests.stats.programs import QUICK, without_type_checks
 from tests.stats.reference import relative_error
 
@@ -34,7 +33,7 @@ def arrays(*lead: int, seed: int = 0):
 
 
 def native(stats_shape, x, scale, bias):
-    return kernels.standardize(x, stats_shape, scale, bias, epsilon=1e-3)
+    return standardized(x, stats_shape, scale, bias, epsilon=1e-3)
 
 
 def plain(stats_shape, x, scale, bias):
@@ -233,7 +232,7 @@ def test_an_explicitly_sharded_array_is_left_to_the_plain_path():
     x, scale, bias = arrays()
     explicit = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
     x = jax.device_put(x, NamedSharding(explicit, P("data")))
-    assert not kernels.suits(x, LAYER, scale, bias, epsilon=1e-3)
+    assert not native_serves(x, LAYER, scale, bias, epsilon=1e-3)
 
 
 def test_an_exported_function_needs_no_library():
@@ -249,7 +248,7 @@ def test_a_symbolic_shape_is_left_to_the_plain_path():
     seen = []
 
     def function(x):
-        seen.append(kernels.suits(x, (x.shape[0], 1), epsilon=1e-3))
+        seen.append(native_serves(x, (x.shape[0], 1), epsilon=1e-3))
         return x
 
     with without_type_checks():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats._repeat import repeat
+from jaxnorm.stats.sums import repeat
 
 RNG = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""The plain formulas for one CPU against float64 and against `_plain`, for arrays of any size."""
+"""The plain formulas for one CPU against float64 and against the formulas, for arrays of any size."""
 
 import functools
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxnorm.ops.kernels import _native, _plain_cpu
-from tests.ops.kernels.cases import CASES, FEW, arrays, computed, expected
+from jaxnorm.ops.kernels import _xla_cpu
+from tests.ops.kernels.cases import CASES, FEW, arrays, computed, expected, standardized
 from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error
 
@@ -22,7 +22,7 @@ BATCH = CASES["batch, blocks and a remainder"]
 
 @pytest.fixture(autouse=True)
 def also_for_small_arrays(monkeypatch):
-    monkeypatch.setattr(_plain_cpu, "SMALL", 0)
+    monkeypatch.setattr(_xla_cpu, "SMALL", 0)
 
 
 def compiled(case, **options):
@@ -114,7 +114,7 @@ def test_a_second_derivative_is_that_of_the_formula_for_any_platform(monkeypatch
         return sum(jnp.sum(jnp.sin(v)) for v in gradients)
 
     got = jax.jit(jax.grad(loss, (0, 1)))(x, scale)
-    monkeypatch.setattr(_plain_cpu, "SMALL", 1 << 30)
+    monkeypatch.setattr(_xla_cpu, "SMALL", 1 << 30)
     assert_law(got, jax.jit(lambda *a: jax.grad(loss, (0, 1))(*a))(x, scale), 3e-5)
 
 
@@ -124,7 +124,7 @@ def test_it_runs_within_shard_map():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def loss(x, scale, bias):
-        y = _native.standardize(x, case.stats_shape, scale, bias, epsilon=EPSILON, native=False)[0]
+        y = standardized(x, case.stats_shape, scale, bias, epsilon=EPSILON, native=False)[0]
         return jnp.sum(jnp.sin(y))
 
     def shard(x, scale, bias):

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 
 from jaxnorm.numerics import accumulation_dtype, real_dtype
-from jaxnorm.stats import _collectives, _shapes
+from jaxnorm.stats import _collectives, shapes
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, Floats, Numbers, Shape
 
 Variance = Literal["two_pass", "one_pass", "fast"]
@@ -39,7 +39,7 @@ def check_sampling(shape: Shape, sampling: Sampling) -> Sampling:
         >>> check_sampling((8, 6), Sampling([1, 6])).stats_shape
         (1, 6)
     """
-    stats_shape = _shapes.check_stats_shape(shape, sampling.stats_shape)
+    stats_shape = shapes.check_stats_shape(shape, sampling.stats_shape)
     if sampling.variance not in ("two_pass", "one_pass", "fast"):
         raise ValueError(
             f"variance={sampling.variance!r} is unknown; use 'two_pass', 'one_pass' or 'fast'"
@@ -79,14 +79,14 @@ def sample_weights(x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None
     dtype = real_dtype(accumulation_dtype(x.dtype))
     total = jnp.ones((1,) * x.ndim, dtype)
     if mask is not None:
-        mask = _broadcastable(mask, x.shape, "mask")
+        mask = shapes.broadcasting(mask, x.shape, "mask")
         if mask.dtype != jnp.bool_:
             raise TypeError(
                 f"mask must be boolean, got {mask.dtype}; pass real weights as weights="
             )
         total = total * mask.astype(dtype)
     if weights is not None:
-        weights = _broadcastable(weights, x.shape, "weights")
+        weights = shapes.broadcasting(weights, x.shape, "weights")
         if jnp.issubdtype(weights.dtype, jnp.complexfloating):
             raise TypeError(f"weights must be real, got {weights.dtype}")
         total = total * weights.astype(dtype)
@@ -96,7 +96,7 @@ def sample_weights(x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None
 def settled(values: Numbers, x: Numbers, w: Floats | None) -> Array:
     """Returns `values` with zero where `x` is outside the sample and not a usable number.
 
-    Entries of weight zero that are not finite (or so large that their square is not) count as
+    Entries of weight zero that are not finite (or past a quarter of the largest float) count as
     zero: `0 * nan` would carry them into the gradient of every valid entry.
 
     Args:
@@ -115,18 +115,16 @@ def settled(values: Numbers, x: Numbers, w: Floats | None) -> Array:
     """
     if w is None:
         return values
-    largest = float(jnp.finfo(w.dtype).max) ** 0.5
-    return jnp.where((w > 0) | (jnp.abs(x) < largest), values, jnp.zeros((), values.dtype))
+    # Comparisons are false for NaN and give no NaN themselves, which `jax_debug_nans` would stop.
+    largest = float(jnp.finfo(w.dtype).max) / 4
+    usable = w > 0
+    if jnp.iscomplexobj(x):
+        usable |= _within(x.real, largest) & _within(x.imag, largest)
+    else:
+        usable |= _within(x, largest)
+    return jnp.where(usable, values, jnp.zeros((), values.dtype))
 
 
-def _broadcastable(entries: ArrayLike, shape: Shape, name: str) -> Array:
-    entries = jnp.asarray(entries)
-    expanded = (1,) * (len(shape) - entries.ndim) + entries.shape
-    if len(expanded) != len(shape) or any(
-        m not in (1, n) for m, n in zip(expanded, shape, strict=True)
-    ):
-        raise ValueError(
-            f"{name} {list(entries.shape)} does not broadcast to x {list(shape)}; give each axis "
-            "size 1 or the size that x has there"
-        )
-    return entries.reshape(expanded)
+def _within(values: Array, largest: float) -> Array:
+    largest = min(largest, float(jnp.finfo(values.dtype).max))
+    return (values >= -largest) & (values <= largest)

@@ -5,19 +5,14 @@ where it is kept, and any other divisor `g` of `n_i` where it is cut into `g` co
 are reduced one by one.
 """
 
-import functools
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm import internals
 from jaxnorm.numerics import canonical_axes
-from jaxnorm.stats._repeat import repeat
-from jaxnorm.typing import AnyArray, Array, Axes, DTypeLike, Numbers, Shape
-
-LONGEST_SUM = 512  # terms that are added up one after the other
-ONE_CHAIN = jax.__version_info__ < (0, 10, 1)  # whether XLA on CPU so adds up a whole column
+from jaxnorm.typing import AnyArray, Array, ArrayLike, Axes, DTypeLike, Numbers, Shape
 
 
 def check_stats_shape(shape: Shape, stats_shape: Shape) -> Shape:
@@ -73,6 +68,38 @@ def reduced_stats_shape(shape: Shape, reduction_axes: Axes) -> Shape:
     return tuple(1 if axis in reduced else n for axis, n in enumerate(shape))
 
 
+def broadcasting(entries: ArrayLike | None, shape: Shape, name: str) -> Array | None:
+    """Returns `entries` as an array of the rank of `shape` that broadcasts to it.
+
+    Args:
+        entries: a scale, a mask, or whatever else stands against `x`; None stays None.
+        shape: the shape of `x`.
+        name: the argument's name, for the error.
+
+    Returns:
+        The array with leading axes of size 1 added, or None.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+
+    Examples:
+        >>> broadcasting(jnp.ones(3), (2, 3), "scale").shape
+        (1, 3)
+    """
+    if entries is None:
+        return None
+    entries = jnp.asarray(entries)
+    expanded = (1,) * (len(shape) - entries.ndim) + entries.shape
+    if len(expanded) != len(shape) or any(
+        m not in (1, n) for m, n in zip(expanded, shape, strict=True)
+    ):
+        raise ValueError(
+            f"{name} {list(entries.shape)} does not broadcast to x {list(shape)}; give each axis "
+            "size 1 or the size that x has there"
+        )
+    return entries if expanded == entries.shape else entries.reshape(expanded)
+
+
 def sample_size(shape: Shape, stats_shape: Shape) -> int:
     """Returns the number of entries of `shape` behind each statistic.
 
@@ -88,57 +115,6 @@ def sample_size(shape: Shape, stats_shape: Shape) -> int:
         48
     """
     return math.prod(n // s for n, s in zip(shape, stats_shape, strict=True) if n != s)
-
-
-def spread(statistic: AnyArray, shape: Shape) -> Array:
-    """Returns `statistic` so that it broadcasts against an array of `shape`.
-
-    Grouped axes are repeated to their full size, all others stay as they are.
-
-    Args:
-        statistic: [*stats_shape], or anything that broadcasts to it.
-        shape: the array's shape.
-
-    Returns:
-        An array whose axes have size 1 or the size in `shape`, of the dtype of `statistic`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> spread(jnp.array([[1.0, 2.0]]), (8, 6))
-        Array([[1., 1., 1., 2., 2., 2.]], dtype=float32)
-    """
-    for axis, (n, s) in enumerate(zip(shape, statistic.shape, strict=True)):
-        if s not in (1, n):
-            statistic = repeat(statistic, axis, n // s)
-    return statistic
-
-
-def block_sum(values: Numbers, stats_shape: Shape) -> Array:
-    """Returns the sum of `values` over the sample of each statistic.
-
-    Whole axes are reduced first and groups are folded afterwards, over the small result: XLA is
-    an order of magnitude slower on the five-dimensional view that does both at once.
-
-    Args:
-        values: [*shape].
-        stats_shape: the statistics shape.
-
-    Returns:
-        [*stats_shape], of the dtype of `values`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> block_sum(jnp.arange(8.0).reshape(2, 4), (1, 2))
-        Array([[10., 18.]], dtype=float32)
-    """
-    pairs = tuple(zip(values.shape, stats_shape, strict=True))
-    whole = tuple(axis for axis, (n, s) in enumerate(pairs) if s == 1 and n != 1)
-    total = _axes_sum(values, whole)
-    for axis, (n, s) in enumerate(pairs):
-        if s not in (1, n):
-            split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
-            total = jnp.sum(total.reshape(split), axis=axis + 1)
-    return total
 
 
 def median_member(values: Numbers, stats_shape: Shape, dtype: DTypeLike) -> Array:
@@ -159,6 +135,7 @@ def median_member(values: Numbers, stats_shape: Shape, dtype: DTypeLike) -> Arra
         >>> median_member(jnp.array([1e6, 2.0, 3.0, 4.0, 5.0]), (1,), jnp.float32)
         Array([5.], dtype=float32)
     """
+    values = _member_of_each_shard(values, stats_shape)
     sizes = [n // s for n, s in zip(values.shape, stats_shape, strict=True)]
     members = [
         _every_member(values, stats_shape, [place(size) for size in sizes]).astype(dtype)
@@ -207,54 +184,25 @@ def first_member(values: AnyArray, stats_shape: Shape, valid: AnyArray) -> Array
     return jnp.where(valid, values, jnp.zeros((), values.dtype))
 
 
-def _axes_sum(values: Numbers, axes: tuple[int, ...]) -> Array:
-    """Returns the sum over `axes`, which keep the size 1."""
-    sizes = [values.shape[a] for a in axes]
-    known = all(isinstance(n, int) for n in sizes)  # not in a program with a symbolic batch
-    short = not known or values.ndim - 1 in axes or math.prod(sizes) <= LONGEST_SUM
-    if short or not ONE_CHAIN:
-        return jnp.sum(values, axis=axes, keepdims=True) if axes else values
-    return lax.platform_dependent(
-        values,
-        cpu=functools.partial(_sum_in_stages, axes=axes),
-        default=functools.partial(jnp.sum, axis=axes, keepdims=True),
-    )
+def _member_of_each_shard(values: Array, stats_shape: Shape) -> Array:
+    """Returns one entry of each explicit shard of each sample, and `values` where there is none.
 
-
-def _sum_in_stages(values: Array, axes: tuple[int, ...]) -> Array:
-    """Returns the sum over `axes`, one by one.
-
-    One chain for all rows of a column has an error that grows with its length. XLA would also make
-    one sum of two, so that every other stage is a product with ones.
+    A slice that leaves one entry of a sharded axis is an error in JAX. Shards cut a reduced axis
+    into blocks: one entry of each block, gathered, is the same on every device.
     """
-    multiply = False
-    for axis in reversed(axes):
-        n = values.shape[axis]
-        inner = _divisor_near_root(n) if n > LONGEST_SUM else n
-        split = (*values.shape[:axis], n // inner, inner, *values.shape[axis + 1 :])
-        values = values.reshape(split)
-        for part in (axis + 1, axis):
-            if values.shape[part] == 1:
-                values = jnp.squeeze(values, part)
-                continue
-            if multiply:
-                ones = jnp.ones(values.shape[part], values.dtype)
-                values = jnp.tensordot(values, ones, (part, 0), precision=lax.Precision.HIGHEST)
-            else:
-                values = jnp.sum(values, axis=part)
-            multiply = not multiply
-        values = jnp.expand_dims(values, axis)
-    return values
-
-
-def _divisor_near_root(n: int) -> int:
-    """Returns the largest divisor of `n` that is at most its square root.
-
-    Examples:
-        >>> _divisor_near_root(96), _divisor_near_root(97)
-        (8, 1)
-    """
-    return next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
+    counts = internals.shard_counts(values)
+    cut = [s != n and shards > 1 for n, s, shards in zip(values.shape, stats_shape, counts)]
+    if not any(cut):
+        return values
+    spec = internals.explicit_axes(values)
+    shape, split_spec, index = [], [], []
+    for axis, (n, s) in enumerate(zip(values.shape, stats_shape, strict=True)):
+        blocks = math.lcm(s, counts[axis]) if cut[axis] else n
+        shape += [blocks, n // blocks]
+        split_spec += [spec[axis], None]
+        index += [slice(None), 0]
+    members = internals.reshaped(values, shape, split_spec)[tuple(index)]
+    return internals.replicated(members, [axis for axis, is_cut in enumerate(cut) if is_cut])
 
 
 def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:

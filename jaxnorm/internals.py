@@ -1,0 +1,200 @@
+"""What jaxnorm uses of JAX beyond its documented interface, in one place.
+
+Tried with jax 0.8.1 and 0.10.2.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import jet
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxnorm.typing import Array
+
+Zero = ad.Zero
+"""The tangent or cotangent that is zero whatever the input."""
+
+
+def define(
+    primitive: Primitive,
+    *,
+    shapes: Callable,
+    plain: Callable,
+    batch: Callable,
+    jvp: Callable | None = None,
+    transpose: Callable | None = None,
+    smooth: Callable | None = None,
+) -> None:
+    """Gives a primitive its rules.
+
+    The primitive runs compiled, lowers to `plain` on every platform until `lower` says otherwise,
+    and has Taylor series (`jax.experimental.jet`).
+
+    Args:
+        primitive: it has several results.
+        shapes: avals and parameters -> the avals of the results.
+        plain: operands and parameters -> the results, in plain JAX.
+        batch: the rule for `vmap`.
+        jvp: the rule for forward mode; the derivative of `plain` if None.
+        transpose: of a primitive that is linear in some operands.
+        smooth: the function whose Taylor series serves; `plain` if None.
+    """
+    primitive.multiple_results = True
+
+    @functools.cache
+    def compiled(params: tuple) -> Callable:
+        return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+    def series(primals, terms, **params):
+        return jet.jet(functools.partial(smooth or plain, **params), primals, terms)
+
+    primitive.def_impl(lambda *operands, **params: compiled(tuple(params.items()))(*operands))
+    primitive.def_abstract_eval(shapes)
+    ad.primitive_jvps[primitive] = jvp or functools.partial(_jvp_of_plain, primitive, plain)
+    if transpose is not None:
+        ad.primitive_transposes[primitive] = transpose
+    batching.primitive_batchers[primitive] = batch
+    jet.jet_rules[primitive] = series
+    mlir.register_lowering(primitive, traced(plain))
+
+
+def lower(primitive: Primitive, platform: str, rule: Callable) -> None:
+    """Registers `rule(ctx, *operands, **params)` as the lowering of a primitive on a platform."""
+    mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def traced(function: Callable) -> Callable:
+    """Returns the lowering rule that traces a function in plain JAX with several results."""
+    return mlir.lower_fun(function, multiple_results=True)
+
+
+def _jvp_of_plain(primitive, plain, primals, tangents, **params):
+    tangents = tuple(map(ad.instantiate_zeros, tangents))
+    moved = jax.jvp(functools.partial(plain, **params), primals, tangents)[1]
+    return primitive.bind(*primals, **params), moved
+
+
+def moving(tangents: Sequence) -> tuple:
+    """Returns tangents with None for those that are zero whatever the input."""
+    zeros = (ad.Zero, jax.custom_derivatives.SymbolicZero)
+    return tuple(None if isinstance(t, zeros) else t for t in tangents)
+
+
+def instantiate(cotangent: Any) -> Any:
+    """Returns a cotangent as an array, also where it is zero whatever the input."""
+    return ad.instantiate_zeros(cotangent)
+
+
+def is_hole(operand: Any) -> bool:
+    """Returns whether an operand of a transpose is what the result is linear in."""
+    return ad.is_undefined_primal(operand)
+
+
+def on_one_device(ctx: Any) -> bool:
+    """Returns whether the code that is lowered runs on one device and is not exported.
+
+    That includes code within `shard_map` over every axis of the mesh. XLA would gather a sharded
+    array around a custom call, and an exported module must not depend on a library that its reader
+    may not have.
+
+    Args:
+        ctx: the context of a lowering rule.
+    """
+    module = ctx.module_context
+    if module.lowering_parameters.for_export:
+        return False
+    context = module.axis_context
+    devices = getattr(context, "num_devices", None)
+    if devices is not None:
+        return devices == 1
+    manual, mesh = getattr(context, "manual_axes", None), getattr(context, "mesh", None)
+    return mesh is not None and manual == frozenset(mesh.axis_names)
+
+
+def explicit_axes(value: Array) -> tuple:
+    """Returns for each axis the mesh axes that it is explicitly sharded over, or None.
+
+    Args:
+        value: an array, or an aval.
+
+    Returns:
+        One entry per axis; None where the type of `value` says nothing.
+
+    Examples:
+        >>> explicit_axes(jnp.ones((2, 3)))
+        (None, None)
+    """
+    sharding = getattr(jax.typeof(value), "sharding", None)
+    spec = tuple(getattr(sharding, "spec", ()))
+    return (*spec, *(None,) * (value.ndim - len(spec)))
+
+
+def shard_counts(value: Array) -> tuple[int, ...]:
+    """Returns into how many shards the type of `value` says that each axis is cut.
+
+    Examples:
+        >>> shard_counts(jnp.ones((2, 3)))
+        (1, 1)
+    """
+    counts = []
+    for names in explicit_axes(value):
+        names = (names,) if isinstance(names, str) else names or ()
+        sizes = jax.typeof(value).sharding.mesh.shape if names else {}
+        count = 1
+        for name in names:
+            count *= sizes[name]
+        counts.append(count)
+    return tuple(counts)
+
+
+def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
+    """Returns `value` reshaped, the axes of the result explicitly sharded as `spec` says.
+
+    JAX asks for the sharding of the result where a reshape splits or merges a sharded axis.
+    """
+    if not any(explicit_axes(value)):
+        return value.reshape(tuple(shape))
+    sharding = jax.sharding.NamedSharding(
+        jax.typeof(value).sharding.mesh, jax.sharding.PartitionSpec(*spec)
+    )
+    return jax.lax.reshape(value, tuple(shape), out_sharding=sharding)
+
+
+def replicated(value: Array, axes: Sequence[int] | None = None) -> Array:
+    """Returns `value` with `axes` (all if None) no longer explicitly sharded."""
+    spec = explicit_axes(value)
+    kept = [None if axes is None or a in axes else names for a, names in enumerate(spec)]
+    if tuple(kept) == spec:
+        return value
+    sharding = jax.sharding.NamedSharding(
+        jax.typeof(value).sharding.mesh, jax.sharding.PartitionSpec(*kept)
+    )
+    return jax.sharding.reshard(value, sharding)
+
+
+def varying_alike(*values: Array | None) -> list:
+    """Returns the values varying over the same manual axes, as within `shard_map` they must.
+
+    The transpose sums the cotangent of a replicated value over the shards.
+    """
+    axes = [frozenset() if v is None else _varying_axes(v) for v in values]
+    everywhere = frozenset().union(*axes)
+    return [
+        v if v is None or own == everywhere else _vary(v, tuple(sorted(everywhere - own)))
+        for v, own in zip(values, axes, strict=True)
+    ]
+
+
+def _varying_axes(value: Array) -> frozenset:
+    aval = jax.typeof(value)
+    manual = getattr(aval, "manual_axis_type", None)
+    return aval.vma if manual is None else manual.varying
+
+
+def _vary(value: Array, axes: tuple[str, ...]) -> Array:
+    if hasattr(jax.lax, "pcast"):  # since jax 0.8.2
+        return jax.lax.pcast(value, axes, to="varying")
+    return getattr(jax.lax, "pvary")(value, axes)  # noqa: B009 - jax of today has it no more

@@ -1,0 +1,176 @@
+"""Which code computes `standardize`: one ordered table, whose first entry that serves wins."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from jaxnorm import internals
+from jaxnorm.ops import _primitives
+from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops.kernels import _native, _xla_cpu
+from jaxnorm.typing import Array
+
+Implementation = Literal["xla", "native"]
+"""Which code computes a normalization: "xla" is plain JAX, "native" compiled kernels on CPU."""
+
+VARIABLE = "JAXNORM_IMPLEMENTATION"
+
+
+class Entry(NamedTuple):
+    """One way to compute `standardize` and its cotangents.
+
+    Attributes:
+        name: what `show_config` calls the entry.
+        wish: the value of `implementation=` that asks for the entry.
+        platform: where the entry runs; None for every platform.
+        one_device: whether the entry needs all arrays on one device, in a program that is not
+            exported.
+        available: why the entry cannot be used on this machine, or None.
+        serves: `(problem, x, parameters, cotangents)` -> why the entry does not serve, or None;
+            `parameters` are scale and bias, `cotangents` the shapes in which theirs are wanted.
+        standardize: what `_primitives.plain_standardize` is.
+        cotangent: what `_primitives.plain_cotangent` is.
+    """
+
+    name: str
+    wish: Implementation
+    platform: str | None
+    one_device: bool
+    available: Callable[[], str | None]
+    serves: Callable[..., str | None]
+    standardize: Callable[..., list]
+    cotangent: Callable[..., list]
+
+
+def _always(*_) -> None:
+    """Returns no reason against an entry."""
+
+
+NATIVE = Entry(
+    "native CPU kernels",
+    "native",
+    "cpu",
+    True,
+    _native.why_not,
+    _native.serves,
+    _native.standardize,
+    _native.cotangent,
+)
+XLA_CPU = Entry(
+    "plain JAX for one CPU",
+    "xla",
+    "cpu",
+    True,
+    _always,
+    _xla_cpu.serves,
+    _xla_cpu.standardize,
+    _xla_cpu.cotangent,
+)
+XLA = Entry(
+    "plain JAX",
+    "xla",
+    None,
+    False,
+    _always,
+    _always,
+    _primitives.plain_standardize,
+    _primitives.plain_cotangent,
+)
+
+TABLE = (NATIVE, XLA_CPU, XLA)
+"""The first entry that serves wins. A new backend is an entry."""
+
+
+def wished(implementation: Implementation | None) -> Implementation | None:
+    """Returns what the caller or the environment asks for, or None.
+
+    Args:
+        implementation: what the caller asked for; None for the environment variable
+            JAXNORM_IMPLEMENTATION.
+
+    Returns:
+        "xla", "native", or None for the first entry of the table that serves.
+
+    Raises:
+        ValueError: the name is unknown.
+
+    Examples:
+        >>> wished("xla")
+        'xla'
+    """
+    wanted: Any = implementation or os.environ.get(VARIABLE) or None
+    if wanted not in (None, "xla", "native"):
+        raise ValueError(f"implementation={wanted!r} is unknown; use 'xla', 'native' or None")
+    return wanted
+
+
+def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -> None:
+    """Raises where the caller asked for an implementation that does not serve.
+
+    Args:
+        problem: what is standardized how.
+        x: [*shape].
+        parameters: scale and bias, those that are there.
+        reason: why no kernel takes the arguments, or None.
+
+    Raises:
+        ValueError: with the reason.
+
+    Examples:
+        >>> require(Problem(Sampling((2, 1)), 1e-6, jnp.float32, "xla"), jnp.ones((2, 3)), (), None)
+    """
+    if problem.implementation != "native":
+        return
+    reason = NATIVE.available() or reason or NATIVE.serves(problem, x, parameters, ())
+    if reason is not None:
+        raise ValueError(
+            f"implementation='native' does not serve x {x.dtype} {list(x.shape)} with stats_shape "
+            f"{problem.stats_shape}: {reason}; use implementation=None"
+        )
+
+
+def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> Entry:
+    """Returns the first entry of the table that serves, as a program for a platform is lowered.
+
+    Args:
+        ctx: the context of the lowering rule.
+        problem: what is standardized how.
+        x: the aval of x.
+        parameters: the avals of scale and bias, those that are there.
+        cotangents: the shapes of their cotangents, those that are wanted.
+
+    Returns:
+        An entry whose platform is that of the program.
+    """
+    alone = internals.on_one_device(ctx)
+    for entry in TABLE:
+        wanted = problem.implementation in (None, entry.wish) or entry is XLA
+        if wanted and (alone or not entry.one_device) and entry.available() is None:
+            if entry.serves(problem, x, parameters, cotangents) is None:
+                return entry
+    return XLA
+
+
+def show_config() -> str:
+    """Returns which implementations are in use on this machine, and why.
+
+    Returns:
+        One line each for the platform, the native kernels and the choice between them.
+
+    Examples:
+        >>> print(show_config().splitlines()[0].split(":")[0])
+        platform
+    """
+    lines = [f"platform: {jax.default_backend()}"]
+    for entry in TABLE:
+        why_not = entry.available()
+        detail = f", compiled for {_native.instruction_set()}" if entry is NATIVE else ""
+        lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
+    forced = os.environ.get(VARIABLE)
+    order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
+    return "\n".join([*lines, f"implementation: {order}"])
+
+
+_primitives.lower_for("cpu", choose)

@@ -1,0 +1,195 @@
+"""The formulas, written for XLA on one CPU.
+
+Two things make them faster there: sums over the whole array are compiled by themselves; and where
+the data lie near zero, as they mostly do, sums run over `x` in place of `x - mean`, for which XLA's
+library needs nearly twice the time.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.ops import _formulas, _primitives
+from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops._primitives import filled
+from jaxnorm.stats import sample_size
+from jaxnorm.stats.measuring import Measured, measure
+from jaxnorm.stats.sums import block_sum, hold, spread, sum_alone, sum_of_either
+from jaxnorm.typing import Array, Shape
+
+NEAR = 8.0  # largest mean^2 / var: a sum of squares then loses log2(1 + NEAR) bits, three of 24
+SMALL = 1 << 15  # entries below which the branches cost more than they save
+# From here to the reciprocal squares neither overflow nor vanish in what matters of a variance.
+SMALLEST = 1e-30
+
+
+def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
+    """Returns why these formulas do not serve, or None where they do.
+
+    Args:
+        problem: what is standardized how.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((8, 1)), 1e-6, jnp.dtype(jnp.float32))
+        >>> serves(problem, jnp.ones((8, 64)), (), ())
+        'x has fewer than 32768 entries'
+    """
+    if math.prod(x.shape) < SMALL:
+        return f"x has fewer than {SMALL} entries"
+    if problem.sampling.variance != "one_pass":
+        return "they take one pass over x"
+    if any(jnp.dtype(v.dtype).itemsize > 4 for v in (x, *parameters)):
+        return "they sum in float32"
+    return None
+
+
+def standardize(*operands, problem: Problem, has) -> list:
+    """Returns what `_primitives.plain_standardize` does, to rounding."""
+    if not problem.center:
+        return _primitives.plain_standardize(*operands, problem=problem, has=has)
+    x, scale, bias = filled(has, operands)
+    measured = _measure(problem, x)
+    rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
+    # XLA takes no branch's result into the loop over the array, as it would a pivot.
+    deviation = x.astype(jnp.float32) - spread(measured.mean, x.shape)
+    deviation = deviation - spread(measured.tail, x.shape)
+    gain = spread(rstd, x.shape)
+    if _joint(rstd.shape, [v.shape for v in (scale, bias) if v is not None]) != x.shape:
+        gain, scale = hold(gain if scale is None else gain * scale), None
+    y = _formulas.affine(deviation, gain, scale, bias).astype(problem.dtype)
+    moments = _formulas.reported(problem, measured)
+    return [y, moments.mean, moments.tail, moments.var, rstd]
+
+
+def _measure(problem: Problem, x: Array) -> Measured:
+    """Returns the moments, from sums over `x` where that loses no digits."""
+    stats_shape = problem.stats_shape
+    count = sample_size(x.shape, stats_shape)
+
+    def wide(x):
+        return x.astype(jnp.float32)
+
+    mean = sum_alone(wide, stats_shape, x) / count
+    square = sum_alone(lambda x: jnp.square(wide(x)), stats_shape, x) / count
+    var = jnp.maximum(square - jnp.square(mean), 0)
+    ordinary = (var + problem.epsilon >= SMALLEST) & (var <= 1 / SMALLEST)
+    near = jnp.all((jnp.square(mean) <= NEAR * var) & ordinary)
+    nothing, one = jnp.zeros_like(mean), jnp.ones_like(mean)
+    mean, tail, var, unit = lax.cond(
+        near,
+        lambda: (mean, nothing, var, one),
+        lambda: tuple(measure(problem.sampling, x, None, problem.epsilon)[:4]),
+    )
+    return Measured(mean, tail, var, unit, jnp.asarray(count, jnp.float32))
+
+
+def _joint(stats_shape: Shape, affine_shapes: list[Shape]) -> Shape:
+    """Returns the statistics shape of what is constant in each statistic, scale and bias."""
+    return tuple(map(max, *(stats_shape, stats_shape, *affine_shapes)))
+
+
+def cotangent(*operands, problem: Problem, has, shapes) -> list:
+    """Returns what `_primitives.plain_cotangent` does, to rounding: the closed form of the gradient.
+
+    With n entries in a sample, sums over each sample:
+    `d_mean = ct_mean - rstd sum(scale ct)`, `d_half = ct_half - rstd sum(scale ct xhat)` and
+    `d_x = scale rstd ct + (d_mean + xhat d_half) / n`; sums over what shares a scale and a bias:
+    `d_scale = sum(ct xhat)`, `d_bias = sum(ct)` (Ioffe and Szegedy, arXiv:1502.03167, 2015,
+    section 3, with cotangents of the statistics).
+    """
+    ct, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
+    stats_shape = problem.stats_shape
+    sums = _Sums(x, mean, tail, rstd, ct)
+    affine_shapes = [v for v in (None if scale is None else scale.shape, *shapes[1:]) if v]
+    affine_shape = jnp.broadcast_shapes(*affine_shapes) if affine_shapes else stats_shape
+    joint = _joint(stats_shape, [affine_shape])
+    if joint != x.shape:  # one pair of sums serves all
+        of_ct, of_product = sums.pair(joint)
+        d_scale, d_bias = block_sum(of_product, affine_shape), block_sum(of_ct, affine_shape)
+        of_ct, of_product = (
+            block_sum(v if scale is None else v * scale, stats_shape) for v in (of_ct, of_product)
+        )
+    else:
+        of_ct, of_product = sums.pair(stats_shape, scale)
+        d_scale, d_bias = sums.of_standardized(affine_shape), sums.of_ct(affine_shape)
+    d_x = None
+    if shapes[0] is not None:
+        n = sample_size(x.shape, stats_shape)
+        slope = ((0.0 if ct_half is None else ct_half) - rstd * of_product) / n
+        gain = spread(rstd, x.shape)
+        if joint != x.shape and scale is not None:
+            gain, scale = gain * scale, None
+        d_x = ct.astype(jnp.float32) * hold(gain)
+        d_x = d_x if scale is None else d_x * scale
+        d_x = d_x + sums.held_standardized() * hold(spread(slope, x.shape))
+        if problem.center:
+            d_mean = ((0.0 if ct_mean is None else ct_mean) - rstd * of_ct) / n
+            d_x = d_x + hold(spread(d_mean, x.shape))
+        d_x = d_x.astype(x.dtype)
+    results = zip((d_x, d_scale, d_bias), shapes, strict=True)
+    return [result for result, wanted in results if wanted is not None]
+
+
+class _Sums:
+    """Sums over a cotangent, each compiled by itself."""
+
+    def __init__(self, x: Array, mean: Array | None, tail: Array | None, rstd: Array, ct: Array):
+        self.x, self.mean, self.tail, self.rstd, self.ct = x, mean, tail, rstd, ct
+
+    def of_ct(self, shape: Shape, weight: Array | None = None) -> Array:
+        """Returns the sums of `weight ct`, of [*shape]."""
+        return sum_alone(lambda ct: _weighted(ct, weight), shape, self.ct)
+
+    def pair(self, shape: Shape, weight: Array | None = None) -> tuple[Array, Array]:
+        """Returns the sums of `weight ct` and of `weight ct xhat`, of [*shape], within samples."""
+
+        def about_zero(ct, x):
+            return _weighted(ct, weight) * x.astype(jnp.float32)
+
+        def about_mean(ct, x):
+            return _weighted(ct, weight) * self.deviation(x)
+
+        of_ct, arrays = self.of_ct(shape, weight), (self.ct, self.x)
+        rstd = spread(self.rstd, shape)
+        if self.mean is None:
+            return of_ct, rstd * sum_alone(about_zero, shape, *arrays)
+        near = jnp.all(jnp.square(self.mean * self.rstd) <= NEAR)
+        of_product = sum_of_either(near, about_zero, about_mean, shape, *arrays)
+        shifted = jnp.where(near, spread(self.mean, shape) * of_ct, 0)
+        return of_ct, rstd * (of_product - shifted)
+
+    def of_standardized(self, shape: Shape) -> Array:
+        """Returns the sums of `ct xhat`, of [*shape]."""
+
+        def product(ct, x):
+            return ct.astype(jnp.float32) * (self.deviation(x) * spread(self.rstd, x.shape))
+
+        return sum_alone(product, shape, self.ct, self.x)
+
+    def deviation(self, x: Array) -> Array:
+        """Returns `x - mean`, which is `x` where nothing is centred."""
+        if self.mean is None:
+            return x.astype(jnp.float32)
+        return _formulas.deviation(x, self.mean, self.tail)
+
+    def held_standardized(self) -> Array:
+        """Returns xhat of the whole array, the statistics kept out of the loop over it."""
+        x = self.x.astype(jnp.float32)
+        if self.mean is not None:
+            mean, tail = (hold(spread(v, x.shape)) for v in (self.mean, self.tail))
+            x = (x - mean) - tail
+        return x * hold(spread(self.rstd, x.shape))
+
+
+def _weighted(ct: Array, weight: Array | None) -> Array:
+    ct = ct.astype(jnp.float32)
+    return ct if weight is None else ct * weight

@@ -1,0 +1,304 @@
+"""Means and variances that keep their digits, at any offset and for every size of the data.
+
+Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American Statistician, 1983.
+
+Every sum runs over `d = x - pivot`, where the pivot is a member of the sample. With a mean far from
+zero `E[x^2] - E[x]^2` loses all digits. A mean rounded to float32 is itself off by half a unit in
+its last place, however exact the variance: the mean is kept as the unevaluated sum `mean + tail`.
+
+Where squares overflow or vanish, the sums are taken again over `d / unit`, the unit being a power
+of two of the size of the largest `d`, so that the division is exact.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+
+from jaxnorm import internals
+from jaxnorm.numerics import accumulation_dtype, power_of_two, real_dtype, sum_of_two
+from jaxnorm.stats import _collectives, shapes
+from jaxnorm.stats.sampling import Sampling, settled
+from jaxnorm.stats.sums import block_max, block_sum, spread
+from jaxnorm.typing import Array, Shape
+
+rescue_p = Primitive("jaxnorm_rescue")
+
+
+class Measured(NamedTuple):
+    """The moments of a sample, the variance in squared units.
+
+    Examples:
+        >>> measure(Sampling((1,)), jnp.array([1e25, 3e25]), None).var
+        Array([0.2671...], dtype=float32)
+    """
+
+    mean: Array  # [*stats_shape], the mean is mean + tail
+    tail: Array  # [*stats_shape]
+    var: Array  # [*stats_shape], in squared units
+    unit: Array  # [*stats_shape], a power of two, 1 unless the data are very large or very small
+    count: Array  # [] or [*stats_shape]
+
+
+def measure(
+    sampling: Sampling, x: Array, w: Array | None, epsilon: float | Array | None = None
+) -> Measured:
+    """Returns the moments of `x`; `moments_tangent` is their derivative.
+
+    Args:
+        sampling: checked by `check_sampling`.
+        x: [*shape].
+        w: weights of the rank of `x`, or None.
+        epsilon: added to the variance before its root is divided by, so that smaller variances do
+            not matter; None where nothing is divided by it.
+
+    Returns:
+        `Measured`, float32 or wider.
+
+    Examples:
+        >>> measure(Sampling((1,)), jnp.array([1e6, 1e6 + 0.125]), None).mean
+        Array([1000000.06], dtype=float32)
+    """
+    block = _measure_block(sampling, x, w, epsilon)
+    if sampling.axis_name is None:
+        return block
+    rows = [jnp.broadcast_to(v, block.mean.shape) for v in block]
+    everyone = _collectives.gather_rows(rows, sampling.axis_name, sampling.axis_index_groups)
+    return pool_measured(Measured(*everyone), sampling.stats_shape)
+
+
+def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:
+    """Returns the union of the samples in `parts` (Chan, Golub, LeVeque 1983, equation 2.1).
+
+    Args:
+        parts: of [*shape], or of [shards, *shape], whose first axis is pooled then.
+        stats_shape: the statistics shape of what is returned.
+
+    Returns:
+        `Measured` of `stats_shape`.
+
+    Examples:
+        >>> two = Measured(jnp.array([1.0, 3.0]), *jnp.zeros((2, 2)), *jnp.ones((2, 2)))
+        >>> pool_measured(two, (1,)).var
+        Array([1.], dtype=float32)
+    """
+    stacked = parts.mean.ndim > len(stats_shape)
+    to = (1, *stats_shape) if stacked else stats_shape
+    shape = parts.mean.shape
+    n = jnp.broadcast_to(parts.count, shape)
+    pivot = lax.stop_gradient(shapes.first_member(parts.mean, to, n > 0))
+    # Nearby floats subtract without rounding.
+    distance = (parts.mean - spread(pivot, shape)) + parts.tail
+    distance = jnp.where(n > 0, distance, 0)
+    total = block_sum(n, to)
+    share = n / spread(jnp.where(total > 0, total, 1), shape)
+    std = jnp.where(n > 0, jnp.sqrt(lax.stop_gradient(parts.var)) * parts.unit, 0)
+    unit = power_of_two(block_max(lax.stop_gradient(jnp.maximum(std, _magnitude(distance))), to))
+    scaled = distance / spread(unit, shape)
+    mean, tail = sum_of_two(pivot, block_sum(share * distance, to))
+    offset = block_sum(share * scaled, to)
+    between = scaled - spread(offset, shape)
+    ratio = parts.unit / spread(unit, shape)
+    within = jnp.where(n > 0, parts.var * ratio * ratio, 0)
+    var = block_sum(share * (within + real_product(between, between)), to)
+    # Where all lies within the ordinary range the unit stays 1, and var the variance itself.
+    ordinary = (parts.unit == 1) | (n == 0)
+    plain = block_max(jnp.where(ordinary, 0.0, 1.0), to) == 0
+    plain &= jnp.isfinite(var * unit * unit)
+    var, unit = jnp.where(plain, var * unit * unit, var), jnp.where(plain, 1, unit)
+    pooled = Measured(mean, tail, var, unit, total)
+    return Measured(*(v[0] for v in pooled)) if stacked else pooled
+
+
+def centered(
+    sampling: Sampling, x: Array, w: Array | None, mean: Array | None, tail: Array | None
+) -> Array:
+    """Returns `x` minus its mean, without rounding the mean to the grid of `x`.
+
+    Args:
+        sampling: how the mean was taken.
+        x: [*shape].
+        w: weights of the rank of `x`, or None.
+        mean: [*stats_shape]; not looked at where nothing is centred.
+        tail: [*stats_shape], or None for zero.
+
+    Returns:
+        [*shape], float32 or wider; `x` itself where the statistics are not centred. Entries outside
+        the sample that are not finite count as zero.
+
+    Examples:
+        >>> x = jnp.array([1e8, 1e8 + 8])
+        >>> centered(Sampling((1,)), x, None, jnp.array([1e8]), jnp.array([4.0]))
+        Array([-4.,  4.], dtype=float32)
+    """
+    wide = settled(x, x, w).astype(accumulation_dtype(x.dtype))
+    if not sampling.center or mean is None:
+        return wide
+    deviation = wide - spread(mean, x.shape)
+    return deviation if tail is None else deviation - spread(tail, x.shape)
+
+
+def moments_tangent(sampling, deviation, w, var, count, tangents, gain=None):
+    """Returns the tangents of mean, variance and count, linear in `tangents = (dx, dw)`.
+
+    `d mean = sum(w dx + dw (x - mean)) / sum(w)` and
+    `d var = sum(2 w Re(conj(x - mean) dx) + dw (|x - mean|^2 - var)) / sum(w)`;
+    a tangent that is None is zero. With a `gain` g, `deviation` is `g (x - mean)`, `var` is
+    `g^2 var`, and `g / 2 d var` is returned in the place of `d var`: nothing is squared that may
+    overflow.
+    """
+    d_x, d_w = tangents
+    shape = deviation.shape
+    pull = push = jnp.zeros((), deviation.dtype)
+    if d_x is not None:
+        push = d_x.astype(deviation.dtype)
+        pull = real_product(deviation, push)
+        if w is not None:
+            push, pull = w * push, w * pull
+    if d_w is not None:
+        inverse = 1.0 if gain is None else spread(1 / gain, shape)
+        push = push + d_w * deviation * inverse
+        excess = real_product(deviation, deviation) - spread(var, shape)
+        pull = pull + d_w * excess * inverse / 2
+    sums = [pull, push] if sampling.center else [pull]
+    if d_w is not None:
+        sums.append(d_w)
+    sums = [block_sum(jnp.broadcast_to(v, shape), sampling.stats_shape) for v in sums]
+    if sampling.axis_name is not None:
+        sums = lax.psum(sums, sampling.axis_name, axis_index_groups=sampling.axis_index_groups)
+    share = 1 / jnp.where(count > 0, count, 1)
+    d_half = sums[0] * share
+    d_mean = sums[1] * share if sampling.center else jnp.zeros(d_half.shape, deviation.dtype)
+    d_count = sums[-1] if d_w is not None else jnp.zeros_like(count)
+    return d_mean, (2 * d_half if gain is None else d_half), d_count
+
+
+def real_product(a: Array, b: Array) -> Array:
+    """Returns `Re(conj(a) b)`."""
+    if jnp.iscomplexobj(a):
+        return a.real * b.real + a.imag * b.imag
+    return a * b
+
+
+def _magnitude(values: Array) -> Array:
+    """Returns the largest part of each value, real or imaginary, without its sign."""
+    if jnp.iscomplexobj(values):
+        return jnp.maximum(jnp.abs(values.real), jnp.abs(values.imag))
+    return jnp.abs(values)
+
+
+def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
+    """Returns a value close to each sample, a constant for derivatives: a member of positive weight.
+
+    Zero where a sample is empty.
+    """
+    x, dtype = lax.stop_gradient(x), accumulation_dtype(x.dtype)
+    if w is None and x.size:
+        return shapes.median_member(x, stats_shape, dtype)
+    valid = jnp.ones((1,) * x.ndim, bool) if w is None else lax.stop_gradient(w) > 0
+    counts = zip(x.shape, stats_shape, internals.shard_counts(x), strict=True)
+    if any(s != n and shards > 1 for n, s, shards in counts):
+        # To search through shards for a member would gather them.
+        members = block_sum(jnp.broadcast_to(valid, x.shape).astype(real_dtype(dtype)), stats_shape)
+        share = spread(1 / jnp.maximum(members, 1), x.shape)
+        return block_sum(jnp.where(valid, x.astype(dtype) * share, 0), stats_shape)
+    return shapes.first_member(x, stats_shape, valid).astype(dtype)
+
+
+def _sums(sampling: Sampling, x: Array, w: Array | None) -> tuple[Array, Array, Array, Callable]:
+    """Returns the pivots, `x - pivot`, the counts, and how averages over samples are taken."""
+    stats_shape, dtype = sampling.stats_shape, accumulation_dtype(x.dtype)
+    if w is None:
+        count = jnp.asarray(shapes.sample_size(x.shape, stats_shape), real_dtype(dtype))
+    else:
+        count = block_sum(jnp.broadcast_to(w, x.shape), stats_shape)
+    share = 1 / jnp.where(count > 0, count, 1)
+
+    def average(values):
+        return block_sum(values if w is None else w * values, stats_shape) * share
+
+    pivot = jnp.zeros(stats_shape, dtype)
+    deviation = settled(x, x, w).astype(dtype)
+    if sampling.center and sampling.variance != "fast":
+        pivot = _pivots(x, w, stats_shape)
+        deviation = deviation - spread(pivot, x.shape)
+    return pivot, deviation, count, average
+
+
+def _measure_block(sampling, x, w, epsilon) -> Measured:
+    pivot, deviation, count, average = _sums(sampling, x, w)
+    offset = average(deviation) if sampling.center else jnp.zeros_like(pivot)
+    # The first valid entry may be an outlier. The median of three, the pivot without weights, is
+    # never the only one.
+    outlying = w is not None and sampling.variance == "one_pass"
+    if sampling.center and (sampling.variance == "two_pass" or outlying):
+        deviation = deviation - spread(offset, x.shape)
+        var = average(real_product(deviation, deviation))
+    else:
+        var = average(real_product(deviation, deviation)) - real_product(offset, offset)
+        var = jnp.maximum(var, 0)
+    measured = (*sum_of_two(pivot, offset), var, jnp.ones_like(var))
+    if sampling.variance != "fast" and x.size:
+        beyond = jnp.any(_beyond(var, epsilon))
+        floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
+        operands = (beyond, floor, *measured, x, *(() if w is None else (w,)))
+        measured = rescue_p.bind(*operands, sampling=sampling)
+    return Measured(*measured, count)
+
+
+def _beyond(var: Array, epsilon: float | Array | None) -> Array:
+    """Returns where squares have overflowed, or may have vanished in what a root is taken of."""
+    info = jnp.finfo(var.dtype)
+    smallest = float(info.tiny) / float(info.eps)
+    beyond = ~jnp.isfinite(var)
+    if epsilon is None or (isinstance(epsilon, float) and epsilon >= smallest):
+        return beyond
+    return beyond | (var + epsilon < smallest)
+
+
+def _rescued(beyond, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling):
+    """Returns mean, tail, variance and unit, taken again if `beyond`."""
+
+    def again():
+        pivot, deviation, _, average = _sums(sampling, x, w)
+        inside = deviation if w is None else jnp.where(w > 0, deviation, 0)
+        largest = block_max(_magnitude(inside), sampling.stats_shape)
+        unit = power_of_two(jnp.maximum(largest, jnp.sqrt(epsilon)))
+        scaled = inside / spread(unit, x.shape)
+        offset = average(scaled) if sampling.center else jnp.zeros_like(pivot)
+        scaled = scaled - spread(offset, x.shape)
+        if w is not None:
+            scaled = jnp.where(w > 0, scaled, 0)
+        var = average(real_product(scaled, scaled))
+        return *sum_of_two(pivot, offset * unit), var, unit
+
+    return list(lax.cond(beyond, again, lambda: (mean, tail, var, unit)))
+
+
+def _rescue_mapped(operands, dims, *, sampling: Sampling):
+    # What is taken again is right for every statistic: one condition serves all that are mapped.
+    beyond, epsilon, *rest = operands
+    size = next(v.shape[d] for v, d in zip(operands, dims) if d is not None)
+    beyond = jnp.any(beyond)
+    front = [
+        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
+        for v, d in zip(rest, dims[2:])
+    ]
+    if dims[1] is not None:
+        epsilon = jnp.moveaxis(epsilon, dims[1], 0)
+        epsilon = epsilon.reshape(size, *(1,) * (front[0].ndim - epsilon.ndim), *epsilon.shape[1:])
+    sampling = sampling._replace(stats_shape=(size, *sampling.stats_shape))
+    out = rescue_p.bind(beyond, epsilon, *front, sampling=sampling)
+    return out, [0] * len(out)
+
+
+internals.define(
+    rescue_p,
+    shapes=lambda beyond, epsilon, *rest, sampling: list(rest[:4]),
+    plain=_rescued,
+    batch=_rescue_mapped,
+    # A Taylor series is that of the ordinary sums.
+    smooth=lambda beyond, epsilon, mean, tail, var, unit, *rest, sampling: [mean, tail, var, unit],
+)

@@ -19,6 +19,16 @@ from jaxnorm.typing import Shape
 class Member(NamedTuple):
     """A normalizer and what is known of it.
 
+    The laws in the tests hold each member to what its row claims, and to no more:
+
+    - "mask": what a mask excludes does not enter the statistics, whatever it holds;
+    - "weights": an entry of weight two is an entry that stands there twice;
+    - "shards": statistics over the shards of a mapped axis are those of the whole;
+    - "streaming": running statistics over batches are those of all their examples;
+    - "offset": output and gradient keep their digits at every mean / std up to 1e6;
+    - "scale": the output of `a x` is that of `x`, for `a > 0` and `epsilon = 0`;
+    - "shift": the output of `x + b` is that of `x`.
+
     Examples:
         >>> CATALOGUE[0].name, CATALOGUE[0].stats_shape((8, 4, 4, 6))
         ('batch_norm', (1, 1, 1, 6))
@@ -30,7 +40,7 @@ class Member(NamedTuple):
     stats_shape: Callable[[Shape], Shape] | None  # with `options`; None where it has none
     center: bool  # whether the mean is subtracted
     stateful: bool  # whether running statistics go in and come out
-    invariances: frozenset[str]  # of the output: "scale" x -> a x, "shift" x -> x + b
+    claims: frozenset[str]  # the laws that it takes part in; see above
     options: Mapping[str, Any]  # arguments that have no default, as the laws and tables use them
     paper: str  # authors, title, arXiv id, year
 
@@ -39,8 +49,8 @@ def _all_but_last(shape: Shape) -> Shape:
     return reduced_stats_shape(shape, range(len(shape) - 1))
 
 
-_BOTH = frozenset({"scale", "shift"})
-_SCALE = frozenset({"scale"})
+_SAMPLED = frozenset({"mask", "weights", "shards", "offset", "scale"})
+_CENTRED = _SAMPLED | {"shift"}
 
 CATALOGUE: tuple[Member, ...] = (
     Member(
@@ -50,7 +60,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=_all_but_last,
         center=True,
         stateful=True,
-        invariances=_BOTH,
+        claims=_CENTRED | {"streaming"},
         options={},
         paper="Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015",
     ),
@@ -61,7 +71,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=lambda shape: reduced_stats_shape(shape, -1),
         center=True,
         stateful=False,
-        invariances=_BOTH,
+        claims=_CENTRED,
         options={},
         paper="Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016",
     ),
@@ -72,7 +82,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=lambda shape: reduced_stats_shape(shape, -1),
         center=False,
         stateful=False,
-        invariances=_SCALE,
+        claims=_SAMPLED,
         options={},
         paper="Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019",
     ),
@@ -83,7 +93,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=lambda shape: group_stats_shape(shape, 2),
         center=True,
         stateful=False,
-        invariances=_BOTH,
+        claims=_CENTRED,
         options={"num_groups": 2},
         paper="Wu, He: Group Normalization, arXiv:1803.08494, 2018",
     ),
@@ -94,7 +104,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=instance_stats_shape,
         center=True,
         stateful=False,
-        invariances=_BOTH,
+        claims=_CENTRED,
         options={},
         paper="Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016",
     ),
@@ -105,7 +115,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=lambda shape: ghost_stats_shape(shape, 2),
         center=True,
         stateful=True,
-        invariances=_BOTH,
+        claims=_CENTRED | {"streaming"},
         options={"ghost_batch_size": 2},
         paper="Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017",
     ),
@@ -116,7 +126,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=_all_but_last,
         center=False,
         stateful=False,
-        invariances=_SCALE,
+        claims=frozenset({"offset", "scale"}),
         options={},
         paper="Salimans, Kingma: Weight Normalization, arXiv:1602.07868, 2016",
     ),
@@ -127,7 +137,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=_all_but_last,
         center=True,
         stateful=False,
-        invariances=_BOTH,
+        claims=frozenset({"offset", "scale", "shift"}),
         options={},
         paper="Qiao et al.: Weight Standardization, arXiv:1903.10520, 2019",
     ),
@@ -138,7 +148,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=None,
         center=False,
         stateful=True,
-        invariances=_SCALE,
+        claims=frozenset({"scale"}),
         options={},
         paper="Miyato et al.: Spectral Normalization, arXiv:1802.05957, 2018",
     ),

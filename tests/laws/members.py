@@ -1,6 +1,7 @@
 """How the laws call the members of the catalogue, whose arguments differ, and what they expect.
 
-A new row of the catalogue takes part in every law without a line here.
+A row's claims choose the laws that a member takes part in; the expected numbers come from the
+oracle of its name in `tests.oracles`. So a new member needs a row and an oracle, and no line here.
 """
 
 import functools
@@ -13,16 +14,21 @@ import numpy as np
 import pytest
 
 from jaxnorm import CATALOGUE, SpectralState, cumulative
-from jaxnorm.ops._implementations import VARIABLE
-from tests.ops.reference import naive_standardize, reference_gradient, reference_standardize
+from tests import oracles
+from tests.laws.implementations import VARIABLE
+from tests.stats.reference import wide
 
 SHAPE = (4, 3, 2, 4)  # an example of two ghost batches, positions, and two groups of channels
 
-ACTIVATIONS = [m for m in CATALOGUE if m.of == "activations" and m.stats_shape]
-KERNELS = [m for m in CATALOGUE if m.of == "kernel"]
 SAMPLED = [m for m in CATALOGUE if m.stats_shape]
+ACTIVATIONS = [m for m in SAMPLED if m.of == "activations"]
+KERNELS = [m for m in CATALOGUE if m.of == "kernel"]
 CENTRED = [m for m in ACTIVATIONS if m.center]
-RUNNING = [m for m in ACTIVATIONS if m.stateful]
+
+
+def claiming(*claims, among=CATALOGUE):
+    """Returns the members whose rows make all of `claims`."""
+    return [m for m in among if m.claims.issuperset(claims)]
 
 
 def over(members):
@@ -53,52 +59,79 @@ def output(member, x, scale=None, bias=None, **options):
     if not member.stateful:
         return call(x, *parameters)
     if member.of == "kernel":
-        out = jnp.shape(x)[-1]
-        state = SpectralState(jnp.linspace(1.0, 2.0, out), jnp.ones(()))
+        state = SpectralState(direction(jnp.shape(x)[-1]), jnp.ones(()))
         return call(x, state, *parameters)[0]
     population = cumulative()
     stats = population.init(np.shape(x)[-1:], jnp.result_type(x))
     return call(x, stats, *parameters, use_running_average=False, estimator=population)[0]
 
 
+def direction(size):
+    """Returns the vector from which an iteration starts."""
+    return jnp.linspace(1.0, 2.0, size)
+
+
+def taken(member):
+    """Returns the parameters of the function of `member`."""
+    return inspect.signature(inspect.unwrap(member.function)).parameters
+
+
 def options_of(member, **options):
     """Returns those of `options` that `member` takes."""
-    taken = inspect.signature(inspect.unwrap(member.function)).parameters
-    return {name: value for name, value in options.items() if name in taken}
+    return {name: value for name, value in options.items() if name in taken(member)}
 
 
 def epsilon(member):
-    return inspect.signature(inspect.unwrap(member.function)).parameters["epsilon"].default
+    return taken(member)["epsilon"].default
 
 
-def reference(member, shape, epsilon_value=None):
-    """Returns the arguments that make a plain standardization the reference of `member`."""
-    stats_shape = member.stats_shape(shape)
-    given = {"stats_shape": stats_shape, "center": member.center, "scale": 1.0}
-    given["epsilon"] = epsilon(member) if epsilon_value is None else epsilon_value
-    if member.name == "weight_norm":  # a length rather than a root of a mean
-        n = math.prod(shape) // math.prod(stats_shape)
-        given.update(scale=n**-0.5, epsilon=given["epsilon"] / n)
-    return given
+def oracle(member):
+    return getattr(oracles, member.name)
 
 
-def expected_output(member, x, scale=1.0, bias=0.0, weights=None):
-    given = reference(member, x.shape)
-    given["scale"] = given["scale"] * np.asarray(scale)
-    return reference_standardize(x, weights=weights, bias=bias, **given)
+def given_to_oracle(member, x, scale, bias, weights):
+    """Returns what the oracle takes by position, and what by name, without its options."""
+    position = [x] if scale is None and bias is None else [x, 1.0 if scale is None else scale]
+    if bias is not None:
+        position.append(bias)
+    name = {}
+    if "weights" in member.claims:
+        weights = 1.0 if weights is None else weights
+        name["weights"] = np.broadcast_to(wide(weights), np.shape(x))
+    if member.stateful and member.of == "kernel":
+        name["u"] = wide(direction(np.shape(x)[-1]))
+    return position, name
 
 
-def expected_gradient(member, x, cotangent, scale=1.0, weights=None):
-    given = reference(member, x.shape)
-    given["scale"] = given["scale"] * np.asarray(scale)
-    return reference_gradient(x, cotangent, weights=weights, **given)
+def expected_output(member, x, scale=None, bias=None, weights=None, **options):
+    """Returns the output of the oracle, in float64."""
+    position, name = given_to_oracle(member, x, scale, bias, weights)
+    return oracle(member)(*map(wide, position), **name, **{**member.options, **options})
 
 
-def naive_output(member, x, scale=1.0, bias=0.0, weights=None):
-    """Returns the output in plain JAX, for automatic differentiation in float64."""
-    given = reference(member, x.shape)
-    given["scale"] = given["scale"] * scale
-    return naive_standardize(x, weights=weights, bias=bias, **given)[0]
+def expected_gradients(member, x, cotangent, scale=None, bias=None, weights=None, **options):
+    """Returns the gradients of the oracle with respect to each array given, in float64."""
+    position, name = given_to_oracle(member, x, scale, bias, weights)
+    return oracles.gradients(
+        oracle(member), position, cotangent, name, {**member.options, **options}
+    )
+
+
+def expected_gradient(member, x, cotangent, scale=None, weights=None, **options):
+    """Returns the gradient of the oracle with respect to `x`, in float64."""
+    return expected_gradients(member, x, cotangent, scale, weights=weights, **options)[0]
+
+
+def expected_tangent(member, given, moved, weights=None, **options):
+    """Returns how the output of the oracle moves with x, scale and bias, in float64."""
+    _, name = given_to_oracle(member, given[0], None, None, weights)
+    return oracles.tangent(oracle(member), given, moved, name, {**member.options, **options})
+
+
+def naive_output(member, x, scale=None, bias=None, weights=None):
+    """Returns the output of the oracle on arrays of JAX, for automatic differentiation."""
+    position, name = given_to_oracle(member, x, scale, bias, weights)
+    return oracle(member)(*position, **name, **member.options)
 
 
 def samples_per_statistic(member, shape):

@@ -11,10 +11,10 @@ from jaxnorm.stats import moments, pool
 from tests.laws.members import (
     ACTIVATIONS,
     KERNELS,
-    RUNNING,
     SAMPLED,
     SHAPE,
     array,
+    claiming,
     expected_gradient,
     expected_output,
     once,
@@ -62,7 +62,7 @@ def test_vmap_gives_what_a_loop_gives(member, implementation):
     assert_same(mapped(np.moveaxis(batch, 0, 1)), looped)
 
 
-@over(ACTIVATIONS)
+@over(claiming("mask"))
 def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
     axis = whole_axis(member)
     keep = np.arange(SHAPE[axis]) != 1
@@ -79,7 +79,7 @@ def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
     assert relative_error(taken.var, want.var) < BOUND
 
 
-@over(ACTIVATIONS)
+@over(claiming("mask"))
 def test_any_mask_gives_the_numbers_of_its_definition(member):
     x, cotangent = array(mean=3.0), array(1)
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
@@ -88,7 +88,7 @@ def test_any_mask_gives_the_numbers_of_its_definition(member):
     assert relative_error(dx, expected_gradient(member, x, cotangent, weights=mask)) < BOUND
 
 
-@over(ACTIVATIONS)
+@over(claiming("weights"))
 def test_integer_weights_are_repetitions(member):
     axis = whole_axis(member)
     times = np.array([2, 0, 3, 1])[: SHAPE[axis]]
@@ -103,7 +103,7 @@ def test_integer_weights_are_repetitions(member):
     assert np.max(taken.count) == want.count.max()
 
 
-@over(ACTIVATIONS)
+@over(claiming("shards"))
 def test_unequal_masked_shards_give_what_the_whole_gives(member):
     axis = whole_axis(member)
     shape = tuple(2 * n if a == axis else n for a, n in enumerate(SHAPE))
@@ -142,11 +142,11 @@ def test_micro_batches_pooled_are_the_batch(member):
         return jax.tree.map(lambda v: v[0], pool(stacked, (1, *stats_shape)))
 
     want = reference_moments(x, stats_shape, None, center)
-    for have, expected in zip(pooled(x), want, strict=True):
+    for have, expected in zip(pooled(x)[:3], want, strict=True):
         assert relative_error(have, expected, 1e-3) < BOUND
 
 
-@over(RUNNING)
+@over(claiming("streaming"))
 def test_statistics_collected_over_micro_batches_are_those_of_all_examples(member):
     batches = array(0, (5, *SHAPE), 3.0)
     population = cumulative()
@@ -173,5 +173,5 @@ def test_coarser_moments_come_from_finer_ones(member):
     fine = tuple(n if a == axis else s for a, (n, s) in enumerate(zip(SHAPE, coarse)))
     got = compiled(lambda x: pool(moments(x, fine, center=center), coarse))(x)
     want = reference_moments(x, coarse, None, center)
-    for have, expected in zip(got, want, strict=True):
+    for have, expected in zip(got[:3], want, strict=True):
         assert relative_error(jnp.broadcast_to(have, coarse), expected, 1e-3) < BOUND

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tests.laws.members import (
-    ACTIVATIONS,
     SHAPE,
     array,
+    claiming,
     expected_gradient,
     expected_output,
     once,
@@ -48,7 +48,7 @@ def arrays(member):
     return array(0, shape, 3.0), array(1, shape), mask
 
 
-@over(ACTIVATIONS)
+@over(claiming("shards"))
 def test_unequal_masked_shards_on_devices_give_what_the_whole_gives(member):
     x, cotangent, mask = arrays(member)
     y, dx = sharded(member)(x, cotangent, mask)
@@ -57,7 +57,7 @@ def test_unequal_masked_shards_on_devices_give_what_the_whole_gives(member):
     assert relative_error(dx, expected_gradient(member, x, cotangent, weights=mask)) < bound
 
 
-@over(ACTIVATIONS)
+@over(claiming("shards"))
 def test_shards_cost_at_most_one_collective_forward_and_one_backward(member):
     # Without a mean the two do not depend on each other, and the compiler makes them one.
     lines = sharded(member).lower(*arrays(member)).compile().as_text().splitlines()
@@ -65,7 +65,7 @@ def test_shards_cost_at_most_one_collective_forward_and_one_backward(member):
     assert len(collectives) == (2 if member.center else 1)
 
 
-@over(ACTIVATIONS)
+@over(claiming("shards"))
 def test_a_collective_axis_that_is_not_there_is_named_with_the_remedy(member):
     message = r"axis_name='batch' .* no vmap, pmap or shard_map with axis_name='batch'.*=None"
     with pytest.raises(ValueError, match=message):

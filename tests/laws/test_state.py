@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm import cumulative, debiased, ema, frozen, guarded, window
+from jaxnorm import batch_norm, cumulative, debiased, ema, frozen, guarded, window
 from tests.laws.members import (
     ACTIVATIONS,
-    RUNNING,
     SHAPE,
     array,
+    claiming,
     epsilon,
     expected_output,
     once,
@@ -24,6 +24,7 @@ from tests.stats.reference import reference_moments, relative_error, rounding
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
 FEATURES = SHAPE[-1:]
+STREAMING = claiming("streaming")
 ESTIMATORS = {
     "ema": ema(0.9),
     "debiased": debiased(0.9),
@@ -44,7 +45,7 @@ def call(member, x, stats, estimator, use_running_average=False, **options):
     )
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_estimates_are_right_at_step_1_2_10_and_1000(member):
     x = array(0, (1000, 4, 2, 4), 3.0)
     estimators = {name: ESTIMATORS[name] for name in ("ema", "debiased", "cumulative", "window")}
@@ -80,7 +81,7 @@ def test_estimates_are_right_at_step_1_2_10_and_1000(member):
             assert relative_error(readings[name].var[steps - 1], var) < bound
 
 
-@over(RUNNING)
+@over(STREAMING)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_evaluation_before_training_uses_mean_zero_and_variance_one(member, name):
     x, estimator = array(mean=3.0), ESTIMATORS[name]
@@ -89,7 +90,7 @@ def test_evaluation_before_training_uses_mean_zero_and_variance_one(member, name
     assert relative_error(y, x / np.sqrt(1 + epsilon(member))) < rounding(np.float32)
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_a_bfloat16_network_keeps_float32_statistics_that_arrive(member):
     # Haiku's, kept in bfloat16, are frozen or NaN here (semantics, row 9).
     average = ema(0.999)
@@ -110,7 +111,7 @@ def test_a_bfloat16_network_keeps_float32_statistics_that_arrive(member):
     assert relative_error(stats.var, left + (1 - left) * want.var[0]) < rounding("f4", 3000)
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_complex_batches_change_no_dtype_of_the_state(member):
     x = (array(0) + 1j * array(1, mean=2.0)).astype(np.complex64)
     for estimator in ESTIMATORS.values():
@@ -123,7 +124,7 @@ def test_complex_batches_change_no_dtype_of_the_state(member):
         assert y.dtype == np.complex64
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_complex_batches_give_the_numbers_of_their_definition(member):
     x = (array(0) + 1j * array(1, mean=2.0)).astype(np.complex64)
     population = cumulative()
@@ -140,13 +141,13 @@ def for_one_value(member):
     return {"ghost_batch_size": 1} if "ghost_batch_size" in member.options else {}
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_one_value_per_channel_in_training_is_refused(member):
     with pytest.raises(ValueError, match="one value per feature.*its variance is zero"):
         call(member, array(shape=(1, 4)), ema().init((4,)), ema(), **for_one_value(member))
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_per_example_gradients_through_training_mode_are_zero(member):
     # A batch of one equals its mean: what vmap(grad) finds is nothing, which the docstring says.
     stats = ema().init((4,))
@@ -163,11 +164,10 @@ def test_per_example_gradients_through_training_mode_are_zero(member):
 
 
 def test_the_documentation_of_batch_norm_says_so():
-    (batch_norm,) = [m.function for m in RUNNING if m.name == "batch_norm"]
     assert "gradients by `vmap(grad)` are zero in training mode" in batch_norm.__doc__
 
 
-@over(RUNNING)
+@over(STREAMING)
 def test_rematerialization_does_not_update_the_statistics_twice(member):
     # Law 27: PyTorch's do under checkpointing, where the forward pass runs again.
     average, x = ema(0.9), array(mean=3.0)

@@ -1,5 +1,6 @@
 """Standardize: numbers, dtypes, parameters, empty samples and errors."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ SHAPE = (4, 3, 6)
 STATS_SHAPES = [(1, 1, 6), (4, 1, 2), (2, 3, 3)]
 BOUND = rounding(np.float32, 72)
 EPSILON = 1e-3
+EPS32 = float(np.finfo(np.float32).eps)
 
 
 def standardize(x, stats_shape, **options):
@@ -65,7 +67,7 @@ def assert_right(got, x, cotangent, weights=None, center=True, scale=1.0, bias=0
         moments_expected = reference_moments(x, s, weights, center)
         assert relative_error(y, expected) < BOUND
         assert relative_error(dx, gradient) < BOUND
-        for have, want in zip(taken, moments_expected, strict=True):
+        for have, want in zip(taken[:3], moments_expected, strict=True):
             assert relative_error(jnp.broadcast_to(have, s), want, 1.0) < BOUND
 
 
@@ -164,8 +166,7 @@ def test_the_moments_are_those_of_the_statistics_room():
     def take(x, mask):
         return moments(x, (4, 1, 2), mask=mask)
 
-    for have, want in zip(taken, compiled(take)(x, mask), strict=True):
-        np.testing.assert_allclose(have, want, rtol=BOUND)
+    chex.assert_trees_all_close(taken, compiled(take)(x, mask), rtol=BOUND, atol=4 * EPS32)
 
 
 def test_an_empty_sample_passes_x_with_a_factor_of_one_and_a_finite_gradient():

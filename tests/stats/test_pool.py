@@ -32,7 +32,7 @@ def sample(mean=3.0, dtype=np.float32):
 
 
 def assert_equal_moments(got, expected, dtype=np.float32):
-    for have, want in zip(got, expected, strict=True):
+    for have, want in zip(got[:3], expected, strict=True):
         have = jnp.broadcast_to(have, want.shape)
         assert relative_error(have, want) < rounding(dtype, np.prod(SHAPE))
 
@@ -77,12 +77,12 @@ def test_empty_samples_do_not_take_part_in_a_pool_even_if_they_come_first():
 
 def test_a_pool_of_empty_samples_is_an_empty_sample():
     empty = jax.tree.map(lambda v: v * 0, moments(sample(), (4, 1, 6)))
-    assert not any(np.any(v) for v in pool(empty, (1, 1, 6)))
+    assert not any(np.any(v) for v in jax.tree.leaves(pool(empty, (1, 1, 6))))
 
 
 def test_the_moments_of_an_empty_sample_do_not_matter():
     fine = Moments(jnp.array([1e6, 2.0]), jnp.array([1e9, 3.0]), jnp.array([0.0, 4.0]))
-    assert [float(v[0]) for v in pool(fine, (1,))] == [2.0, 3.0, 4.0]
+    assert [float(v[0]) for v in pool(fine, (1,))[:3]] == [2.0, 3.0, 4.0]
 
 
 def test_a_pool_that_does_not_divide_the_statistics_is_an_error():

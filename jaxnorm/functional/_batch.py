@@ -5,7 +5,6 @@ Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place

@@ -141,7 +141,7 @@ def tangent(problem: Problem, residuals: Residuals, linear: Linear):
         d_x = None if linear.x is None else settled(linear.x, x, w).astype(wide)
         unitless = None if var is None else (var * rstd) * rstd
         d_mean, half, d_count = moments_tangent(
-            problem.sampling, xhat, w, unitless, jnp.asarray(count), (d_x, linear.w), gain=rstd
+            problem.sampling, xhat, w, unitless, jnp.asarray(count), (d_x, linear.w), rstd
         )
         shift = rstd * d_mean if problem.center else None
         slope = rstd * half

@@ -100,10 +100,12 @@ def wished(implementation: Implementation | None) -> Implementation | None:
         >>> wished("xla")
         'xla'
     """
-    wanted: Any = implementation or os.environ.get(VARIABLE) or None
+    forced = os.environ.get(VARIABLE) or None
+    wanted: Any = implementation or forced
     if wanted not in (None, "xla", "native"):
         raise ValueError(f"implementation={wanted!r} is unknown; use 'xla', 'native' or None")
-    return wanted
+    # The variable is meant for all calls, and some of them have no kernel: native comes first there.
+    return None if implementation is None and wanted == "native" else wanted
 
 
 def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -> None:

@@ -1,6 +1,5 @@
 """The benchmark measures every library at the same inputs; its ratios are those of its table."""
 
-
 import numpy as np
 import pytest
 

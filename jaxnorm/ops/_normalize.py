@@ -88,8 +88,7 @@ def _normalize_jvp(dtype, primals, tangents):
     parts = []
     if moved != [None, None] and _has_primitive(primals):
         # Apart, because the transpose is two sums over the array that the kernels know.
-        given = jnp.zeros_like(mean) if tail is None else tail
-        residuals = Residuals(x, scale, mean, given, jax.lax.rsqrt(var))
+        residuals = Residuals(x, scale, mean, tail, jax.lax.rsqrt(var))
         problem = Problem(Sampling(var.shape), 0.0, jnp.dtype(dtype), wished(None))
         parts = [_primitives.affine_tangent(problem, residuals, *moved)]
         moved = [None, None]

@@ -147,7 +147,7 @@ def test_the_first_valid_entry_may_be_an_outlier(sample_arguments):
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30, 1e-30])
 def test_a_constant_sample_has_exactly_its_value_as_mean_and_no_variance(value):
     for variance in ("one_pass", "two_pass"):
-        mean, var, _ = moments(np.full((3, 5), value, np.float32), (3, 1), variance=variance)
+        mean, var, *_ = moments(np.full((3, 5), value, np.float32), (3, 1), variance=variance)
         assert mean.tolist() == [[np.float32(value)]] * 3 and not np.any(var)
 
 
@@ -164,7 +164,7 @@ def test_an_empty_sample_has_moments_zero(variance):
 @pytest.mark.parametrize("variance", VARIANCES)
 def test_an_array_without_entries_has_moments_zero(variance):
     got = moments(jnp.zeros((0, 3)), (1, 3), variance=variance)
-    assert [np.ravel(np.broadcast_to(v, (1, 3))).tolist() for v in got] == [[0, 0, 0]] * 3
+    assert [np.ravel(np.broadcast_to(v, (1, 3))).tolist() for v in got] == [[0, 0, 0]] * 4
 
 
 def test_an_array_with_no_statistics_at_all_is_no_error():
@@ -181,7 +181,7 @@ def test_non_finite_entries_outside_the_mask_do_not_enter():
 def test_a_non_finite_entry_inside_the_sample_shows():
     x = sample()
     x[0, 0, 0] = np.inf
-    mean, var, _ = moments(x, (1, 1, 6))
+    mean, var, *_ = moments(x, (1, 1, 6))
     assert not np.isfinite(mean[0, 0, 0]) and not np.isfinite(var[0, 0, 0])
     assert np.all(np.isfinite(mean[0, 0, 1:])) and np.all(np.isfinite(var[0, 0, 1:]))
 

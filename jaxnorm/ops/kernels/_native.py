@@ -112,6 +112,8 @@ def cotangent(*operands, problem: Problem, has, shapes) -> list:
     ct_y, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
     wanted = [shape for shape in shapes[1:] if shape is not None]
     view = _view(x, problem, wanted + ([] if scale is None else [scale.shape]))
+    if problem.center and tail is None:
+        tail = jnp.zeros_like(mean)
     ct_var = None if ct_half is None else ct_half * rstd / 2
     results = [jax.ShapeDtypeStruct((0,) if shapes[0] is None else x.shape, x.dtype)]
     results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]])

@@ -185,8 +185,8 @@ class _Sums:
         """Returns xhat of the whole array, the statistics kept out of the loop over it."""
         x = self.x.astype(jnp.float32)
         if self.mean is not None:
-            mean, tail = (hold(spread(v, x.shape)) for v in (self.mean, self.tail))
-            x = (x - mean) - tail
+            x = x - hold(spread(self.mean, x.shape))
+            x = x if self.tail is None else x - hold(spread(self.tail, x.shape))
         return x * hold(spread(self.rstd, x.shape))
 
 

@@ -160,7 +160,7 @@ def test_float_checks_pass_what_a_mask_excludes(member):
 def test_a_jaxpr_prints_and_computes_the_same(member):
     x, cotangent = array(), array(1, 0.0)
     closed = jax.make_jaxpr(with_gradient(functools.partial(output, member)))(x, cotangent)
-    assert str(closed).startswith("{ lambda") and closed.pretty_print(use_color=False)
+    assert "lambda" in str(closed) and closed.pretty_print(use_color=False)
     y, dx = jax.jit(jaxpr_as_fun(closed), compiler_options=QUICK)(x, cotangent)
     assert relative_error(y, expected_output(member, x)) < BOUND
     assert relative_error(dx, expected_gradients(member, x, cotangent)[0]) < BOUND
@@ -242,17 +242,24 @@ class HiddenTest(chex.TestCase):
     """Padding that is not a number, under the checks of JAX for what is not a number."""
 
     @chex.variants(with_jit=True, without_jit=True)
-    @parameterized.named_parameters([(member.name, member) for member in MASKED])
-    def test_what_a_mask_excludes_trips_no_check(self, member):
-        mask, x, cotangent = hidden(), array(), array(1, 0.0)
-        dirty = np.where(mask, x, np.resize([np.nan, np.inf, -np.inf], SHAPE)).astype(np.float32)
+    @parameterized.named_parameters(
+        (f"{member.name}_{dtype.__name__}", member, dtype)
+        for member in MASKED
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    def test_what_a_mask_excludes_trips_no_check(self, member, dtype):
+        mask = hidden()
+        x, cotangent = jnp.asarray(array(), dtype), jnp.asarray(array(1, 0.0) * mask, dtype)
+        # An array of JAX: the check looks at those of NumPy as they are brought to the device.
+        dirty = jnp.where(mask, x, np.resize([np.nan, np.inf, -np.inf], SHAPE)).astype(dtype)
         run = self.variant(with_gradient(functools.partial(output, member, mask=mask)))
         with jax.debug_nans(True), jax.debug_infs(True):
-            y, dx = run(dirty, cotangent * mask)
-        want = expected_output(member, x, weights=mask)
-        assert relative_error(np.where(mask, y, 0), np.where(mask, want, 0)) < BOUND
-        want = expected_gradients(member, x, cotangent * mask, weights=mask)[0]
-        assert relative_error(dx, want) < BOUND
+            y, dx = run(dirty, cotangent)
+        half = 0 if dtype == jnp.float32 else float(jnp.finfo(dtype).eps) / 2
+        want = expected_output(member, wide(x), weights=mask)
+        assert relative_error(y[mask], want[mask]) < BOUND + half
+        want = expected_gradients(member, wide(x), wide(cotangent), weights=mask)[0]
+        assert relative_error(dx, want) < BOUND + half
 
 
 @over(SAMPLED)

@@ -94,7 +94,7 @@ def _on_one_device(ctx) -> bool:
 
 def _standardize(*operands, standard, has, view: View) -> list:
     x, scale, bias = filled(has, operands)
-    sizes = [view.n * view.g] * 3 if standard.center else [0, 0, view.n * view.g]
+    sizes = [view.n * view.g * standard.center] * 2 + [view.n * view.g] * 2
     # A sample past a core's cache is read a second time in any case. XLA can do that together with
     # what follows, such as a ReLU, and then neither stores y nor keeps it for the backward pass.
     whole = view.r == 1 or view.r * view.c * x.dtype.itemsize <= IN_CACHE
@@ -105,31 +105,32 @@ def _standardize(*operands, standard, has, view: View) -> list:
     ]
     given = [_flat(scale, view), _flat(bias, view)]
     call = jax.ffi.ffi_call("jaxnorm_forward", results)
-    y, *rest = call(x, *map(_operand, given), **_attributes(standard, view))
-    statistics = [v.reshape(standard.stats_shape) for v in rest[:3] if v.size]
+    y, *rest = call(
+        x,
+        *map(_operand, given),
+        epsilon=np.float32(standard.epsilon),
+        **_attributes(standard, view),
+    )
+    statistics = [v.reshape(standard.stats_shape) for v in rest[:4] if v.size]
     if not whole:
-        pivot, slope, start = (v.reshape(view.n, 1, view.c) for v in rest[3:])
+        shift, slope, start = (v.reshape(view.n, 1, view.c) for v in rest[4:])
         wide = x.reshape(view.n, view.r, view.c).astype(jnp.float32)
-        y = ((wide - pivot) * slope + start).astype(standard.dtype).reshape(x.shape)
+        y = ((wide - shift) * slope + start).astype(standard.dtype).reshape(x.shape)
     return [y, *statistics]
 
 
 def _cotangent(*operands, standard, has, shapes, view: View) -> list:
-    ct_y, ct_mean, ct_var, x, scale, offset, var = filled(has, operands)
+    ct_y, ct_mean, ct_var, x, scale, mean, tail, rstd = filled(has, operands)
     results = [jax.ShapeDtypeStruct((0,) if shapes[0] is None else x.shape, x.dtype)]
     results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]])
-    given = [_flat(scale, view), offset, var, ct_mean, ct_var]
+    given = [_flat(scale, view), mean, tail, rstd, ct_mean, ct_var]
     call = jax.ffi.ffi_call("jaxnorm_backward", results)
     out = call(x, ct_y, *map(_operand, given), **_attributes(standard, view))
     return [v.reshape(shape) for v, shape in zip(out, shapes) if shape is not None]
 
 
 def _attributes(standard, view: View) -> dict:
-    return {
-        "view": np.array(view, np.int64),
-        "epsilon": np.float32(standard.epsilon),
-        "center": standard.center,
-    }
+    return {"view": np.array(view, np.int64), "center": standard.center}
 
 
 def _floats(sizes: list[int]) -> list:

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from jaxnorm.ops.kernels import _layout, _library, _lowering, _primitives
 from jaxnorm.ops.kernels._plain import Linear, Residuals, Standard
-from jaxnorm.stats._shifted import pivots
 from jaxnorm.typing import Array, DTypeLike, Shape
 
 STORAGE = (jnp.float32, jnp.bfloat16, jnp.float16)
@@ -173,7 +172,7 @@ def standardize(
     y, *statistics = _primitives.standardize(standard, *_varying_alike(x, *_alike(scale, bias)))
     if not center:
         return y, jnp.zeros_like(statistics[0]), statistics[0]
-    mean, _, var = statistics
+    mean, _, var, _ = statistics
     return y, mean, var
 
 
@@ -212,12 +211,12 @@ def affine_tangent(
         ... )
         Array([[1., 1.]], dtype=float32)
     """
-    offset = mean - pivots(x, None, var.shape)
     standard = Standard(var.shape, True, 0.0, jnp.dtype(dtype), native)
     parameters = _alike(d_scale, d_bias, scale)
-    d_scale, d_bias, scale, x, offset, var = _varying_alike(*parameters, x, offset, var)
+    statistics = (mean, jnp.zeros_like(mean), jax.lax.rsqrt(var))
+    d_scale, d_bias, scale, x, *statistics = _varying_alike(*parameters, x, *statistics)
     return _primitives.tangent(
-        standard, Linear(None, d_scale, d_bias), Residuals(x, scale, offset, var)
+        standard, Linear(None, d_scale, d_bias), Residuals(x, scale, *statistics)
     )[0]
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnorm.ops import _tangent
 from jaxnorm.stats import _shapes
 from jaxnorm.stats._sampling import Sampling
-from jaxnorm.stats._shifted import centered, moments_tangent, shifted_moments
+from jaxnorm.stats._shifted import moments_tangent, shifted_moments
 from jaxnorm.typing import Array, Shape
 
 
@@ -31,8 +31,9 @@ class Residuals(NamedTuple):
 
     x: Array  # [*shape]
     scale: Array | None  # of the rank of x, broadcasts to it
-    offset: Array | None  # [*stats_shape], mean minus pivot; None where nothing is centred
-    var: Array  # [*stats_shape]
+    mean: Array | None  # [*stats_shape]; None where nothing is centred
+    tail: Array | None  # [*stats_shape], what rounding the mean left over; None as the mean is
+    rstd: Array  # [*stats_shape]
 
 
 class Linear(NamedTuple):
@@ -44,37 +45,46 @@ class Linear(NamedTuple):
 
 
 def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array | None):
-    """Returns `y`, and the statistics `(mean, offset, var)`, or `(var,)` where not centred."""
+    """Returns `y`, and `(mean, tail, var, rstd)`, or `(var, rstd)` where not centred."""
     taken = shifted_moments(Sampling(standard.stats_shape, standard.center), x, None)
-    offset = taken.offset if standard.center else None
-    statistics = (taken.var,) if offset is None else (taken.mean, offset, taken.var)
     rstd = _tangent.reciprocal_std(taken.var, jnp.asarray(standard.epsilon, taken.var.dtype))
-    deviation = deviate(standard, x, offset)
+    mean = tail = None
+    if standard.center:
+        mean, tail = two_sum(taken.pivot, taken.offset)
+    deviation = deviate(x, mean, tail)
     y = _tangent.affine(deviation, _shapes.spread(rstd, x.shape), scale, bias)
+    statistics = (taken.var, rstd) if mean is None else (mean, tail, taken.var, rstd)
     return y.astype(standard.dtype), *statistics
 
 
-def deviate(standard: Standard, x: Array, offset: Array | None) -> Array:
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """Returns `a + b` and what rounding it left over."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
+
+
+def deviate(x: Array, mean: Array | None, tail: Array | None) -> Array:
     """Returns `x - mean`, which is `x` where nothing is centred."""
-    if offset is None:
-        return x.astype(jnp.float32)
-    return centered(Sampling(standard.stats_shape), x, None, offset)
+    wide = x.astype(jnp.float32)
+    if mean is None or tail is None:
+        return wide
+    return (wide - _shapes.spread(mean, x.shape)) - _shapes.spread(tail, x.shape)
 
 
 def tangent(standard: Standard, residuals: Residuals, linear: Linear):
     """Returns the tangents of `y` and, given that of `x`, of `(mean, var)` or `(var,)`."""
-    x, scale, offset, var = residuals
+    x, scale, mean, tail, rstd = residuals
     sampling = Sampling(standard.stats_shape, standard.center)
-    deviation = deviate(standard, x, offset)
-    rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
+    deviation = deviate(x, mean, tail)
     d_x = d_mean = d_var = None
     statistics = ()
     if linear.x is not None:
         # Widened once: the transpose then adds its parts before it rounds them.
         d_x = linear.x.astype(deviation.dtype)
-        count = jnp.asarray(_shapes.sample_size(x.shape, standard.stats_shape), var.dtype)
+        count = jnp.asarray(_shapes.sample_size(x.shape, standard.stats_shape), rstd.dtype)
         moved = (d_x, None)
-        d_mean, d_var, _ = moments_tangent(sampling, deviation, None, var, count, moved)
+        d_mean, d_var, _ = moments_tangent(sampling, deviation, None, rstd, count, moved)
         statistics = (d_mean, d_var) if standard.center else (d_var,)
         d_mean = _shapes.spread(d_mean, x.shape) if standard.center else None
         d_var = _shapes.spread(d_var, x.shape)

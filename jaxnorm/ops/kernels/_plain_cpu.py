@@ -37,8 +37,7 @@ def standardize(standard: Standard, x: Array, scale: Array | None, bias: Array |
     if _joint(var.shape, affine_shape_of(scale, bias) or var.shape) != x.shape:
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _tangent.affine(deviation, gain, scale, bias).astype(standard.dtype)
-    offset = (first - pivots(x, None, standard.stats_shape)) + second
-    return y, first + second, offset, var
+    return y, *_plain.two_sum(first, second), var, rstd
 
 
 def _moments(stats_shape: Shape, x: Array) -> tuple[Array, Array, Array]:
@@ -88,10 +87,9 @@ def cotangent(standard: Standard, residuals: Residuals, shapes: Linear, cotangen
     """
     if math.prod(residuals.x.shape) < SMALL:
         return _plain.cotangent(standard, residuals, shapes, cotangents)
-    x, scale, _, var = residuals
+    x, scale, _, _, rstd = residuals
     ct, *ct_statistics = cotangents
     stats_shape = standard.stats_shape
-    rstd = _tangent.reciprocal_std(var, jnp.asarray(standard.epsilon, var.dtype))
     sums = _Sums(standard, residuals, ct)
     affine_shape = affine_shape_of(scale, *shapes[1:]) or stats_shape
     joint = _joint(stats_shape, affine_shape)
@@ -130,7 +128,7 @@ class _Sums:
 
     def __init__(self, standard: Standard, residuals: Residuals, ct: Array):
         self.standard = standard
-        self.x, _, self.offset, self.var = residuals
+        self.x, _, self.mean, self.tail, self.rstd = residuals
         self.ct = ct
 
     def of_ct(self, shape: Shape, weight: Array | None = None) -> Array:
@@ -147,10 +145,10 @@ class _Sums:
             return _weighted(ct, weight) * self.deviation(x)
 
         of_ct, arrays = self.of_ct(shape, weight), (self.ct, self.x)
-        if self.offset is None:
+        if self.mean is None:
             return of_ct, sum_alone(about_zero, shape, *arrays)
-        mean = pivots(self.x, None, self.standard.stats_shape) + self.offset
-        near = _all_near(mean, self.var)
+        mean = self.mean
+        near = _all_near(mean * self.rstd, jnp.ones_like(mean))
         of_product = sum_of_either(near, about_zero, about_mean, shape, *arrays)
         return of_ct, jnp.where(near, of_product - _shapes.spread(mean, shape) * of_ct, of_product)
 
@@ -164,16 +162,15 @@ class _Sums:
 
     def deviation(self, x: Array) -> Array:
         """Returns `x - mean`, which is `x` where nothing is centred."""
-        return _plain.deviate(self.standard, x, self.offset)
+        return _plain.deviate(x, self.mean, self.tail)
 
     def held_deviation(self) -> Array:
         """Returns the same of the whole array, pivot and offset kept out of the loop over it."""
         x = self.x.astype(jnp.float32)
-        if self.offset is None:
+        if self.mean is None:
             return x
-        pivot = pivots(self.x, None, self.standard.stats_shape)
-        pivot, offset = (hold(_shapes.spread(v, x.shape)) for v in (pivot, self.offset))
-        return (x - pivot) - offset
+        mean, tail = (hold(_shapes.spread(v, x.shape)) for v in (self.mean, self.tail))
+        return (x - mean) - tail
 
 
 def _weighted(ct: Array, weight: Array | None) -> Array:

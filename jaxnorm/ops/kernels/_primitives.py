@@ -26,7 +26,7 @@ cotangent_p = Primitive("jaxnorm_standardize_cotangent")
 
 
 def standardize(standard: Standard, x, scale, bias) -> list:
-    """Returns `[y, mean, offset, var]`, or `[y, var]` where not centred; see `_plain`."""
+    """Returns `[y, mean, tail, var, rstd]`, or `[y, var, rstd]` where not centred; see `_plain`."""
     operands = (x, scale, bias)
     return standardize_p.bind(*present(operands), standard=standard, has=which(operands))
 
@@ -75,7 +75,7 @@ def plain_cotangent(*operands, standard, has, shapes, formulas=_plain):
     statistics = ()
     if shapes[0] is not None:
         statistics = (ct_mean, ct_var) if standard.center else (ct_var,)
-        nothing = jnp.zeros_like(residuals.var)
+        nothing = jnp.zeros_like(residuals.rstd)
         statistics = tuple(nothing if ct is None else ct for ct in statistics)
     return list(formulas.cotangent(standard, residuals, like, (ct_y, *statistics)))
 
@@ -85,7 +85,7 @@ def _statistic(x, standard):
 
 
 def _standardize_shapes(x, *affine, standard, has):
-    statistics = [_statistic(x, standard)] * (3 if standard.center else 1)
+    statistics = [_statistic(x, standard)] * (4 if standard.center else 2)
     return [x.update(dtype=standard.dtype, weak_type=False), *statistics]
 
 
@@ -109,14 +109,16 @@ def _standardize_jvp(primals, tangents, *, standard, has):
     y, *statistics = standardize_p.bind(*primals, standard=standard, has=has)
     x, scale, _ = filled(has, primals)
     moved = [None if type(t) is ad.Zero else t for t in filled(has, tangents)]
-    offset = statistics[1] if standard.center else None
-    operands = (*moved, x, scale, offset, statistics[-1])
+    mean, tail = statistics[:2] if standard.center else (None, None)
+    rstd = statistics[-1]
+    operands = (*moved, x, scale, mean, tail, rstd)
     d_y, *d_statistics = tangent_p.bind(*present(operands), standard=standard, has=which(operands))
     if not d_statistics:
         d_statistics = [ad.Zero(jax.typeof(v)) for v in statistics]
-    elif standard.center:
-        # The pivot is a constant of the derivative, so the offset moves as the mean does.
-        d_statistics = [d_statistics[0], *d_statistics]
+    else:
+        d_rstd = (-rstd / 2) * (rstd * (rstd * d_statistics[-1]))
+        still = [ad.Zero(jax.typeof(rstd))] if standard.center else []
+        d_statistics = [*d_statistics[:-1], *still, d_statistics[-1], d_rstd]
     return [y, *statistics], [d_y, *d_statistics]
 
 
@@ -135,7 +137,7 @@ def _tangent_transpose(cotangents, *operands, standard, has):
         results = cotangent_p.bind(
             *present(given), standard=standard, has=which(given), shapes=shapes
         )
-        results = filled(which(shapes), results) + [None] * 4
+        results = filled(which(shapes), results) + [None] * 5
     return [result for result, there in zip(results, has) if there]
 
 
@@ -197,8 +199,8 @@ def _define(primitive: Primitive, shapes: Callable, jvp: Callable, whole: tuple[
 
 # Every x, y and statistic gets the mapped axis in full; a scale or bias may be shared along it.
 _define(standardize_p, _standardize_shapes, _standardize_jvp, (0,))
-_define(tangent_p, _tangent_shapes, _plain_jvp(tangent_p, plain_tangent), (0, 3, 5, 6))
+_define(tangent_p, _tangent_shapes, _plain_jvp(tangent_p, plain_tangent), (0, 3, 5, 6, 7))
 _define(
-    cotangent_p, _cotangent_shapes, _plain_jvp(cotangent_p, plain_cotangent), (0, 1, 2, 3, 5, 6)
+    cotangent_p, _cotangent_shapes, _plain_jvp(cotangent_p, plain_cotangent), (0, 1, 2, 3, 5, 6, 7)
 )
 ad.primitive_transposes[tangent_p] = _tangent_transpose

@@ -85,10 +85,10 @@ ffi::Error check(const View& v, const ffi::AnyBuffer& x) {
   return ffi::Error::InvalidArgument("jaxnorm: the view does not fit the array");
 }
 
-ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
+ffi::Error forward(ffi::ThreadPool threads, Dimensions d, bool center, float epsilon,
                    ffi::AnyBuffer x, Floats scale, Floats bias, Out y, FloatsOut mean,
-                   FloatsOut offset, FloatsOut var, FloatsOut pivot, FloatsOut slope,
-                   FloatsOut start) {
+                   FloatsOut tail, FloatsOut var, FloatsOut rstd, FloatsOut shift,
+                   FloatsOut slope, FloatsOut start) {
   Forward f = {};
   f.view = view_of(d);
   f.center = center;
@@ -98,9 +98,10 @@ ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool ce
   f.bias = data(bias);
   f.y = y->element_count() ? y->untyped_data() : nullptr;
   f.mean = data(mean);
-  f.offset = data(offset);
+  f.tail = data(tail);
   f.var = data(var);
-  f.pivot = data(pivot);
+  f.rstd = data(rstd);
+  f.shift = data(shift);
   f.slope = data(slope);
   f.start = data(start);
   if (ffi::Error error = check(f.view, x); error.failure()) return error;
@@ -109,18 +110,18 @@ ffi::Error forward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool ce
   return ffi::Error::Success();
 }
 
-ffi::Error backward(ffi::ThreadPool threads, Dimensions d, float epsilon, bool center,
-                    ffi::AnyBuffer x, ffi::AnyBuffer dy, Floats scale, Floats offset, Floats var,
+ffi::Error backward(ffi::ThreadPool threads, Dimensions d, bool center, ffi::AnyBuffer x,
+                    ffi::AnyBuffer dy, Floats scale, Floats mean, Floats tail, Floats rstd,
                     Floats dmean, Floats dvar, Out dx, FloatsOut dscale, FloatsOut dbias) {
   Backward b = {};
   b.view = view_of(d);
   b.center = center;
-  b.epsilon = epsilon;
   b.x = x.untyped_data();
   b.dy = dy.untyped_data();
   b.scale = data(scale);
-  b.offset = data(offset);
-  b.var = data(var);
+  b.mean = data(mean);
+  b.tail = data(tail);
+  b.rstd = data(rstd);
   b.dmean = data(dmean);
   b.dvar = data(dvar);
   b.dx = dx->element_count() ? dx->untyped_data() : nullptr;
@@ -136,7 +137,6 @@ auto bind() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
       .Attr<Dimensions>("view")
-      .Attr<float>("epsilon")
       .Attr<bool>("center");
 }
 
@@ -148,10 +148,12 @@ EXPORT XLA_FFI_Error* jaxnorm_backward(XLA_FFI_CallFrame*);
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
                               jaxnorm::bind()
+                                  .Attr<float>("epsilon")
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Ret<xla::ffi::AnyBuffer>()
+                                  .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
                                   .Ret<jaxnorm::Floats>()
@@ -163,6 +165,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_backward, jaxnorm::backward,
                               jaxnorm::bind()
                                   .Arg<xla::ffi::AnyBuffer>()
                                   .Arg<xla::ffi::AnyBuffer>()
+                                  .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()
                                   .Arg<jaxnorm::Floats>()

@@ -62,16 +62,17 @@ class Columns {
  public:
   Columns(const View& v, const Packed& p)
       : size(ceil_div(p.w, kLanes) * kLanes),
-        pivot(5 * size),
-        offset(pivot + size),
-        factor(offset + size),
-        slope(factor + size),
+        shift(6 * size),
+        slope(shift + size),
         start(slope + size),
+        rstd(start + size),
+        tail(rstd + size),
+        gain(tail + size),
         first(2 * size),
         second(first + size),
         v_(v),
         p_(p) {
-    for (int64_t i = 0; i < 5 * size; ++i) pivot[i] = 0;
+    for (int64_t i = 0; i < 6 * size; ++i) shift[i] = 0;
   }
 
   // The first c columns are channels; those after them repeat the channels.
@@ -87,8 +88,8 @@ class Columns {
   }
 
   const int64_t size;
-  const Scratch<float> pivot;
-  float *const offset, *const factor, *const slope, *const start;
+  const Scratch<float> shift;  // the pivot, and then the mean
+  float *const slope, *const start, *const rstd, *const tail, *const gain;
   const Scratch<double> first;  // the sums
   double* const second;
 
@@ -98,8 +99,8 @@ class Columns {
 };
 
 // The samples from n to end, one after the other, each cut into blocks. A Sample has
-// prepare(n, k), measure(n, q0, q1, k, first, second), finish(n, k) and apply(n, q0, q1, k). What
-// the blocks measure is added in their order.
+// prepare(n, k), measure(n, q0, q1, k, first, second, wide), finish(n, k, wide) and apply(n, q0, q1,
+// k). What the blocks measure is added in their order, and measured again where finish says no.
 template <class Sample>
 static void each_sample(const Sample& sample, const Packed& p, const Plan& cut, int64_t n,
                         int64_t end, Columns& k, Executor executor) {
@@ -107,17 +108,20 @@ static void each_sample(const Sample& sample, const Packed& p, const Plan& cut, 
   Scratch<double> parts(cut.blocks * size);
   for (; n < end; ++n) {
     sample.prepare(n, k);
-    parallel(executor, cut.blocks, [&](int64_t block) {
-      double* part = parts + block * size;
-      clear(part, size);
-      const int64_t q = block * cut.rows;
-      sample.measure(n, q, smaller(p.q, q + cut.rows), k, part, part + k.size);
-    });
-    clear(k.first, size);
-    for (int64_t block = 0; block < cut.blocks; ++block)
-      for (int64_t i = 0; i < size; ++i) k.first[i] += parts[block * size + i];
-    k.fold();
-    sample.finish(n, k);
+    const auto measure = [&](bool wide) {
+      parallel(executor, cut.blocks, [&](int64_t block) {
+        double* part = parts + block * size;
+        clear(part, size);
+        const int64_t q = block * cut.rows;
+        sample.measure(n, q, smaller(p.q, q + cut.rows), k, part, part + k.size, wide);
+      });
+      clear(k.first, size);
+      for (int64_t block = 0; block < cut.blocks; ++block)
+        for (int64_t i = 0; i < size; ++i) k.first[i] += parts[block * size + i];
+      k.fold();
+      return sample.finish(n, k, wide);
+    };
+    if (!measure(false)) measure(true);
     if (!sample.applies()) continue;
     // The last block first: what was read last may still be in cache.
     parallel(executor, cut.blocks, [&](int64_t task) {

@@ -5,31 +5,31 @@
 
 namespace JAXNORM_ISA {
 
-// The sums of dy and of dy * (x - mean) over k <= kChunk rows, added to (first, second) of each of
-// K registers' columns. What lies `ahead` is asked for meanwhile.
+// The sums of dy and of dy * xhat over rows <= kChunk, added to (first, second) of each of K
+// registers' columns from c on. What lies `ahead` is asked for meanwhile.
 template <int K, class T, class U, class Lanes>
-INLINE void sum_panel(const T* x, const U* dy, int64_t k, int64_t stride, const float* pivot,
-                      const float* offset, double* first, double* second, Lanes lanes,
-                      int64_t ahead = 0) {
-  Vec shift[K], center[K], total[K] = {}, product[K] = {};
+INLINE void sum_panel(const T* x, const U* dy, int64_t rows, int64_t stride, const Columns& k,
+                      int64_t c, double* first, double* second, Lanes lanes, int64_t ahead = 0) {
+  Vec shift[K], rstd[K], start[K], total[K] = {}, product[K] = {};
   for (int j = 0; j < K; ++j) {
-    shift[j] = load(pivot + j * kLanes, All{});
-    center[j] = load(offset + j * kLanes, All{});
+    shift[j] = load(k.shift + c + j * kLanes, All{});
+    rstd[j] = load(k.rstd + c + j * kLanes, All{});
+    start[j] = load(k.tail + c + j * kLanes, All{});
   }
-  for (int64_t r = 0; r < k; ++r)
+  for (int64_t r = 0; r < rows; ++r)
     for (int j = 0; j < K; ++j) {
-      const int64_t i = r * stride + j * kLanes;
+      const int64_t i = r * stride + c + j * kLanes;
       if (ahead) prefetch(x + i, ahead), prefetch(dy + i, ahead);
       const Vec u = load(dy + i, lanes);
       total[j] += u;
-      product[j] += u * ((load(x + i, lanes) - shift[j]) - center[j]);
+      product[j] += u * keep((load(x + i, lanes) - shift[j]) * rstd[j] + start[j], lanes);
     }
   float totals[K * kLanes], products[K * kLanes];
   for (int j = 0; j < K; ++j) {
     store(totals + j * kLanes, total[j], All{});
     store(products + j * kLanes, product[j], All{});
   }
-  for (int64_t i = 0; i < K * kLanes; ++i) first[i] += totals[i], second[i] += products[i];
+  for (int64_t i = 0; i < K * kLanes; ++i) first[c + i] += totals[i], second[c + i] += products[i];
 }
 
 template <class T, class U>
@@ -40,25 +40,22 @@ FLATTEN static void sum_columns(const T* x, const U* dy, int64_t rows, int64_t w
     const int64_t n = smaller(kChunk, rows - r);
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
-      sum_panel<kPanel>(x + c, dy + c, n, width, k.pivot + c, k.offset + c, first + c, second + c,
-                        All{}, next_panel(c, kWidth, width));
+      sum_panel<kPanel>(x, dy, n, width, k, c, first, second, All{}, next_panel(c, kWidth, width));
     sweep(width - c, [&](int64_t i, auto lanes) {
-      i += c;
-      sum_panel<1>(x + i, dy + i, n, width, k.pivot + i, k.offset + i, first + i, second + i,
-                   lanes);
+      sum_panel<1>(x, dy, n, width, k, c + i, first, second, lanes);
     });
   }
 }
 
-// dx = dy * factor + (x - pivot) * slope + start
+// dx = dy * gain + (x - shift) * rstd * slope + start
 template <class T, class U>
 FLATTEN static void pull_columns(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t width,
                                  const Columns& k) {
   for (int64_t r = 0; r < rows; ++r, x += width, dy += width, dx = dx.at(width))
     sweep(width, [&](int64_t i, auto lanes) {
-      const Vec d = load(x + i, lanes) - load(k.pivot + i, All{});
-      const Vec shared = d * load(k.slope + i, All{}) + load(k.start + i, All{});
-      dx.put(i, load(dy + i, lanes) * load(k.factor + i, All{}) + shared, lanes);
+      const Vec near = (load(x + i, lanes) - load(k.shift + i, All{})) * load(k.rstd + i, All{});
+      const Vec shared = near * load(k.slope + i, All{}) + load(k.start + i, All{});
+      dx.put(i, load(dy + i, lanes) * load(k.gain + i, All{}) + shared, lanes);
     });
 }
 
@@ -81,41 +78,41 @@ struct BackwardSample {
   bool applies() const { return args.dx; }
 
   void prepare(int64_t n, Columns& k) const {
-    if (!args.center) return;
     for (int64_t g = 0, c = 0; g < view().g; ++g) {
-      const Statistic s = statistic_of(args, n * view().g + g, x(n) + c);
-      for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = s.pivot, k.offset[c] = s.offset;
+      const Statistic s = statistic_of(args, n * view().g + g);
+      for (int64_t i = 0; i < length(); ++i, ++c)
+        k.shift[c] = s.mean, k.rstd[c] = s.rstd, k.tail[c] = s.start;
     }
-    k.repeat((float*)k.pivot, k.offset);
+    k.repeat((float*)k.shift, k.rstd, k.tail);
   }
 
   void measure(int64_t n, int64_t q0, int64_t q1, const Columns& k, double* first,
-               double* second) const {
+               double* second, bool) const {
     packed_rows(p, q0, q1, [&](int64_t rows, int64_t width, int64_t at) {
       sum_columns(x(n) + at, dy(n) + at, rows, width, k, first, second);
     });
   }
 
   // The share of dscale and dbias, and what apply needs of each statistic.
-  void finish(int64_t n, Columns& k) const {
+  bool finish(int64_t n, Columns& k, bool) const {
     const float* gain = scale(n);
     for (int64_t g = 0; g < view().g; ++g) {
       const int64_t at = n * view().g + g, start = g * length();
-      double total = 0, product = 0;
+      Sums sums = {0, 0};
       for (int64_t c = start; c < start + length(); ++c) {
         const double factor = gain ? gain[c] : 1;
-        total += factor * k.first[c], product += factor * k.second[c];
+        sums.first += factor * k.first[c], sums.second += factor * k.second[c];
+        part[c] += k.second[c], part[view().c + c] += k.first[c];
       }
-      const Pullback pull = pullback(args, at, total, product);
-      const float offset = args.center ? args.offset[at] : 0;
+      const Pullback pull = pullback(args, at, sums);
       for (int64_t c = start; c < start + length(); ++c) {
-        part[c] += pull.rstd * k.second[c], part[view().c + c] += k.first[c];
-        k.factor[c] = gain ? pull.rstd * gain[c] : pull.rstd;
+        k.gain[c] = gain ? k.rstd[c] * gain[c] : k.rstd[c];
         k.slope[c] = pull.slope;
-        k.start[c] = pull.start - pull.slope * offset;
+        k.start[c] = pull.start + pull.slope * k.tail[c];
       }
     }
-    k.repeat(k.factor, k.slope, k.start);
+    k.repeat(k.gain, k.slope, k.start);
+    return true;
   }
 
   void apply(int64_t n, int64_t q0, int64_t q1, const Columns& k) const {

@@ -55,13 +55,13 @@ FLATTEN static void measure_columns(const T* x, int64_t rows, int64_t width, con
   }
 }
 
-// y = (x - pivot) * slope + start: exactly the bias where x is constant.
+// y = (x - shift) * slope + start: exactly the bias where x is constant.
 template <class T, class U>
 FLATTEN static void apply_columns(const T* x, Output<U> y, int64_t rows, int64_t width,
                                   const Columns& k) {
   for (int64_t r = 0; r < rows; ++r, x += width, y = y.at(width))
     sweep(width, [&](int64_t i, auto lanes) {
-      const Vec d = load(x + i, lanes) - load(k.pivot + i, All{});
+      const Vec d = load(x + i, lanes) - load(k.shift + i, All{});
       y.put(i, d * load(k.slope + i, All{}) + load(k.start + i, All{}), lanes);
     });
 }
@@ -82,41 +82,52 @@ struct ForwardSample {
     if (!args.center) return;
     for (int64_t g = 0, c = 0; g < view().g; ++g) {
       const float pivot = pivot_at(x(n) + c, view());
-      for (int64_t i = 0; i < length(); ++i, ++c) k.pivot[c] = pivot;
+      for (int64_t i = 0; i < length(); ++i, ++c) k.shift[c] = pivot;
     }
-    k.repeat((float*)k.pivot);
+    k.repeat((float*)k.shift);
   }
 
   void measure(int64_t n, int64_t q0, int64_t q1, const Columns& k, double* first,
-               double* second) const {
+               double* second, bool wide) const {
     packed_rows(p, q0, q1, [&](int64_t rows, int64_t width, int64_t at) {
-      measure_columns(x(n) + at, rows, width, k.pivot, args.center, first, second);
+      (wide ? measure_wide<T> : measure_columns<T>)(x(n) + at, rows, width, k.shift, args.center,
+                                                    first, second);
     });
   }
 
-  // The statistics, and what apply needs of them.
-  void finish(int64_t n, Columns& k) const {
+  // The statistics, and what apply needs of them; false where some must be measured again. Until
+  // then their rstd is negative.
+  bool finish(int64_t n, Columns& k, bool wide) const {
     const int64_t affine = n / (view().n / view().a) * view().c;
+    const double members = (double)(view().r * length());
+    bool all = true;
     for (int64_t g = 0; g < view().g; ++g) {
       const int64_t at = n * view().g + g, start = g * length();
-      double first = 0, second = 0;
-      for (int64_t c = start; c < start + length(); ++c) first += k.first[c], second += k.second[c];
-      const double members = (double)(view().r * length());
-      const Statistic s = statistic(k.pivot[start], first, second, members);
-      keep(args, at, s);
-      const float rstd = inverse_root(s.var, args.epsilon);
+      if (wide && !(args.rstd[at] < 0)) continue;
+      Sums sums = {0, 0};
+      for (int64_t c = start; c < start + length(); ++c)
+        sums.first += k.first[c], sums.second += k.second[c];
+      if (!wide && !held(sums, members, args.epsilon)) {
+        args.rstd[at] = -1, all = false;
+        continue;
+      }
+      const Statistic s = settle(args, at, k.shift[start], sums, members);
       for (int64_t c = start; c < start + length(); ++c) {
-        k.slope[c] = args.scale ? rstd * args.scale[affine + c] : rstd;
-        k.start[c] = (args.bias ? args.bias[affine + c] : 0) - s.offset * k.slope[c];
+        const float scale = args.scale ? args.scale[affine + c] : 1;
+        k.shift[c] = s.mean;
+        k.slope[c] = s.rstd * scale;
+        k.start[c] = (args.bias ? args.bias[affine + c] : 0) + s.start * scale;
       }
     }
-    if (!applies()) return hand_over(n, k);
-    k.repeat(k.slope, k.start);
+    if (!all) return false;
+    if (!applies()) hand_over(n, k);
+    k.repeat((float*)k.shift, k.slope, k.start);
+    return true;
   }
 
   void hand_over(int64_t n, const Columns& k) const {
     const int64_t c = view().c;
-    std::memcpy(args.pivot + n * c, k.pivot, c * sizeof(float));
+    std::memcpy(args.shift + n * c, k.shift, c * sizeof(float));
     std::memcpy(args.slope + n * c, k.slope, c * sizeof(float));
     std::memcpy(args.start + n * c, k.start, c * sizeof(float));
   }

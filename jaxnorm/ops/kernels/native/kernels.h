@@ -23,10 +23,10 @@ struct Executor {
   void (*run)(void* pool, int64_t tasks, void (*body)(void* context, int64_t task), void* context);
 };
 
-// offset, var and mean are (n, g). The offset is the mean minus a pivot: the median of the first,
-// middle and last member, which a single outlier cannot be. Without `center` the offset and the
-// mean are zero and null, and var is the mean square. scale and bias may be null. Where r > 1 y may
-// be null too: then pivot, slope and start, (n, c), are what y = (x - pivot) * slope + start needs.
+// mean, tail, var and rstd are (n, g). mean + tail is the mean: the tail is what rounding it to a
+// float left over. Without `center` they are zero and null, and var is the mean square. rstd is
+// 1 / sqrt(var + epsilon), also where var is no float. scale and bias may be null. Where r > 1 y may
+// be null too: then shift, slope and start, (n, c), are what y = (x - shift) * slope + start needs.
 struct Forward {
   View view;
   bool center;
@@ -34,17 +34,16 @@ struct Forward {
   const void* x;
   const float *scale, *bias;
   void* y;
-  float *offset, *var, *mean;
-  float *pivot, *slope, *start;
+  float *mean, *tail, *var, *rstd;
+  float *shift, *slope, *start;
 };
 
 // dmean and dvar, the cotangents of the moments, may be null, and so may dx, dscale and dbias.
 struct Backward {
   View view;
   bool center;
-  float epsilon;
   const void *x, *dy;
-  const float *scale, *offset, *var, *dmean, *dvar;
+  const float *scale, *mean, *tail, *rstd, *dmean, *dvar;
   void* dx;
   float *dscale, *dbias;
 };

@@ -11,13 +11,23 @@ constexpr int64_t kChunk = 64;           // rows summed in float before they go 
 constexpr int64_t kBlock = 4;            // rows whose gradient is taken together
 constexpr int64_t kTaskBytes = 1 << 16;  // what is worth a task of its own
 
+// xhat = (x - mean) * rstd + start, where start stands for what rounding the mean left over.
 struct Statistic {
-  float pivot, offset, var;
+  float mean, rstd, start;
 };
 
-INLINE float inverse_root(float var, float epsilon) { return 1 / __builtin_sqrtf(var + epsilon); }
+template <class T, class Lanes>
+INLINE Vec standardized(const T* x, Statistic s, Lanes lanes) {
+  return (load(x, lanes) - s.mean) * s.rstd + s.start;
+}
 
-// The pivot of the group that starts at x, in the first row of its sample.
+// Of x - pivot and of its square in the forward pass, of dy and of dy * xhat in the backward pass.
+struct Sums {
+  double first, second;
+};
+
+// The pivot of the group that starts at x, in the first row of its sample: the median of the first,
+// middle and last member, which a single outlier cannot be.
 template <class T>
 INLINE float pivot_at(const T* x, const View& v) {
   const float first = value(x), middle = value(x + v.row * v.c + v.member);
@@ -26,22 +36,41 @@ INLINE float pivot_at(const T* x, const View& v) {
   return last < low ? low : last > high ? high : last;
 }
 
-// The statistic of n members from their first and second moments about its pivot.
-INLINE Statistic statistic(float pivot, double first, double second, double n) {
-  const double offset = first / n, var = second / n - offset * offset;
-  return {pivot, (float)offset, var < 0 ? 0 : (float)var};  // and NaN stays NaN
+// What is kept of a statistic, from the sums about its pivot over n members.
+INLINE Statistic settle(const Forward& f, int64_t k, float pivot, Sums sums, double n) {
+  const double offset = sums.first / n, square = sums.second / n - offset * offset;
+  const double var = square < 0 ? 0 : square, mean = pivot + offset;  // and NaN stays NaN
+  const float near = (float)mean, tail = (float)(mean - near);
+  const float rstd = (float)(1 / __builtin_sqrt(var + f.epsilon));
+  f.var[k] = (float)var, f.rstd[k] = rstd;
+  if (f.center) f.mean[k] = near, f.tail[k] = tail;
+  return {near, rstd, -tail * rstd};
 }
 
-INLINE void keep(const Forward& f, int64_t k, Statistic s) {
-  f.var[k] = s.var;
-  if (f.center) f.offset[k] = s.offset, f.mean[k] = s.pivot + s.offset;
+// Whether floats could hold the squares: no power of them overflowed or vanished.
+INLINE bool held(Sums sums, double n, float epsilon) {
+  const double offset = sums.first / n, var = sums.second / n - offset * offset;
+  const bool constant = sums.first == 0 && sums.second == 0;
+  return constant ? epsilon > 1e-30f : var > 1e-30 && var < 1e30;
+}
+
+// The sums about the pivot where floats could not hold them, for each of `width` columns.
+template <class T>
+static void measure_wide(const T* x, int64_t rows, int64_t width, const float* pivot, bool center,
+                         double* first, double* second) {
+  for (int64_t r = 0; r < rows; ++r, x += width)
+    for (int64_t c = 0; c < width; ++c) {
+      const double d = (double)value(x + c) - pivot[c];
+      if (center) first[c] += d;
+      second[c] += d * d;
+    }
 }
 
 // Each run is read twice, for its mean and for the squares about that mean, and its moments are
 // merged with the others' in double: as exact as two passes over all of x.
 template <class T>
-FLATTEN static Statistic measure_row(const T* x, int64_t n, bool center, float pivot) {
-  double first_moment = 0, second_moment = 0;
+FLATTEN static Sums measure_row(const T* x, int64_t n, bool center, float pivot) {
+  Sums sums = {0, 0};
   for (int64_t start = 0; start < n; start += kRun, x += kRun) {
     const int64_t k = smaller(kRun, n - start);
     float total = 0, squares;
@@ -53,19 +82,18 @@ FLATTEN static Statistic measure_row(const T* x, int64_t n, bool center, float p
       const Vec d = (load(x + i, lanes) - pivot) - mean;
       *out = d * d;
     });
-    first_moment += total;
-    second_moment += squares + (double)total * total / (double)k;
+    sums.first += total;
+    sums.second += squares + (double)total * total / (double)k;
   }
-  return statistic(pivot, first_moment, second_moment, (double)n);
+  return sums;
 }
 
 template <class T, class U>
-FLATTEN static void apply_row(const T* x, Output<U> y, int64_t n, Statistic s, float rstd,
-                              const float* scale, const float* bias) {
-  const float start = -s.offset * rstd;
+FLATTEN static void apply_row(const T* x, Output<U> y, int64_t n, Statistic s, const float* scale,
+                              const float* bias) {
   const auto xhat = [&](int64_t i, auto lanes) {
     prefetch(x + i, n);
-    return (load(x + i, lanes) - s.pivot) * rstd + start;
+    return standardized(x + i, s, lanes);
   };
   if (scale && bias)
     sweep(n, [&](int64_t i, auto lanes) {
@@ -93,9 +121,12 @@ static void forward_rows(const Forward& f, Executor executor) {
       for (int64_t g = 0; g < v.g; ++g) {
         const int64_t at = n * v.c + g * length, k = n * v.g + g;
         const float pivot = f.center ? pivot_at(x + at, v) : 0;
-        const Statistic s = measure_row(x + at, length, f.center, pivot);
-        keep(f, k, s);
-        apply_row(x + at, y.at(at), length, s, inverse_root(s.var, f.epsilon),
+        Sums sums = measure_row(x + at, length, f.center, pivot);
+        if (!held(sums, (double)length, f.epsilon)) {
+          sums = {0, 0};
+          measure_wide(x + at, length, 1, &pivot, f.center, &sums.first, &sums.second);
+        }
+        apply_row(x + at, y.at(at), length, settle(f, k, pivot, sums, (double)length),
                   f.scale ? f.scale + affine + g * length : nullptr,
                   f.bias ? f.bias + affine + g * length : nullptr);
       }
@@ -103,30 +134,25 @@ static void forward_rows(const Forward& f, Executor executor) {
   });
 }
 
-template <class T>
-INLINE Statistic statistic_of(const Backward& b, int64_t k, const T* x) {
-  if (!b.center) return {0, 0, b.var[k]};
-  return {pivot_at(x, b.view), b.offset[k], b.var[k]};
+INLINE Statistic statistic_of(const Backward& b, int64_t k) {
+  if (!b.center) return {0, b.rstd[k], 0};
+  return {b.mean[k], b.rstd[k], -b.tail[k] * b.rstd[k]};
 }
 
-// What a statistic's members share in dx = rstd * scale * dy + slope * (x - mean) + start.
+// What a statistic's members share in dx = rstd * scale * dy + slope * xhat + start.
 struct Pullback {
-  float rstd, slope, start;
+  float slope, start;
 };
 
-// From the sums of scale * dy and of scale * dy * (x - mean).
-INLINE Pullback pullback(const Backward& b, int64_t k, double total, double product) {
+// From the sums over scale * dy. xhat has no unit, so no product in floats leaves their range.
+INLINE Pullback pullback(const Backward& b, int64_t k, Sums sums) {
   const View& v = b.view;
-  const float rstd = inverse_root(b.var[k], b.epsilon);
-  const double share = 1 / (double)(v.r * (v.c / v.g));
-  const double slope = (b.dvar ? 2.0 * b.dvar[k] : 0) - (double)rstd * rstd * rstd * product;
-  const double start = b.center ? (b.dmean ? b.dmean[k] : 0) - (double)rstd * total : 0;
-  return {rstd, (float)(slope * share), (float)(start * share)};
+  const double rstd = b.rstd[k], share = 1 / (double)(v.r * (v.c / v.g));
+  const double slope = share * ((b.dvar ? 2 * b.dvar[k] / rstd : 0) - rstd * sums.second);
+  if (!b.center) return {(float)slope, 0};
+  const double start = share * ((b.dmean ? b.dmean[k] : 0) - rstd * sums.first);
+  return {(float)slope, (float)start};
 }
-
-struct Sums {
-  double total, product;
-};
 
 template <class T, class U>
 FLATTEN static Sums sum_row(const T* x, const U* dy, int64_t n, Statistic s, const float* scale) {
@@ -137,9 +163,9 @@ FLATTEN static Sums sum_row(const T* x, const U* dy, int64_t n, Statistic s, con
       i += start;
       out[0] = load(dy + i, lanes);
       if (scale) out[0] *= load(scale + i, lanes);
-      out[1] = out[0] * ((load(x + i, lanes) - s.pivot) - s.offset);
+      out[1] = out[0] * standardized(x + i, s, lanes);
     });
-    sums.total += part[0], sums.product += part[1];
+    sums.first += part[0], sums.second += part[1];
   }
   return sums;
 }
@@ -164,10 +190,9 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
       const int64_t i = r * stride + j * kLanes;
       prefetch(x + i, rows * stride);
       prefetch(dy + i, rows * stride);
-      const Vec u = load(dy + i, lanes), v = u * p.rstd,
-                d = (load(x + i, lanes) - s.pivot) - s.offset;
-      if (kApply) dx.put(i, v * gain[j] + (d * p.slope + p.start), lanes);
-      product[j] += v * d;
+      const Vec u = load(dy + i, lanes), xhat = standardized(x + i, s, lanes);
+      if (kApply) dx.put(i, u * s.rstd * gain[j] + (xhat * p.slope + p.start), lanes);
+      product[j] += u * xhat;
       total[j] += u;
     }
   }
@@ -267,10 +292,10 @@ static void backward_rows(const Backward& b, Executor executor) {
       float* affine = sums.take(count);
       for (int64_t i = 0; i < count * v.g; ++i) {
         const int64_t k = n * v.g + i;
-        const Statistic s = statistic_of(b, k, x + i * length);
-        const Sums pair = sum_row(x + i * length, dy + i * length, length, s,
+        const Statistic s = statistic_of(b, k);
+        const Sums sums = sum_row(x + i * length, dy + i * length, length, s,
                                   scale ? scale + i % v.g * length : nullptr);
-        terms[i] = {s, pullback(b, k, pair.total, pair.product)};
+        terms[i] = {s, pullback(b, k, sums)};
       }
       for (int64_t g = 0, c = 0; g < v.g; ++g, c += length)
         pull(x + c, dy + c, dx.at(n * v.c + c), count, v.c, length, terms + g, v.g,

@@ -22,7 +22,7 @@ INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pi
   for (int j = 0; j < K; ++j) mean[j] = total[j] * (1 / (float)k);
   for (int64_t r = 0; r < k; ++r)
     for (int j = 0; j < K; ++j) {
-      if (ahead) prefetch(x + r * stride + j * kLanes, ahead);
+      if (ahead && starts_line<T>(j)) prefetch(x + r * stride + j * kLanes, ahead);
       const Vec d = keep(deviation(r, j) - mean[j], lanes);
       squares[j] += d * d;
     }
@@ -41,12 +41,12 @@ INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pi
 template <class T>
 FLATTEN static void measure_columns(const T* x, int64_t rows, int64_t width, const float* pivot,
                                     bool center, double* first, double* second) {
-  constexpr int64_t kWidth = 4 * kLanes;
+  constexpr int64_t kWidth = kPanel * kLanes;
   for (int64_t r = 0; r < rows; r += kChunk, x += kChunk * width) {
     const int64_t k = smaller(kChunk, rows - r);
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
-      measure_panel<4>(x + c, k, width, pivot + c, center, first + c, second + c, All{},
+      measure_panel<kPanel>(x + c, k, width, pivot + c, center, first + c, second + c, All{},
                        next_panel(c, kWidth, width));
     sweep(width - c, [&](int64_t i, auto lanes) {
       i += c;

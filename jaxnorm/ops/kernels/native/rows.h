@@ -188,8 +188,8 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
     const Pullback p = terms[r * g].p;
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + j * kLanes;
-      prefetch(x + i, rows * stride);
-      prefetch(dy + i, rows * stride);
+      if (starts_line<T>(j)) prefetch(x + i, rows * stride);
+      if (starts_line<U>(j)) prefetch(dy + i, rows * stride);
       const Vec u = load(dy + i, lanes), xhat = standardized(x + i, s, lanes);
       if (kApply) dx.put(i, u * s.rstd * gain[j] + (xhat * p.slope + p.start), lanes);
       product[j] += u * xhat;

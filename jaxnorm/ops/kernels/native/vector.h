@@ -22,7 +22,7 @@ constexpr int kBytes = 32;
 constexpr int kBytes = 16;
 #endif
 constexpr int64_t kLanes = kBytes / 4;
-constexpr int kPanel = kBytes == 64 ? 4 : 2;  // registers side by side in a panel of columns
+constexpr int kPanel = 4;  // registers side by side in a panel of columns, at least a cache line
 
 typedef float Vec __attribute__((vector_size(kBytes)));
 typedef uint32_t Bits __attribute__((vector_size(kBytes)));
@@ -191,6 +191,12 @@ INLINE void finish_streams() {}
 template <class T>
 INLINE void prefetch(const T* p, int64_t ahead) {
   __builtin_prefetch((const void*)((uintptr_t)p + (uintptr_t)ahead * sizeof(T)), 0, 2);
+}
+
+// Whether register j of a panel is the first in its cache line, were the panel to start there.
+template <class T>
+INLINE bool starts_line(int64_t j) {
+  return j * kLanes * (int64_t)sizeof(T) % 64 == 0;
 }
 
 INLINE float value(const float* p) { return *p; }

@@ -105,7 +105,7 @@ struct BackwardSample {
         sums.first += factor * k.first[c], sums.second += factor * k.second[c];
         part[c] += k.second[c], part[view().c + c] += k.first[c];
       }
-      const Pullback pull = pullback(args, at, sums);
+      const Pullback pull = pullback(args, at, statistic_of(args, at), sums);
       for (int64_t c = start; c < start + length(); ++c) {
         k.gain[c] = gain ? k.rstd[c] * gain[c] : k.rstd[c];
         k.slope[c] = pull.slope;

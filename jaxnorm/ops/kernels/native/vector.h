@@ -75,8 +75,12 @@ INLINE Vec widen(Half h, bfloat16) { return (Vec)(extend(h) << 16); }
 
 // To nearest, ties to even. A NaN that arithmetic returns is quiet: its upper half is one too.
 INLINE Half narrow(Vec value, bfloat16) {
-  const Bits u = (Bits)value, up = (((u >> 16) & 1) + 0x7fff) & (Bits)(value == value);
-  return truncate((u + up) >> 16);
+  const Bits u = (Bits)value, up = ((u >> 16) & 1) + 0x7fff;
+#if defined(__AVX512F__)
+  return truncate((Bits)(value == value ? (Ints)(u + up) : (Ints)u) >> 16);  // one masked addition
+#else
+  return truncate((u + (up & (Bits)(value == value))) >> 16);
+#endif
 }
 
 #if defined(__AVX512F__)

@@ -104,7 +104,7 @@ def wished(implementation: Implementation | None) -> Implementation | None:
     wanted: Any = implementation or forced
     if wanted not in (None, "xla", "native"):
         raise ValueError(f"implementation={wanted!r} is unknown; use 'xla', 'native' or None")
-    # The variable is meant for all calls, and some of them have no kernel: native comes first there.
+    # The variable is meant for all calls, of which some have no kernel. The kernels come first.
     return None if implementation is None and wanted == "native" else wanted
 
 
@@ -148,11 +148,11 @@ def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> En
     """
     alone = internals.on_one_device(ctx)
     for entry in TABLE:
-        wanted = problem.implementation in (None, entry.wish) or entry is XLA
-        if wanted and (alone or not entry.one_device) and entry.available() is None:
-            if entry.serves(problem, x, parameters, cotangents) is None:
-                return entry
-    return XLA
+        wanted = problem.implementation != "xla" or entry.wish == "xla"
+        usable = wanted and (alone or not entry.one_device) and entry.available() is None
+        if usable and entry.serves(problem, x, parameters, cotangents) is None:
+            return entry
+    raise AssertionError("plain JAX serves always")
 
 
 def show_config() -> str:

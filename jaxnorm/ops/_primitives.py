@@ -170,7 +170,7 @@ def _cotangent_shapes_of(x, shapes):
 
 def _standardize_jvp(primals, tangents, *, problem, has):
     outputs = standardize_p.bind(*primals, problem=problem, has=has)
-    *location, var, rstd = outputs[1:]
+    *location, _, rstd = outputs[1:]
     x, scale, _ = filled(has, primals)
     moved = internals.moving(filled(has, tangents))
     operands = (*moved, x, scale, *(location or (None, None)), rstd)

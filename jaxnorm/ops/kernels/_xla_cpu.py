@@ -98,7 +98,7 @@ def _joint(stats_shape: Shape, affine_shapes: list[Shape]) -> Shape:
 
 
 def cotangent(*operands, problem: Problem, has, shapes) -> list:
-    """Returns what `_primitives.plain_cotangent` does, to rounding: the closed form of the gradient.
+    """Returns what `_primitives.plain_cotangent` does, to rounding, in closed form.
 
     With n entries in a sample, sums over each sample:
     `d_mean = ct_mean - rstd sum(scale ct)`, `d_half = ct_half - rstd sum(scale ct xhat)` and

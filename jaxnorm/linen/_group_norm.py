@@ -5,24 +5,15 @@ Wu, He: Group Normalization, arXiv:1803.08494, 2018.
 
 from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from jaxnorm.functional import group_norm
-from jaxnorm.functional._drop_in import (
-    errors_naming,
-    normalizable,
-    result_dtype,
-    sample_of,
-    variance_of,
-)
-from jaxnorm.linen._variables import affine, layer_name
-from jaxnorm.typing import ArrayLike, Axes, DTypeLike
+from jaxnorm.functional import SPECS
+from jaxnorm.linen._base import Norm
+from jaxnorm.typing import Axes, DTypeLike
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(Norm):
     """Normalizes each group of channels of each example: `flax.linen.GroupNorm`, with any mask.
 
     Wu, He: Group Normalization, arXiv:1803.08494, 2018. Statistics in float32 or wider, about a
@@ -48,12 +39,15 @@ class GroupNorm(nn.Module):
         force_float32_reductions: without effect, sums are always float32 or wider.
 
     Examples:
+        >>> import jax
         >>> layer = GroupNorm(num_groups=2)
         >>> x = jnp.array([[1.0, 3.0, 8.0, 4.0]])
         >>> variables = layer.init(jax.random.key(0), x)
         >>> layer.apply(variables, x).round(3)
         Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
+
+    spec = SPECS["group_norm"]
 
     num_groups: int | None = 32
     group_size: int | None = None
@@ -69,38 +63,3 @@ class GroupNorm(nn.Module):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
-
-    @nn.compact
-    def __call__(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
-        """Returns `x` with mean 0 and variance 1 in each group, then scaled and shifted.
-
-        Args:
-            x: [N, *spatial, C], of any rank from 1.
-            mask: broadcastable to `x`; true or not zero where an entry takes part in the
-                statistics, or its weight if floating.
-
-        Returns:
-            [N, *spatial, C].
-
-        Raises:
-            ValueError: the groups do not divide the channels, the axes leave out the channels, a
-                shape does not fit, or `axis_name` is not bound.
-        """
-        valid, weights = sample_of(mask)
-        with errors_naming(layer_name(self)):
-            scale, bias = affine(self, jnp.shape(x)[-1:])
-            return group_norm(
-                normalizable(x, self.dtype),
-                scale,
-                bias,
-                num_groups=self.num_groups,
-                group_size=self.group_size,
-                reduction_axes=self.reduction_axes,
-                epsilon=self.epsilon,
-                mask=valid,
-                weights=weights,
-                variance=variance_of(self.use_fast_variance),
-                axis_name=None if self.is_initializing() else self.axis_name,
-                axis_index_groups=self.axis_index_groups,
-                dtype=result_dtype(x, scale, bias, dtype=self.dtype),
-            )

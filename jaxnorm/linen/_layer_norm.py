@@ -5,25 +5,15 @@ Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 
 from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from jaxnorm.functional import layer_norm
-from jaxnorm.functional._drop_in import (
-    errors_naming,
-    normalizable,
-    result_dtype,
-    sample_of,
-    variance_of,
-)
-from jaxnorm.linen._variables import affine, layer_name
-from jaxnorm.numerics import canonical_axes
-from jaxnorm.typing import ArrayLike, Axes, DTypeLike
+from jaxnorm.functional import SPECS
+from jaxnorm.linen._base import Norm
+from jaxnorm.typing import Axes, DTypeLike
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Norm):
     """Normalizes each position over its features: `flax.linen.LayerNorm` with right statistics.
 
     Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016. Statistics in float32 or wider,
@@ -47,6 +37,7 @@ class LayerNorm(nn.Module):
         force_float32_reductions: without effect, sums are always float32 or wider.
 
     Examples:
+        >>> import jax
         >>> layer = LayerNorm()
         >>> x = jnp.array([[1.0, 3.0], [5e6, 5e6 + 1]])
         >>> variables = layer.init(jax.random.key(0), x)
@@ -54,6 +45,8 @@ class LayerNorm(nn.Module):
         Array([[-1.,  1.],
                [-1.,  1.]], dtype=float32)
     """
+
+    spec = SPECS["layer_norm"]
 
     epsilon: float = 1e-6
     dtype: DTypeLike | None = None
@@ -68,38 +61,3 @@ class LayerNorm(nn.Module):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
-
-    @nn.compact
-    def __call__(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
-        """Returns `x` with mean 0 and variance 1 over `reduction_axes`, then scaled and shifted.
-
-        Args:
-            x: [*batch, C], of any rank from 1.
-            mask: broadcastable to `x`; true or not zero where an entry takes part in the
-                statistics, or its weight if floating.
-
-        Returns:
-            [*batch, C].
-
-        Raises:
-            ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
-        """
-        valid, weights = sample_of(mask)
-        with errors_naming(layer_name(self)):
-            shape = jnp.shape(x)
-            axes = canonical_axes(self.feature_axes, len(shape), "feature_axes")
-            scale, bias = affine(self, tuple(shape[axis] for axis in axes))
-            return layer_norm(
-                normalizable(x, self.dtype),
-                scale,
-                bias,
-                reduction_axes=self.reduction_axes,
-                feature_axes=axes,
-                epsilon=self.epsilon,
-                mask=valid,
-                weights=weights,
-                variance=variance_of(self.use_fast_variance),
-                axis_name=None if self.is_initializing() else self.axis_name,
-                axis_index_groups=self.axis_index_groups,
-                dtype=result_dtype(x, scale, bias, dtype=self.dtype),
-            )

@@ -5,25 +5,15 @@ Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 
 from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from jaxnorm.functional import rms_norm
-from jaxnorm.functional._drop_in import (
-    errors_naming,
-    normalizable,
-    result_dtype,
-    sample_of,
-    variance_of,
-)
-from jaxnorm.linen._variables import layer_name
-from jaxnorm.numerics import canonical_axes
-from jaxnorm.typing import ArrayLike, Axes, DTypeLike
+from jaxnorm.functional import SPECS
+from jaxnorm.linen._base import Norm
+from jaxnorm.typing import Axes, DTypeLike
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Norm):
     """Divides each position by the root mean square of its features: `flax.linen.RMSNorm`.
 
     Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019. The mean square
@@ -44,13 +34,16 @@ class RMSNorm(nn.Module):
         force_float32_reductions: without effect, sums are always float32 or wider.
 
     Examples:
-        >>> layer = RMSNorm(scale_init=nn.initializers.constant(5.0))
+        >>> import jax
+        >>> layer = RMSNorm(scale_init=initializers.constant(5.0))
         >>> x = jnp.array([[1.0, -1.0], [5.0, 5.0]])
         >>> variables = layer.init(jax.random.key(0), x)
         >>> layer.apply(variables, x).round(3)
         Array([[ 5., -5.],
                [ 5.,  5.]], dtype=float32)
     """
+
+    spec = SPECS["rms_norm"]
 
     epsilon: float = 1e-6
     dtype: DTypeLike | None = None
@@ -63,40 +56,3 @@ class RMSNorm(nn.Module):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
-
-    @nn.compact
-    def __call__(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
-        """Returns `x` with mean square 1 over `reduction_axes`, then scaled.
-
-        Args:
-            x: [*batch, C], of any rank from 1.
-            mask: broadcastable to `x`; true or not zero where an entry takes part in the
-                statistics, or its weight if floating.
-
-        Returns:
-            [*batch, C].
-
-        Raises:
-            ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
-        """
-        valid, weights = sample_of(mask)
-        with errors_naming(layer_name(self)):
-            shape = jnp.shape(x)
-            axes = canonical_axes(self.feature_axes, len(shape), "feature_axes")
-            features = tuple(shape[axis] for axis in axes)
-            scale = None
-            if self.use_scale:
-                scale = self.param("scale", self.scale_init, features, self.param_dtype)
-            return rms_norm(
-                normalizable(x, self.dtype),
-                scale,
-                reduction_axes=self.reduction_axes,
-                feature_axes=axes,
-                epsilon=self.epsilon,
-                mask=valid,
-                weights=weights,
-                variance=variance_of(self.use_fast_variance),
-                axis_name=None if self.is_initializing() else self.axis_name,
-                axis_index_groups=self.axis_index_groups,
-                dtype=result_dtype(x, scale, dtype=self.dtype),
-            )

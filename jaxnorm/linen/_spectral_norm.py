@@ -11,10 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional import SpectralState, spectral_norm
-from jaxnorm.functional._drop_in import errors_naming, result_dtype
-from jaxnorm.linen._variables import layer_name, leaf_name
-from jaxnorm.typing import DTypeLike, PyTree
+from jaxnorm.functional import SPECS, SpectralState, run
+from jaxnorm.linen._base import Store, call_with
+from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
 class SpectralNorm(nn.Module):
@@ -46,6 +45,8 @@ class SpectralNorm(nn.Module):
         Array([[1., 0.]], dtype=float32)
     """
 
+    spec = SPECS["spectral_norm"]
+
     layer_instance: nn.Module
     n_steps: int = 1
     epsilon: float = 1e-12
@@ -70,48 +71,33 @@ class SpectralNorm(nn.Module):
         Raises:
             ValueError: a kernel of rank 3 or more with `error_on_non_matrix`.
         """
-        if self.is_initializing():
-            self.layer_instance(*args, **kwargs)
-        normalized = functools.partial(_normalized, self, update_stats)
-        run = nn.map_variables(
-            lambda layer: layer(*args, **kwargs),
-            "params",
-            trans_in_fn=functools.partial(jax.tree_util.tree_map_with_path, normalized),
-        )
-        return run(self.layer_instance)
+        return call_with(self, functools.partial(_normalized, self, update_stats), *args, **kwargs)
 
 
 # Functions, not methods: `nn.tabulate` calls every method of a module that was called, by itself.
-def _normalized(norm: SpectralNorm, update: bool, path: tuple[Any, ...], leaf: PyTree) -> jax.Array:
-    kernel = jnp.asarray(leaf)
+def _normalized(norm: SpectralNorm, update: bool, name: str, kernel: Array) -> Array:
     if kernel.ndim < 2 or norm.n_steps < 1:
         return kernel
-    name = leaf_name(norm.layer_instance, path)
-    with errors_naming(layer_name(norm)):
-        if kernel.ndim > 2 and norm.error_on_non_matrix:
-            raise ValueError(
-                f"Input is {kernel.ndim}D but error_on_non_matrix is True: {name} "
-                f"{list(kernel.shape)}; set it to False to flatten the leading axes"
-            )
-        u, sigma = _vector_and_value(norm, name, kernel.shape[-1])
-        w, state = spectral_norm(
-            kernel,
-            SpectralState(u.value.reshape(-1), sigma.value),
-            n_steps=norm.n_steps,
-            update_state=update,
-            epsilon=norm.epsilon,
-            dtype=result_dtype(kernel, u.value, sigma.value, dtype=norm.dtype),
+    store = _VectorStore(norm)
+    if kernel.ndim > 2 and norm.error_on_non_matrix:
+        raise ValueError(
+            f"{store.label}: Input is {kernel.ndim}D but error_on_non_matrix is True: {name} "
+            f"{list(kernel.shape)}; set it to False to flatten the leading axes"
         )
+    where, shape = norm.collection_name, (1, kernel.shape[-1])
+    key = None if norm.has_variable(where, f"{name}/u") else norm.make_rng("params")
+    u = norm.variable(where, f"{name}/u", jax.random.normal, key, shape, norm.param_dtype)
+    sigma = norm.variable(where, f"{name}/sigma", jnp.ones, (), norm.param_dtype)
+    state = SpectralState(u.value.reshape(-1), sigma.value)
+    w, state = run(norm.spec, norm, store, kernel, state=state, update_state=update)
     if update:
-        u.value, sigma.value = state.u.reshape(1, -1), state.sigma
+        u.value, sigma.value = state.u.reshape(shape), state.sigma
     return w
 
 
-def _vector_and_value(norm: SpectralNorm, name: str, n: int) -> tuple[nn.Variable, nn.Variable]:
-    known = norm.has_variable(norm.collection_name, f"{name}/u")
-    key = None if known else norm.make_rng("params")
-    u = norm.variable(
-        norm.collection_name, f"{name}/u", jax.random.normal, key, (1, n), norm.param_dtype
-    )
-    sigma = norm.variable(norm.collection_name, f"{name}/sigma", jnp.ones, (), norm.param_dtype)
-    return u, sigma
+class _VectorStore(Store):
+    """Promotes the output's dtype from the stored vectors too, as Flax does."""
+
+    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
+        vectors = jnp.zeros((), self.module.param_dtype)
+        return super().result_dtype(x, stats, (*parameters, vectors))

@@ -3,25 +3,25 @@
 Wu, He: Group Normalization, arXiv:1803.08494, 2018.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import InitVar
 from types import MappingProxyType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 from flax.typing import PromoteDtypeFn
 from jax.nn import initializers
 
-from jaxnorm.functional import group_norm
-from jaxnorm.functional._drop_in import errors_naming, sample_of, variance_of
-from jaxnorm.functional._group import group_stats_shape
-from jaxnorm.nnx._variables import affine, feature_shape, feature_sizes, parameter, promoted
-from jaxnorm.typing import ArrayLike, Axes, DTypeLike
+from jaxnorm.functional import SPECS, errors_naming, group_stats_shape
+from jaxnorm.nnx._base import Norm, Store
+from jaxnorm.typing import Axes, DTypeLike
 
 
-class GroupNorm(nnx.Module):
+@nnx.dataclass(eq=False)
+class GroupNorm(Norm):
     """Normalizes each group of channels of each example: `flax.nnx.GroupNorm`, for any axes.
 
     Wu, He: Group Normalization, arXiv:1803.08494, 2018. Statistics in float32 or wider, of the
@@ -45,8 +45,8 @@ class GroupNorm(nnx.Module):
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         use_fast_variance: one pass over the shifted values if true, two if false; both are right
             at every offset.
-        promote_dtype: (inputs, scale, bias), dtype -> the same promoted; decides the dtypes of the
-            result and of the parameters, not of the statistics.
+        promote_dtype: (inputs, scale, bias), dtype -> the same promoted; decides the dtype of the
+            result, and of nothing else.
         rngs: keys.
         bias_metadata: metadata of the bias.
         scale_metadata: metadata of the scale.
@@ -57,80 +57,38 @@ class GroupNorm(nnx.Module):
         Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        num_groups: int | None = 32,
-        group_size: int | None = None,
-        *,
-        epsilon: float = 1e-6,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        use_bias: bool = True,
-        use_scale: bool = True,
-        bias_init: initializers.Initializer = initializers.zeros,
-        scale_init: initializers.Initializer = initializers.ones,
-        reduction_axes: Axes | None = None,
-        axis_name: str | None = None,
-        axis_index_groups: Any = None,
-        use_fast_variance: bool = True,
-        promote_dtype: PromoteDtypeFn = dtypes.promote_dtype,
-        rngs: nnx.Rngs,
-        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
-        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
-    ):
-        with errors_naming(f"GroupNorm({num_features})"):
-            (groups,) = group_stats_shape((num_features,), num_groups, group_size)
-        shape = feature_shape(num_features)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, rngs, scale_metadata)
-        self.bias = parameter(use_bias, bias_init, shape, param_dtype, rngs, bias_metadata)
-        self.num_features = num_features
-        self.num_groups = groups
-        self.group_size = num_features // groups
+    # The constructor makes one number of the two that say what a group is.
+    spec = SPECS["group_norm"]._replace(options=("num_groups", "reduction_axes", "epsilon"))
+
+    num_features: int
+    num_groups: int | None = 32
+    group_size: int | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-6
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros
+    scale_init: InitVar[initializers.Initializer] = initializers.ones
+    reduction_axes: Axes | None = None
+    axis_name: str | None = None
+    axis_index_groups: Any = None
+    use_fast_variance: bool = True
+    promote_dtype: PromoteDtypeFn = dtypes.promote_dtype
+    rngs: InitVar[nnx.Rngs]
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def __post_init__(self, *given: Any) -> None:
+        with errors_naming(Store(self).label):
+            sizes = (self.num_features,)
+            (groups,) = group_stats_shape(sizes, self.num_groups, self.group_size)
+        self.num_groups, self.group_size = groups, self.num_features // groups
         self.feature_axis = -1
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_bias = use_bias
-        self.use_scale = use_scale
-        self.reduction_axes = reduction_axes
-        self.axis_name = axis_name
-        self.axis_index_groups = axis_index_groups
-        self.use_fast_variance = use_fast_variance
-        self.promote_dtype = promote_dtype
+        super().__post_init__(*given)
 
-    def __call__(self, x: ArrayLike, *, mask: ArrayLike | None = None) -> jax.Array:
-        """Returns `x` with mean 0 and variance 1 in each group, then scaled and shifted.
-
-        Args:
-            x: [N, *spatial, C], of any rank from 1.
-            mask: broadcastable to `x`; true or not zero where an entry takes part in the
-                statistics, or its weight if floating.
-
-        Returns:
-            [N, *spatial, C].
-
-        Raises:
-            ValueError: the axes leave out the channels, a shape does not fit, or `axis_name` is not
-                bound.
-        """
-        valid, weights = sample_of(mask)
-        with errors_naming(f"GroupNorm({self.num_features})"):
-            sizes = feature_sizes(jnp.shape(x), self.feature_axis)
-            scale, bias = affine(self, sizes)
-            sample, dtype, (scale, bias) = promoted(self.promote_dtype, self.dtype, x, scale, bias)
-            return group_norm(
-                sample,
-                scale,
-                bias,
-                num_groups=self.num_groups,
-                axis=self.feature_axis,
-                reduction_axes=self.reduction_axes,
-                epsilon=self.epsilon,
-                mask=valid,
-                weights=weights,
-                variance=variance_of(self.use_fast_variance),
-                axis_name=self.axis_name,
-                axis_index_groups=self.axis_index_groups,
-                dtype=dtype,
-            )
+    @property
+    def axis(self) -> int:
+        """The channel axis, under the name that the function has for it."""
+        return self.feature_axis

@@ -3,7 +3,9 @@
 Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import InitVar
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +16,13 @@ from flax.nnx.nn import dtypes
 from flax.typing import PromoteDtypeFn
 from jax.nn import initializers
 
-from jaxnorm.functional import rms_norm
-from jaxnorm.functional._drop_in import errors_naming, sample_of, variance_of
-from jaxnorm.nnx._variables import affine, feature_shape, feature_sizes, parameter, promoted
+from jaxnorm.functional import SPECS
+from jaxnorm.nnx._base import Norm
 from jaxnorm.typing import ArrayLike, Axes, DTypeLike
 
 
-class RMSNorm(nnx.Module):
+@nnx.dataclass(eq=False)
+class RMSNorm(Norm):
     """Divides each position by the root mean square of its features: `flax.nnx.RMSNorm`.
 
     Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019. The mean square
@@ -39,8 +41,8 @@ class RMSNorm(nnx.Module):
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         use_fast_variance: without effect, a mean square needs one pass.
-        promote_dtype: (inputs, scale), dtype -> the same promoted; decides the dtypes of the result
-            and of the scale, not of the statistics.
+        promote_dtype: (inputs, scale), dtype -> the same promoted; decides the dtype of the result,
+            and of nothing else.
         rngs: keys.
         scale_metadata: metadata of the scale.
 
@@ -51,67 +53,33 @@ class RMSNorm(nnx.Module):
                [ 5.,  5.]], dtype=float32)
     """
 
-    def __init__(
-        self,
-        num_features: int | Sequence[int],
-        *,
-        epsilon: float = 1e-6,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        use_scale: bool = True,
-        scale_init: initializers.Initializer = initializers.ones,
-        reduction_axes: Axes = -1,
-        feature_axes: Axes = -1,
-        axis_name: str | None = None,
-        axis_index_groups: Any = None,
-        use_fast_variance: bool = True,
-        promote_dtype: PromoteDtypeFn = dtypes.promote_dtype,
-        rngs: nnx.Rngs,
-        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
-    ):
-        shape = feature_shape(num_features)
-        self.scale = parameter(use_scale, scale_init, shape, param_dtype, rngs, scale_metadata)
-        self.num_features = num_features
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.use_scale = use_scale
-        self.reduction_axes = reduction_axes
-        self.feature_axes = feature_axes
-        self.axis_name = axis_name
-        self.axis_index_groups = axis_index_groups
-        self.use_fast_variance = use_fast_variance
-        self.promote_dtype = promote_dtype
+    spec = SPECS["rms_norm"]
 
+    num_features: int | Sequence[int]
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-6
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    use_scale: bool = True
+    scale_init: InitVar[initializers.Initializer] = initializers.ones
+    reduction_axes: Axes = -1
+    feature_axes: Axes = -1
+    axis_name: str | None = None
+    axis_index_groups: Any = None
+    use_fast_variance: bool = True
+    promote_dtype: PromoteDtypeFn = dtypes.promote_dtype
+    rngs: InitVar[nnx.Rngs]
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+
+    # As in Flax, whose only norm with a positional mask this is.
     def __call__(self, x: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
         """Returns `x` with mean square 1 over `reduction_axes`, then scaled.
 
         Args:
             x: [*batch, C], of any rank from 1.
-            mask: broadcastable to `x`; true or not zero where an entry takes part in the
-                statistics, or its weight if floating.
+            mask: see `jaxnorm.nnx.LayerNorm`.
 
         Returns:
             [*batch, C].
-
-        Raises:
-            ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
         """
-        valid, weights = sample_of(mask)
-        with errors_naming(f"RMSNorm({self.num_features})"):
-            sizes = feature_sizes(jnp.shape(x), self.feature_axes)
-            scale, _ = affine(self, sizes)
-            sample, dtype, (scale,) = promoted(self.promote_dtype, self.dtype, x, scale)
-            return rms_norm(
-                sample,
-                scale,
-                reduction_axes=self.reduction_axes,
-                feature_axes=self.feature_axes,
-                epsilon=self.epsilon,
-                mask=valid,
-                weights=weights,
-                variance=variance_of(self.use_fast_variance),
-                axis_name=self.axis_name,
-                axis_index_groups=self.axis_index_groups,
-                dtype=dtype,
-            )
+        return super().__call__(x, mask=mask)

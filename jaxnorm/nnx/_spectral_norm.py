@@ -4,18 +4,20 @@ Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversar
 arXiv:1802.05957, 2018.
 """
 
+import dataclasses
+from dataclasses import InitVar
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from jaxnorm.functional import SpectralState, spectral_norm
-from jaxnorm.functional._drop_in import constant, errors_naming, result_dtype
-from jaxnorm.nnx._reparametrized import Path, call_with, parameters
+from jaxnorm.functional import SPECS, SpectralState, constant, result_dtype, run
+from jaxnorm.nnx._reparametrized import KernelStore, Path, call_with, parameters
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
+@nnx.dataclass(eq=False)
 class SpectralNorm(nnx.Module):
     """Runs a layer with its kernels divided by their largest singular value.
 
@@ -45,31 +47,26 @@ class SpectralNorm(nnx.Module):
         (Array([[1.  , 0.25]], dtype=float32), Array(4., dtype=float32))
     """
 
-    def __init__(
-        self,
-        layer_instance: nnx.Module,
-        *,
-        n_steps: int = 1,
-        epsilon: float = 1e-12,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        error_on_non_matrix: bool = False,
-        update_stats: bool = True,
-        rngs: nnx.Rngs,
-    ):
-        self.layer_instance = layer_instance
-        self.n_steps = n_steps
-        self.epsilon = epsilon
-        self.dtype = dtype
-        self.param_dtype = param_dtype
-        self.error_on_non_matrix = error_on_non_matrix
+    spec = SPECS["spectral_norm"]
+
+    layer_instance: nnx.Module
+    _: dataclasses.KW_ONLY
+    n_steps: int = 1
+    epsilon: float = 1e-12
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    error_on_non_matrix: bool = False
+    update_stats: InitVar[bool] = True
+    rngs: InitVar[nnx.Rngs]
+
+    def __post_init__(self, update_stats: bool, rngs: nnx.Rngs) -> None:
         # The name that train() and eval() know; it is true where nothing is updated.
         self.use_running_average = not update_stats
         stats: dict[Path, nnx.BatchStat] = {}
         for path, kernel in self._kernels().items():
-            u = initializers.normal()(rngs.params(), (1, kernel.shape[-1]), param_dtype)
+            u = initializers.normal()(rngs.params(), (1, kernel.shape[-1]), self.param_dtype)
             stats[*path, "u"] = nnx.BatchStat(u)
-            stats[*path, "sigma"] = nnx.BatchStat(jnp.ones((), param_dtype))
+            stats[*path, "sigma"] = nnx.BatchStat(jnp.ones((), self.param_dtype))
         self.batch_stats = nnx.data(stats)
 
     def __call__(self, x: ArrayLike, update_stats: bool | None = None) -> Any:
@@ -117,15 +114,17 @@ class SpectralNorm(nnx.Module):
                 "it was wrapped; wrap the complete layer"
             )
         u, sigma = self.batch_stats[*path, "u"], self.batch_stats[*path, "sigma"]
-        with errors_naming(f"SpectralNorm {path}"):
-            w, state = spectral_norm(
-                kernel,
-                SpectralState(u[...].reshape(-1), sigma[...]),
-                n_steps=self.n_steps,
-                update_state=update_stats,
-                epsilon=self.epsilon,
-                dtype=result_dtype(kernel, u[...], sigma[...], dtype=self.dtype),
-            )
+        state = SpectralState(u[...].reshape(-1), sigma[...])
+        store = _VectorStore(self, path)
+        w, state = run(self.spec, self, store, kernel, state=state, update_state=update_stats)
         if update_stats:
             u[...], sigma[...] = state.u.reshape(1, -1), constant(state.sigma)
         return w
+
+
+class _VectorStore(KernelStore):
+    """Promotes the output's dtype from the stored vectors too, as Flax does."""
+
+    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
+        u = self.norm.batch_stats[*self.path, "u"][...]
+        return result_dtype(x, u, dtype=self.norm.dtype)

@@ -16,19 +16,13 @@ BATCH_MOMENTS = "batch_moments"
 
 
 class Store:
-    """The variables of a linen module as `jaxnorm.functional.run` asks for them.
+    """The variables of a bound linen module as `jaxnorm.functional.run` asks for them.
 
-    Args:
-        module: bound, as inside of a call.
-        prefix: stands before the names of parameters, for modules that wrap a layer.
-        kernel: the kernel whose norms a scale may start at.
-
-    Examples:
-        >>> Store(nn.Dense(1).bind({})).label
-        'Dense'
+    For modules that wrap a layer `prefix` stands before the names of parameters; `kernel` is the
+    one whose norms a scale may start at.
     """
 
-    def __init__(self, module: Any, prefix: str = "", kernel: Array | None = None) -> None:
+    def __init__(self, module: Any, prefix: str = "", kernel: Any = None) -> None:
         self.module, self.prefix, self.kernel = module, prefix, kernel
         path = ["/".join(module.path)] if module.path else []
         self.label = " ".join([type(module).__name__, *path])
@@ -44,7 +38,7 @@ class Store:
         return self.module.param(self.prefix + name, init, shape, dtype)
 
     def _lengths(self) -> Array:
-        return weight_norm_scale(jnp.asarray(self.kernel), feature_axes=self.module.feature_axes)
+        return weight_norm_scale(self.kernel, feature_axes=self.module.feature_axes)
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
         """See `jaxnorm.functional.Store`."""
@@ -81,12 +75,7 @@ class Store:
 
 
 class Norm(nn.Module):
-    """Normalizes activations by their own statistics; the base of such modules.
-
-    Examples:
-        >>> issubclass(Norm, nn.Module)
-        True
-    """
+    """Normalizes activations by their own statistics; the base of such modules."""
 
     spec: ClassVar[Spec]
 
@@ -109,12 +98,7 @@ class Norm(nn.Module):
 
 
 class RunningNorm(nn.Module):
-    """Normalizes each feature over the batch and keeps running statistics; the base of such.
-
-    Examples:
-        >>> issubclass(RunningNorm, nn.Module)
-        True
-    """
+    """Normalizes each feature over the batch and keeps running statistics; the base of such."""
 
     spec: ClassVar[Spec]
 
@@ -150,12 +134,7 @@ class RunningNorm(nn.Module):
 
 
 class KernelNorm(nn.Module):
-    """Runs a layer with other kernels, which are functions of its own; the base of such modules.
-
-    Examples:
-        >>> issubclass(KernelNorm, nn.Module)
-        True
-    """
+    """Runs a layer with other kernels, which are functions of its own; the base of such modules."""
 
     spec: ClassVar[Spec]
 
@@ -186,14 +165,7 @@ def call_with(
 ) -> Any:
     """Returns the output of `module.layer_instance` with other values for its parameters.
 
-    Args:
-        module: bound, as inside of a call.
-        normalized: (name such as "Dense_0/kernel", parameter) -> the value during the call.
-        *args: for the layer.
-        **kwargs: for the layer.
-
-    Returns:
-        What the layer returns.
+    `normalized` takes a name such as "Dense_0/kernel" and the parameter, and returns its value.
     """
     layer = module.layer_instance
     if module.is_initializing():

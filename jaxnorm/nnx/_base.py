@@ -7,40 +7,21 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn import dtypes
 
 from jaxnorm.functional import Spec, Target, constant, result_dtype, run, starts
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
 
 def feature_shape(num_features: int | Sequence[int]) -> Shape:
-    """Returns the shape of a norm's parameters.
-
-    Args:
-        num_features: the size of the feature axis, or one for each of several.
-
-    Returns:
-        [*features].
-
-    Examples:
-        >>> feature_shape(64), feature_shape((8, 8))
-        ((64,), (8, 8))
-    """
+    """Returns the shape of a norm's parameters, [*features]."""
     if isinstance(num_features, Sequence):
         return tuple(map(operator.index, num_features))
     return (num_features,)
 
 
 class Store:
-    """The variables of an nnx norm as `jaxnorm.functional.run` asks for them.
-
-    Args:
-        norm: the module.
-
-    Examples:
-        >>> from types import SimpleNamespace
-        >>> Store(SimpleNamespace(num_features=5)).label
-        'SimpleNamespace(5)'
-    """
+    """The variables of an nnx norm as `jaxnorm.functional.run` asks for them."""
 
     initializing = False
 
@@ -55,10 +36,10 @@ class Store:
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
         """See `jaxnorm.functional.Store`."""
-        asked = self.norm.dtype
-        # Its dtype is all that is taken: neither the input nor a parameter is rounded to it.
-        like, *values = self.norm.promote_dtype((x, *stats, *parameters), dtype=asked)
-        return result_dtype(like, *values, dtype=asked)
+        promote = getattr(self.norm, "promote_dtype", dtypes.promote_dtype)
+        # The dtype is all that is taken: neither the input nor a parameter is rounded to it.
+        like, *values = promote((x, *stats, *parameters), dtype=self.norm.dtype)
+        return result_dtype(like, *values, dtype=self.norm.dtype)
 
     def complex_as(self, x: Array) -> DTypeLike | None:
         """See `jaxnorm.functional.Store`."""
@@ -82,12 +63,7 @@ class Store:
 
 
 class Norm(nnx.Module):
-    """Normalizes activations by their own statistics; the base of such modules.
-
-    Examples:
-        >>> issubclass(Norm, nnx.Module)
-        True
-    """
+    """Normalizes activations by their own statistics; the base of such modules."""
 
     spec: ClassVar[Spec]
     num_features: Any
@@ -115,12 +91,7 @@ class Norm(nnx.Module):
 
 
 class RunningNorm(nnx.Module):
-    """Normalizes each feature over the batch and keeps running statistics; the base of such.
-
-    Examples:
-        >>> issubclass(RunningNorm, nnx.Module)
-        True
-    """
+    """Normalizes each feature over the batch and keeps running statistics; the base of such."""
 
     spec: ClassVar[Spec]
     num_features: Any
@@ -192,13 +163,10 @@ class RunningNorm(nnx.Module):
 
 
 def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
-    """Gives a new norm its parameters.
+    """Gives a new norm its parameters, whose keys are drawn in the order of `spec`.
 
-    Args:
-        norm: has the fields `num_features`, `param_dtype` and `use_NAME` for each parameter.
-        spec: says which parameters, in the order in which keys are drawn.
-        given: what the constructor takes and the norm does not keep: an initializer for each
-            parameter, the keys, metadata for each parameter; parameters in the opposite order.
+    `given` is what the constructor takes and the norm does not keep: an initializer for each
+    parameter, the keys, metadata for each parameter; parameters in the opposite order, as in Flax.
     """
     count = len(spec.parameters)
     inits, rngs, metadata = given[:count], given[count], given[count + 1 :]

@@ -17,18 +17,7 @@ Path = tuple[Any, ...]
 
 
 def parameters(layer: nnx.Module) -> dict[Path, nnx.Param]:
-    """Returns the parameters of a layer by their paths.
-
-    Args:
-        layer: any module.
-
-    Returns:
-        Each parameter once, also if the layer holds it in two places.
-
-    Examples:
-        >>> list(parameters(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
-        [('bias',), ('kernel',)]
-    """
+    """Returns the parameters of a layer by their paths, one in two places only once."""
     return dict(nnx.to_flat_state(nnx.state(layer, nnx.Param)))
 
 
@@ -37,21 +26,6 @@ def call_with(layer: nnx.Module, values: Mapping[Path, Array], /, *args: Any, **
 
     The layer itself is not written: the call is that of a copy which shares all other variables,
     so that running statistics move, random streams advance and intermediates are kept.
-
-    Args:
-        layer: a module that can be called.
-        values: path -> the value during the call, of the parameter's shape.
-        *args: for the layer.
-        **kwargs: for the layer.
-
-    Returns:
-        What the layer returns.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> layer = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-        >>> call_with(layer, {("kernel",): jnp.ones((2, 1))}, jnp.array([3.0, 4.0]))
-        Array([7.], dtype=float32)
     """
     graphdef, state = nnx.split(layer)
     variables = dict(nnx.to_flat_state(state))
@@ -67,17 +41,7 @@ def call_with(layer: nnx.Module, values: Mapping[Path, Array], /, *args: Any, **
 
 
 class KernelStore(Store):
-    """The variables of one kernel of a module that wraps a layer.
-
-    Args:
-        norm: the module.
-        path: of the kernel.
-
-    Examples:
-        >>> from types import SimpleNamespace
-        >>> KernelStore(SimpleNamespace(), ("kernel",)).label
-        "SimpleNamespace ('kernel',)"
-    """
+    """The variables of one kernel of a module that wraps a layer."""
 
     def __init__(self, norm: Any, path: Path) -> None:
         self.norm, self.path = norm, path
@@ -100,12 +64,7 @@ class KernelStore(Store):
 
 
 class KernelNorm(nnx.Module):
-    """Runs a layer with other kernels, which are functions of its own; the base of such modules.
-
-    Examples:
-        >>> issubclass(KernelNorm, nnx.Module)
-        True
-    """
+    """Runs a layer with other kernels, which are functions of its own; the base of such modules."""
 
     spec: ClassVar[Spec]
     layer_instance: nnx.Module

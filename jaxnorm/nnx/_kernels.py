@@ -1,8 +1,4 @@
-"""Spectral normalization of a layer's kernels as an nnx module.
-
-Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversarial Networks,
-arXiv:1802.05957, 2018.
-"""
+"""Norms of the kernels of a layer as nnx modules that wrap it."""
 
 import dataclasses
 from dataclasses import InitVar
@@ -10,11 +6,95 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn import dtypes
+from flax.typing import PromoteDtypeFn
 from jax.nn import initializers
 
 from jaxnorm.functional import SPECS, SpectralState, constant, result_dtype, run
-from jaxnorm.nnx._reparametrized import KernelStore, Path, call_with, parameters
-from jaxnorm.typing import Array, ArrayLike, DTypeLike
+from jaxnorm.nnx._reparametrized import KernelNorm, KernelStore, Path, call_with, parameters
+from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
+
+
+@nnx.dataclass(eq=False)
+class WeightNorm(KernelNorm):
+    """Runs a layer with the direction and the length of its kernels as separate parameters.
+
+    Salimans, Kingma: Weight Normalization, arXiv:1602.07868, 2016. `flax.nnx.WeightNorm`, pure:
+    the layer's kernels are never written, and each scale is an `nnx.Param`, so that it trains.
+
+    Each kernel is divided by its norm over all but the feature axes, in float32 or wider, and
+    multiplied by `scales[path]` [*features]. As in Flax that starts at one, which changes the
+    function; `scale_init=jaxnorm.weight_norm_scale` starts at the kernel's norm instead, as PyTorch
+    does, so that the layer computes what it did without the wrapper.
+
+    Args:
+        layer_instance: the layer whose parameters are normalized.
+        feature_axes: the axes of a kernel that have a norm each; None for one norm of the whole.
+        use_scale: whether a scale is learned.
+        scale_init: initializer of the scale, or `jaxnorm.weight_norm_scale`.
+        epsilon: added to the squared norm.
+        dtype: the kernels' dtype; if None the promotion of kernel and scale.
+        param_dtype: without effect as in Flax, scales are made in float32.
+        variable_filter: which parameters are normalized.
+        promote_dtype: without effect as in Flax.
+        rngs: keys.
+
+    Examples:
+        >>> import jaxnorm
+        >>> linear = nnx.Linear(4, 2, kernel_init=initializers.constant(4.0), rngs=nnx.Rngs(0))
+        >>> layer = WeightNorm(linear, scale_init=jaxnorm.weight_norm_scale, rngs=nnx.Rngs(0))
+        >>> layer.scales["kernel",][...], layer(jnp.array([[1.0, 2.0, 3.0, 4.0]]))
+        (Array([8., 8.], dtype=float32), Array([[40., 40.]], dtype=float32))
+    """
+
+    spec = SPECS["weight_norm"]
+
+    layer_instance: nnx.Module
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes | None = -1
+    use_scale: bool = True
+    scale_init: initializers.Initializer = initializers.ones
+    epsilon: float = 1e-12
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    variable_filter: nnx.filterlib.Filter = nnx.PathContains("kernel")
+    promote_dtype: PromoteDtypeFn = dtypes.promote_dtype
+    rngs: InitVar[nnx.Rngs]
+
+
+@nnx.dataclass(eq=False)
+class WeightStandardization(KernelNorm):
+    """Runs a layer with kernels of mean 0 and variance 1 for each output.
+
+    Qiao et al.: Weight Standardization, arXiv:1903.10520, 2019. Pure: the layer's kernels are never
+    written. Statistics over all but the feature axes of each kernel, in float32 or wider. With
+    `use_scale` each kernel is multiplied by the `nnx.Param` `scales[path]` [*features], the gain of
+    Brock, De, Smith, arXiv:2101.08692, 2021.
+
+    Args:
+        layer_instance: the layer whose parameters are normalized.
+        feature_axes: the axes of a kernel that have statistics of their own.
+        variable_filter: which parameters are normalized.
+
+    Examples:
+        >>> linear = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> linear.kernel[...] = jnp.array([[3.0], [5.0]])
+        >>> WeightStandardization(linear, rngs=nnx.Rngs(0))(jnp.eye(2)).round(3)
+        Array([[-1.],
+               [ 1.]], dtype=float32)
+    """
+
+    spec = SPECS["weight_standardization"]
+
+    layer_instance: nnx.Module
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1
+    use_scale: bool = False  # whether a scale is learned
+    scale_init: initializers.Initializer = initializers.ones  # its initializer
+    epsilon: float = 1e-6  # added to the variance
+    dtype: DTypeLike | None = None  # of the kernels; as promoted if None
+    variable_filter: nnx.filterlib.Filter = nnx.PathContains("kernel")
+    rngs: InitVar[nnx.Rngs]  # keys
 
 
 @nnx.dataclass(eq=False)

@@ -1,7 +1,4 @@
-"""Batch normalization as an nnx module.
-
-Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
-"""
+"""Norms with running statistics as nnx modules."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,8 +14,8 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.nnx._base import RunningNorm
-from jaxnorm.stats import Estimator
-from jaxnorm.typing import Axes, DTypeLike
+from jaxnorm.stats import Estimator, Variance
+from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 @nnx.dataclass(eq=False)
@@ -39,22 +36,16 @@ class BatchNorm(RunningNorm):
         axis: the feature axes; all others are reduced.
         momentum: the weight of the old running statistics; one minus PyTorch's.
         epsilon: added to the variance.
-        dtype: the output's dtype; if None the promotion of input and parameters, so that bfloat16
-            with float32 parameters gives float32. For complex inputs a complex one.
+        dtype: the output's, complex for complex inputs; if None that of input and parameters.
         param_dtype: the dtype of scale and bias.
-        use_bias: whether a bias is learned.
-        use_scale: whether a scale is learned.
-        bias_init: initializer of the bias.
-        scale_init: initializer of the scale.
+        use_bias, use_scale: whether a bias and a scale are learned.
+        bias_init, scale_init: initializers of the bias and of the scale.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        use_fast_variance: one pass over the shifted values if true, two if false; both are right
-            at every offset.
-        promote_dtype: (inputs, mean, var, scale, bias), dtype -> the same promoted; decides the
-            dtype of the result, and of nothing else.
+        use_fast_variance: whether one pass is taken, not two; both are right at every offset.
+        promote_dtype: (x, mean, var, scale, bias), dtype -> all of the result's dtype.
         rngs: keys.
-        bias_metadata: metadata of the bias.
-        scale_metadata: metadata of the scale.
+        bias_metadata, scale_metadata: metadata of the bias and of the scale.
         estimator: how a batch enters the running statistics, such as `jaxnorm.window(8)`; an
             exponential moving average by `momentum` if None. `mean` and `var` are its reading, and
             `estimator_state` has its state, each array an `nnx.BatchStat`.
@@ -90,3 +81,49 @@ class BatchNorm(RunningNorm):
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     estimator: Estimator | None = None
+
+
+@nnx.dataclass(eq=False)
+class GhostBatchNorm(RunningNorm):
+    """Normalizes each feature over small parts of the batch, one by one.
+
+    Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017. Axis 0 is cut
+    into contiguous ghost batches; the running statistics take in the whole batch, its ghost batches
+    pooled. Variables, modes and updates are those of `jaxnorm.nnx.BatchNorm`; evaluation is the
+    same.
+
+    Args:
+        num_features: the size of the feature axis, or one for each of several.
+        ghost_batch_size: examples in a ghost batch, which divides the batch; a batch of fewer
+            examples is one ghost batch.
+        decay: the weight of the old running statistics.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
+
+    Examples:
+        >>> layer = GhostBatchNorm(1, ghost_batch_size=2, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0], [3.0], [10.0], [30.0]])).ravel().round(2)
+        Array([-1.,  1., -1.,  1.], dtype=float32)
+    """
+
+    spec = SPECS["ghost_batch_norm"]
+
+    num_features: int | Sequence[int]
+    _: dataclasses.KW_ONLY
+    ghost_batch_size: int
+    use_running_average: bool | None = False  # whether running statistics normalize
+    axis: Axes = -1  # the feature axes, not the first
+    decay: float = 0.99
+    epsilon: float = 1e-5  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of scale and bias
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    scale_init: InitVar[initializers.Initializer] = initializers.ones  # its initializer
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"
+    rngs: InitVar[nnx.Rngs]  # keys
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale
+    estimator: Estimator | None = None  # of the running statistics; ema(decay) if None

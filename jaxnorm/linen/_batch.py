@@ -1,7 +1,4 @@
-"""Batch normalization as a linen module.
-
-Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
-"""
+"""Norms with running statistics as linen modules."""
 
 from typing import Any
 
@@ -10,8 +7,8 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.linen._base import RunningNorm
-from jaxnorm.stats import Estimator
-from jaxnorm.typing import Axes, DTypeLike
+from jaxnorm.stats import Estimator, Variance
+from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 class BatchNorm(RunningNorm):
@@ -31,17 +28,13 @@ class BatchNorm(RunningNorm):
         axis: the feature axes; all others are reduced.
         momentum: the weight of the old running statistics; one minus PyTorch's.
         epsilon: added to the variance.
-        dtype: the output's dtype; if None the promotion of input and parameters, so that bfloat16
-            with float32 parameters gives float32.
+        dtype: the output's dtype; if None what input and parameters promote to.
         param_dtype: the dtype of scale and bias.
-        use_bias: whether a bias is learned.
-        use_scale: whether a scale is learned.
-        bias_init: initializer of the bias.
-        scale_init: initializer of the scale.
+        use_bias, use_scale: whether a bias and a scale are learned.
+        bias_init, scale_init: initializers of the bias and of the scale.
         axis_name: mapped axes over which the statistics are shared; not during initialization.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        use_fast_variance: one pass over the shifted values if true, two if false; both are right
-            at every offset.
+        use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         force_float32_reductions: if false, running statistics are kept in `param_dtype`; one
             narrower than float32 makes them stall, of which a warning tells.
         estimator: how a batch enters the running statistics, such as `jaxnorm.window(8)`; an
@@ -75,3 +68,45 @@ class BatchNorm(RunningNorm):
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
     estimator: Estimator | None = None
+
+
+class GhostBatchNorm(RunningNorm):
+    """Normalizes each feature over small parts of the batch, one by one.
+
+    Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017. Axis 0 is cut
+    into contiguous ghost batches; the running statistics take in the whole batch, its ghost batches
+    pooled. Variables, modes and updates are those of `jaxnorm.linen.BatchNorm`; evaluation is the
+    same.
+
+    Attributes:
+        ghost_batch_size: examples in a ghost batch, which divides the batch; a batch of fewer
+            examples is one ghost batch.
+        decay: the weight of the old running statistics.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
+
+    Examples:
+        >>> import jax
+        >>> layer = GhostBatchNorm(ghost_batch_size=2, use_running_average=False)
+        >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
+        >>> y, _ = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+        >>> y.ravel().round(2)
+        Array([-1.,  1., -1.,  1.], dtype=float32)
+    """
+
+    spec = SPECS["ghost_batch_norm"]
+
+    ghost_batch_size: int
+    use_running_average: bool | None = None  # here or at the call
+    axis: Axes = -1  # the feature axes, not the first
+    decay: float = 0.99
+    epsilon: float = 1e-5  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of scale and bias
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # its initializer
+    scale_init: initializers.Initializer = initializers.ones  # its initializer
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"
+    estimator: Estimator | None = None  # of the running statistics; ema(decay) if None

@@ -5,6 +5,7 @@ from ._batch import batch_norm as batch_norm
 from ._catalogue import CATALOGUE as CATALOGUE
 from ._catalogue import Member as Member
 from ._dtypes import result_dtype as result_dtype
+from ._filter_response import filter_response_norm as filter_response_norm
 from ._ghost import ghost_batch_norm as ghost_batch_norm
 from ._group import group_norm as group_norm
 from ._group import group_stats_shape as group_stats_shape

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxnorm.functional._batch import batch_norm
+from jaxnorm.functional._filter_response import filter_response_norm
 from jaxnorm.functional._ghost import ghost_batch_norm
 from jaxnorm.functional._group import group_norm
 from jaxnorm.functional._instance import instance_norm
@@ -58,6 +59,12 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
         ),
         "instance_norm": Spec(
             "InstanceNorm", instance_norm, fixed=MappingProxyType({"single_value": "allow"})
+        ),
+        "filter_response_norm": Spec(
+            "FilterResponseNorm",
+            filter_response_norm,
+            parameters=("scale", "bias", "threshold"),
+            options=("epsilon", "variance"),
         ),
         "weight_norm": Spec("WeightNorm", weight_norm, parameters=("scale",), sampled=False),
         "weight_standardization": Spec(

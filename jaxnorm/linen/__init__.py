@@ -3,6 +3,7 @@
 They have Flax's names, fields, variables and checkpoints.
 """
 
+from ._activations import FilterResponseNorm as FilterResponseNorm
 from ._activations import GroupNorm as GroupNorm
 from ._activations import InstanceNorm as InstanceNorm
 from ._activations import LayerNorm as LayerNorm

@@ -7,7 +7,8 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.linen._base import Norm
-from jaxnorm.typing import Axes, DTypeLike
+from jaxnorm.stats import Variance
+from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 class LayerNorm(Norm):
@@ -190,3 +191,37 @@ class InstanceNorm(Norm):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+
+
+class FilterResponseNorm(Norm):
+    """Divides each channel of each example by its root mean square, and cuts off from below.
+
+    Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019. The learned
+    threshold takes the place of a ReLU. The mean square is taken in float32 or wider.
+
+    Attributes:
+        feature_axes: the axes that are kept besides the first, and that the parameters belong to.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
+
+    Examples:
+        >>> import jax
+        >>> layer, x = FilterResponseNorm(), jnp.array([[[1.0], [-7.0]]])
+        >>> layer.apply(layer.init(jax.random.key(0), x), x).round(2).ravel()
+        Array([0.2, 0. ], dtype=float32)
+    """
+
+    spec = SPECS["filter_response_norm"]
+
+    epsilon: float = 1e-6  # added to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    use_threshold: bool = True  # whether the output is cut off
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    threshold_init: initializers.Initializer = initializers.zeros  # of the threshold
+    feature_axes: Axes = -1
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"

@@ -3,6 +3,7 @@
 They have Flax's names, arguments, states and checkpoints.
 """
 
+from ._activations import FilterResponseNorm as FilterResponseNorm
 from ._activations import GroupNorm as GroupNorm
 from ._activations import InstanceNorm as InstanceNorm
 from ._activations import LayerNorm as LayerNorm

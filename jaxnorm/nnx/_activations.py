@@ -15,7 +15,8 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS, errors_naming, group_stats_shape
 from jaxnorm.nnx._base import Norm, Store
-from jaxnorm.typing import ArrayLike, Axes, DTypeLike
+from jaxnorm.stats import Variance
+from jaxnorm.typing import ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 @nnx.dataclass(eq=False)
@@ -248,3 +249,44 @@ class InstanceNorm(Norm):
     rngs: InitVar[nnx.Rngs]
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+
+
+@nnx.dataclass(eq=False)
+class FilterResponseNorm(Norm):
+    """Divides each channel of each example by its root mean square, and cuts off from below.
+
+    Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019. The learned
+    threshold takes the place of a ReLU. The mean square is taken in float32 or wider.
+
+    Args:
+        num_features: the size of the feature axis, or one for each of several.
+        feature_axes: the axes that are kept besides the first, and that the parameters belong to.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
+
+    Examples:
+        >>> layer = FilterResponseNorm(1, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[[1.0], [-7.0]]])).round(2).ravel()
+        Array([0.2, 0. ], dtype=float32)
+    """
+
+    spec = SPECS["filter_response_norm"]
+
+    num_features: int | Sequence[int]
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-6  # added to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    use_threshold: bool = True  # whether the output is cut off
+    threshold_init: InitVar[initializers.Initializer] = initializers.zeros  # of the threshold
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # of the bias
+    scale_init: InitVar[initializers.Initializer] = initializers.ones  # of the scale
+    feature_axes: Axes = -1
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"
+    rngs: InitVar[nnx.Rngs]  # keys
+    threshold_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the threshold
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale

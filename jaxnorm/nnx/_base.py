@@ -1,5 +1,6 @@
 """What the nnx modules share: where their variables are, and the call of each kind of norm."""
 
+import dataclasses
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -165,18 +166,18 @@ class RunningNorm(nnx.Module):
 def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
     """Gives a new norm its parameters, whose keys are drawn in the order of `spec`.
 
-    `given` is what the constructor takes and the norm does not keep: an initializer for each
-    parameter, the keys, metadata for each parameter; parameters in the opposite order, as in Flax.
+    `given` is what the constructor takes and the norm does not keep, in the order of its fields.
     """
-    count = len(spec.parameters)
-    inits, rngs, metadata = given[:count], given[count], given[count + 1 :]
-    shape = feature_shape(norm.num_features)
-    by_name = zip(spec.parameters, reversed(inits), reversed(metadata), strict=True)
-    for name, init, described in by_name:
+    fields = type(norm).__dataclass_fields__.values()
+    names = [field.name for field in fields if isinstance(field.type, dataclasses.InitVar)]
+    taken = dict(zip(names, given, strict=True))
+    shape, keys = feature_shape(norm.num_features), taken["rngs"]
+    for name in spec.parameters:
         # As data in either case, so that a parameter may take the place of None.
         variable = nnx.data(None)
         if getattr(norm, f"use_{name}"):
-            variable = nnx.Param(init(rngs.params(), shape, norm.param_dtype), **described)
+            value = taken[f"{name}_init"](keys.params(), shape, norm.param_dtype)
+            variable = nnx.Param(value, **taken[f"{name}_metadata"])
         setattr(norm, name, variable)
 
 

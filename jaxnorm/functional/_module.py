@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import normalizable
@@ -39,7 +40,7 @@ def run(
         mask: None, or broadcastable to `x`: boolean, integer (an entry that is not zero is valid)
             or floating (the weight of an entry).
         use_running_average: whether running statistics normalize.
-        **given: further arguments of the function.
+        **given: further arguments of the function; a `state` enters into the output's dtype.
 
     Returns:
         What the function returns; just the output where there are running statistics, which are
@@ -69,7 +70,8 @@ def run(
             stats = running_stats(layer, store, x, features)
             require_fit(stats.mean, features, "mean and var")
         parameters = {name: store.parameter(name, features) for name in spec.parameters}
-        dtype = store.result_dtype(x, stats or (), tuple(parameters.values()))
+        promoting = (*parameters.values(), *jax.tree.leaves(given.get("state")))
+        dtype = store.result_dtype(x, stats or (), promoting)
         call = functools.partial(
             spec.function,
             normalizable(x, real_dtype(dtype) if layer.dtype is None else dtype),

@@ -29,7 +29,6 @@ class Store:
         self.initializing = module.is_initializing()
 
     def parameter(self, name: str, shape: Shape) -> Array | None:
-        """See `jaxnorm.functional.Store`."""
         if not getattr(self.module, f"use_{name}"):
             return None
         init, dtype = getattr(self.module, f"{name}_init"), self.module.param_dtype
@@ -41,15 +40,12 @@ class Store:
         return weight_norm_scale(self.kernel, feature_axes=self.module.feature_axes)
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
-        """See `jaxnorm.functional.Store`."""
         return result_dtype(x, *parameters, dtype=self.module.dtype)
 
     def complex_as(self, x: Array) -> DTypeLike:
-        """See `jaxnorm.functional.Store`."""
         return x.dtype if self.module.dtype is None else jnp.result_type(x, self.module.dtype)
 
     def read(self, name: str, start: Callable[[], Any], target: Target = "batch_stats") -> Any:
-        """See `jaxnorm.functional.Store`."""
         module = self.module
         missing = not module.has_variable(target, name)
         if missing and not module.is_mutable_collection(target):
@@ -60,11 +56,9 @@ class Store:
         return module.variable(target, name, start).value
 
     def write(self, name: str, value: Any, target: Target = "batch_stats") -> None:
-        """See `jaxnorm.functional.Store`."""
         self.module.put_variable(target, name, value)
 
     def target(self, use_running_average: bool) -> Target | None:
-        """See `jaxnorm.functional.Store`."""
         if self.initializing or use_running_average:
             return None
         mutable = self.module.is_mutable_collection
@@ -90,9 +84,6 @@ class Norm(nn.Module):
 
         Returns:
             The shape of `x`.
-
-        Raises:
-            ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
         """
         return run(self.spec, self, Store(self), x, mask=mask)
 
@@ -148,9 +139,6 @@ class KernelNorm(nn.Module):
 
         Returns:
             What the layer returns.
-
-        Raises:
-            ValueError: a kernel lacks one of the `feature_axes`.
         """
         return call_with(self, functools.partial(_chosen, self), *args, **kwargs)
 

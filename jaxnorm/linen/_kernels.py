@@ -12,7 +12,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS, SpectralState, run
 from jaxnorm.linen._base import KernelNorm, Store, call_with
-from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
+from jaxnorm.typing import Array, Axes, DTypeLike
 
 
 class WeightNorm(KernelNorm):
@@ -23,8 +23,7 @@ class WeightNorm(KernelNorm):
 
     Each kernel is divided by its norm over all but the feature axes, in float32 or wider, and
     multiplied by the parameter `LAYER/KERNEL/scale` [*features]. As in Flax that starts at one,
-    which changes the function; `scale_init=jaxnorm.weight_norm_scale` starts at the kernel's norm
-    instead, as PyTorch does, so that the layer computes what it did without the wrapper.
+    which changes the function; `jaxnorm.weight_norm_scale` keeps it, as PyTorch does.
 
     Attributes:
         layer_instance: the layer whose parameters are normalized.
@@ -154,7 +153,7 @@ class SpectralNorm(nn.Module):
 def _normalized(norm: SpectralNorm, update: bool, name: str, kernel: Array) -> Array:
     if kernel.ndim < 2 or norm.n_steps < 1:
         return kernel
-    store = _VectorStore(norm)
+    store = Store(norm)
     if kernel.ndim > 2 and norm.error_on_non_matrix:
         raise ValueError(
             f"{store.label}: Input is {kernel.ndim}D but error_on_non_matrix is True: {name} "
@@ -169,11 +168,3 @@ def _normalized(norm: SpectralNorm, update: bool, name: str, kernel: Array) -> A
     if update:
         u.value, sigma.value = state.u.reshape(shape), state.sigma
     return w
-
-
-class _VectorStore(Store):
-    """Promotes the output's dtype from the stored vectors too, as Flax does."""
-
-    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
-        vectors = jnp.zeros((), self.module.param_dtype)
-        return super().result_dtype(x, stats, (*parameters, vectors))

@@ -35,8 +35,7 @@ class LayerNorm(Norm):
         bias_init, scale_init: initializers of the bias and of the scale.
         reduction_axes: the axes that the statistics are taken over.
         feature_axes: the axes that scale and bias belong to.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
@@ -87,8 +86,7 @@ class RMSNorm(Norm):
         scale_init: initializer of the scale.
         reduction_axes: the axes that the mean square is taken over.
         feature_axes: the axes that the scale belongs to.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: without effect, a mean square needs one pass.
         promote_dtype: (x, scale), dtype -> all of the dtype that the result gets.
         rngs: keys.
@@ -142,17 +140,14 @@ class GroupNorm(Norm):
 
     Args:
         num_features: the number of channels.
-        num_groups: the number of groups of contiguous channels; None if `group_size` is given.
-        group_size: the number of channels in a group; give this or `num_groups`.
+        num_groups, group_size: how many groups of contiguous channels, or how large; one is None.
         epsilon: added to the variance.
         dtype: the output's dtype; if None what input and parameters promote to.
         param_dtype: the dtype of scale and bias.
         use_bias, use_scale: whether a bias and a scale are learned.
         bias_init, scale_init: initializers of the bias and of the scale.
-        reduction_axes: the axes that the statistics are taken over, the last among them; all but
-            the first if None.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        reduction_axes: the axes of the statistics, the last among them; all but the first if None.
+        axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
@@ -216,8 +211,7 @@ class InstanceNorm(Norm):
         use_bias, use_scale: whether a bias and a scale are learned.
         bias_init, scale_init: initializers of the bias and of the scale.
         feature_axes: the axes that are kept besides the first, and that scale and bias belong to.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.

@@ -31,33 +31,27 @@ class Store:
         self.label = f"{type(norm).__name__}({norm.num_features})"
 
     def parameter(self, name: str, shape: Shape) -> Array | None:
-        """See `jaxnorm.functional.Store`."""
         variable = getattr(self.norm, name)
         return None if variable is None else variable[...]
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
-        """See `jaxnorm.functional.Store`."""
         promote = getattr(self.norm, "promote_dtype", dtypes.promote_dtype)
         # The dtype is all that is taken: neither the input nor a parameter is rounded to it.
         like, *values = promote((x, *stats, *parameters), dtype=self.norm.dtype)
         return result_dtype(like, *values, dtype=self.norm.dtype)
 
     def complex_as(self, x: Array) -> DTypeLike | None:
-        """See `jaxnorm.functional.Store`."""
         return self.norm.dtype
 
     def read(self, name: str, start: Callable[[], Any], target: Target = "batch_stats") -> Any:
-        """See `jaxnorm.functional.Store`."""
         return jax.tree.map(lambda v: v[...], getattr(self.norm, name), is_leaf=_is_variable)
 
     def write(self, name: str, value: Any, target: Target = "batch_stats") -> None:
-        """See `jaxnorm.functional.Store`."""
         variables = jax.tree.leaves(getattr(self.norm, name), is_leaf=_is_variable)
         for variable, new in zip(variables, jax.tree.leaves(constant(value)), strict=True):
             variable[...] = new
 
     def target(self, use_running_average: bool) -> Target | None:
-        """See `jaxnorm.functional.Store`."""
         asked = self.norm.update_stats
         update = not use_running_average if asked is None else asked
         return "batch_stats" if update else None
@@ -84,9 +78,6 @@ class Norm(nnx.Module):
 
         Returns:
             The shape of `x`.
-
-        Raises:
-            ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
         """
         return run(self.spec, self, Store(self), x, mask=mask)
 
@@ -136,16 +127,14 @@ class RunningNorm(nnx.Module):
                 `axis_name` not bound.
             TypeError: `x` is complex, but the running mean is not.
         """
-        if use_running_average is None:
-            use_running_average = self.use_running_average
-        if use_running_average is None:
+        store, average = Store(self), use_running_average
+        average = self.use_running_average if average is None else average
+        if average is None:
             raise ValueError(
-                "No `use_running_average` argument was provided to "
-                f"{Store(self).label}; pass it to the constructor or to the call, or set it by "
-                "train(), eval() or nnx.view"
+                f"No `use_running_average` argument was provided to {store.label}; pass it to the "
+                "constructor or to the call, or set it by train(), eval() or nnx.view"
             )
-        average = use_running_average
-        return run(self.spec, self, Store(self), x, mask=mask, use_running_average=average)
+        return run(self.spec, self, store, x, mask=mask, use_running_average=average)
 
     # nnx.view_info finds the arguments in the docstring if they are indented by two, as in Flax.
     def set_view(

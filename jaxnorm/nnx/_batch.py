@@ -40,8 +40,7 @@ class BatchNorm(RunningNorm):
         param_dtype: the dtype of scale and bias.
         use_bias, use_scale: whether a bias and a scale are learned.
         bias_init, scale_init: initializers of the bias and of the scale.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         promote_dtype: (x, mean, var, scale, bias), dtype -> all of the result's dtype.
         rngs: keys.
@@ -89,13 +88,11 @@ class GhostBatchNorm(RunningNorm):
 
     Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017. Axis 0 is cut
     into contiguous ghost batches; the running statistics take in the whole batch, its ghost batches
-    pooled. Variables, modes and updates are those of `jaxnorm.nnx.BatchNorm`; evaluation is the
-    same.
+    pooled. All else is as in `jaxnorm.nnx.BatchNorm`, evaluation too.
 
     Args:
         num_features: the size of the feature axis, or one for each of several.
-        ghost_batch_size: examples in a ghost batch, which divides the batch; a batch of fewer
-            examples is one ghost batch.
+        ghost_batch_size: examples in a ghost batch, a divisor of the batch or more than all of it.
         decay: the weight of the old running statistics.
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
 

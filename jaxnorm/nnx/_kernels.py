@@ -1,18 +1,124 @@
 """Norms of the kernels of a layer as nnx modules that wrap it."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import InitVar
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 from flax.typing import PromoteDtypeFn
 from jax.nn import initializers
 
-from jaxnorm.functional import SPECS, SpectralState, constant, result_dtype, run
-from jaxnorm.nnx._reparametrized import KernelNorm, KernelStore, Path, call_with, parameters
-from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
+from jaxnorm.functional import (
+    SPECS,
+    Spec,
+    SpectralState,
+    constant,
+    result_dtype,
+    run,
+    weight_norm_scale,
+)
+from jaxnorm.nnx._base import Store
+from jaxnorm.numerics import canonical_axes
+from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike, Shape
+
+Path = tuple[Any, ...]
+"""Where a variable is in a module: attribute names, keys and indices."""
+
+
+def parameters(layer: nnx.Module) -> dict[Path, nnx.Param]:
+    """Returns the parameters of a layer by their paths, one in two places only once."""
+    return dict(nnx.to_flat_state(nnx.state(layer, nnx.Param)))
+
+
+def call_with(layer: nnx.Module, values: Mapping[Path, Array], /, *args: Any, **kwargs: Any) -> Any:
+    """Returns the output of a layer whose parameters have other values during the call.
+
+    The layer itself is not written: the call is that of a copy which shares all other variables,
+    so that running statistics move, random streams advance and intermediates are kept.
+    """
+    graphdef, state = nnx.split(layer)
+    variables = dict(nnx.to_flat_state(state))
+    replaced = {path: variables[path].replace(value) for path, value in values.items()}
+    copy = nnx.merge(graphdef, nnx.from_flat_state({**variables, **replaced}))
+    output = copy(*args, **kwargs)
+    # Shared variables have moved by themselves; those that the call has made are handed over.
+    after = nnx.to_flat_state(nnx.state(copy))
+    made = [(p, v) for p, v in after if p not in values and v is not variables.get(p)]
+    if made:
+        nnx.update(layer, nnx.from_flat_state(made))
+    return output
+
+
+class KernelStore(Store):
+    """The variables of one kernel of a module that wraps a layer."""
+
+    def __init__(self, norm: Any, path: Path) -> None:
+        self.norm, self.path = norm, path
+        self.label = f"{type(norm).__name__} {path}"
+
+    def parameter(self, name: str, shape: Shape) -> Array | None:
+        if self.norm.scales is None:
+            return None
+        if self.path not in self.norm.scales:
+            raise ValueError(
+                f"there is no {name} for the parameter {self.path}, which the layer got after it "
+                "was wrapped; wrap the complete layer"
+            )
+        return self.norm.scales[self.path][...]
+
+    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
+        return result_dtype(x, *parameters, dtype=self.norm.dtype)
+
+
+class KernelNorm(nnx.Module):
+    """Runs a layer with other kernels, which are functions of its own; the base of such modules."""
+
+    spec: ClassVar[Spec]
+    layer_instance: Any
+    feature_axes: Any
+    scale_init: Any
+    use_scale: Any
+    variable_filter: Any
+
+    def __post_init__(self, rngs: nnx.Rngs) -> None:
+        if self.feature_axes is None:
+            self.feature_axes = ()
+        self.variable_filter = nnx.filterlib.to_predicate(self.variable_filter)
+        scales = {path: self._first(v[...], rngs) for path, v in self._kernels().items()}
+        self.scales = nnx.data(scales) if self.use_scale else None
+
+    def __call__(self, x: ArrayLike, *args: Any, **kwargs: Any) -> Any:
+        """Returns the layer's output with normalized kernels.
+
+        Args:
+            x: for the layer.
+            *args: for the layer.
+            **kwargs: for the layer.
+
+        Returns:
+            What the layer returns.
+        """
+        normalized = {
+            path: run(self.spec, self, KernelStore(self, path), kernel[...])
+            for path, kernel in self._kernels().items()
+        }
+        return call_with(self.layer_instance, normalized, x, *args, **kwargs)
+
+    def _kernels(self) -> dict[Path, nnx.Param]:
+        every = parameters(self.layer_instance).items()
+        return {path: kernel for path, kernel in every if self.variable_filter(path, kernel)}
+
+    def _first(self, kernel: Array, rngs: nnx.Rngs) -> nnx.Param:
+        if self.scale_init is weight_norm_scale:
+            return nnx.Param(weight_norm_scale(kernel, feature_axes=self.feature_axes))
+        # Flax draws no key here: one of a copy leaves the stream of later layers as it is there.
+        key = jax.random.fold_in(nnx.clone(rngs).params(), 0)
+        axes = canonical_axes(self.feature_axes, kernel.ndim, "feature_axes")
+        return nnx.Param(self.scale_init(key, tuple(kernel.shape[axis] for axis in axes)))
 
 
 @nnx.dataclass(eq=False)
@@ -24,8 +130,7 @@ class WeightNorm(KernelNorm):
 
     Each kernel is divided by its norm over all but the feature axes, in float32 or wider, and
     multiplied by `scales[path]` [*features]. As in Flax that starts at one, which changes the
-    function; `scale_init=jaxnorm.weight_norm_scale` starts at the kernel's norm instead, as PyTorch
-    does, so that the layer computes what it did without the wrapper.
+    function; `scale_init=jaxnorm.weight_norm_scale` keeps it, as PyTorch does.
 
     Args:
         layer_instance: the layer whose parameters are normalized.
@@ -101,9 +206,8 @@ class WeightStandardization(KernelNorm):
 class SpectralNorm(nnx.Module):
     """Runs a layer with its kernels divided by their largest singular value.
 
-    Miyato et al.: Spectral Normalization for GANs, arXiv:1802.05957, 2018. `flax.nnx`'s
-    `SpectralNorm`, pure: the layer's kernels are never written, and evaluation uses the stored
-    vectors.
+    Miyato et al.: Spectral Normalization for GANs, arXiv:1802.05957, 2018. `flax.nnx.SpectralNorm`,
+    pure: the layer's kernels are never written, and evaluation uses the stored vectors.
 
     A kernel is seen as a matrix `[-1, out]`, in float32 or wider; vectors and scalars are left as
     they are. The dictionary `batch_stats` holds `(*path, "u")` [1, out] and `(*path, "sigma")` [].
@@ -162,8 +266,7 @@ class SpectralNorm(nnx.Module):
             What the layer returns.
 
         Raises:
-            ValueError: a kernel of rank 3 or more with `error_on_non_matrix`, or one that the layer
-                did not have when it was wrapped.
+            ValueError: a kernel that is none, or that the layer got after it was wrapped.
         """
         if update_stats is None:
             update_stats = not self.use_running_average
@@ -195,16 +298,8 @@ class SpectralNorm(nnx.Module):
             )
         u, sigma = self.batch_stats[*path, "u"], self.batch_stats[*path, "sigma"]
         state = SpectralState(u[...].reshape(-1), sigma[...])
-        store = _VectorStore(self, path)
+        store = KernelStore(self, path)
         w, state = run(self.spec, self, store, kernel, state=state, update_state=update_stats)
         if update_stats:
             u[...], sigma[...] = state.u.reshape(1, -1), constant(state.sigma)
         return w
-
-
-class _VectorStore(KernelStore):
-    """Promotes the output's dtype from the stored vectors too, as Flax does."""
-
-    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
-        u = self.norm.batch_stats[*self.path, "u"][...]
-        return result_dtype(x, u, dtype=self.norm.dtype)

@@ -60,9 +60,9 @@ def filter_response_norm(
         TypeError: `x` is not floating or complex, or is complex and there is a threshold.
 
     Examples:
-        >>> x = jnp.array([[[1.0], [-7.0]]])
+        >>> x = jnp.array([[[3.0], [-3.0]]])
         >>> filter_response_norm(x, threshold=jnp.zeros(1)).round(2).ravel()
-        Array([0.2, 0. ], dtype=float32)
+        Array([1., 0.], dtype=float32)
 
     Notes:
         With one position per channel the output is the sign of `x`; there the authors learn

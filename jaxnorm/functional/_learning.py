@@ -277,7 +277,8 @@ def _beside(estimator: Estimator) -> Estimator:
     """Returns an estimator that keeps its last reading, which is what is read."""
 
     def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> Kept:
-        return Kept(*ema().init(shape, dtype), estimator.init(shape, dtype))
+        identity = ema().init(shape, dtype)
+        return Kept(identity.mean, identity.var, estimator.init(shape, dtype))
 
     def update(kept: Kept, moments: Moments) -> Kept:
         memory = estimator.update(kept.memory, moments)

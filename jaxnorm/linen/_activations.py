@@ -198,9 +198,9 @@ class FilterResponseNorm(Norm):
 
     Examples:
         >>> import jax
-        >>> layer, x = FilterResponseNorm(), jnp.array([[[1.0], [-7.0]]])
+        >>> layer, x = FilterResponseNorm(), jnp.array([[[3.0], [-3.0]]])
         >>> layer.apply(layer.init(jax.random.key(0), x), x).round(2).ravel()
-        Array([0.2, 0. ], dtype=float32)
+        Array([1., 0.], dtype=float32)
     """
 
     spec = SPECS["filter_response_norm"]

@@ -259,8 +259,8 @@ class FilterResponseNorm(Norm):
 
     Examples:
         >>> layer = FilterResponseNorm(1, rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[[1.0], [-7.0]]])).round(2).ravel()
-        Array([0.2, 0. ], dtype=float32)
+        >>> layer(jnp.array([[[3.0], [-3.0]]])).round(2).ravel()
+        Array([1., 0.], dtype=float32)
     """
 
     spec = SPECS["filter_response_norm"]

@@ -35,10 +35,11 @@ class Store:
         return None if variable is None else variable[...]
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
+        arrays, dtype = (x, *stats, *parameters), self.norm.dtype
         promote = getattr(self.norm, "promote_dtype", dtypes.promote_dtype)
         # The dtype is all that is taken: neither the input nor a parameter is rounded to it.
-        like, *values = promote((x, *stats, *parameters), dtype=self.norm.dtype)
-        return result_dtype(like, *values, dtype=self.norm.dtype)
+        arrays = arrays if promote is dtypes.promote_dtype else promote(arrays, dtype=dtype)
+        return result_dtype(*arrays, dtype=dtype)
 
     def complex_as(self, x: Array) -> DTypeLike | None:
         return self.norm.dtype

@@ -217,9 +217,9 @@ def _magnitude(values: Array) -> Array:
 
 
 def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
-    """Returns a value close to each sample, a constant for derivatives: a member of positive weight.
+    """Returns a value close to each sample, which is a constant for derivatives.
 
-    Zero where a sample is empty.
+    The value is a member of positive weight, and zero where a sample is empty.
     """
     x, dtype = lax.stop_gradient(x), accumulation_dtype(x.dtype)
     if w is None and x.size:

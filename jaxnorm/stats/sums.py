@@ -1,7 +1,7 @@
 """Sums over samples, and statistics spread over their samples again, written for the compiler.
 
-Everything here that bets against XLA has a test on the compiled program in tests/stats/test_sums.py,
-which fails when the bet is lost. On CPU XLA
+Everything here that bets against XLA has a test on the compiled program, in
+tests/stats/test_sums.py, which fails when the bet is lost. On CPU XLA
 
 - pulls a repetition, which is a broadcast and a reshape, into the loop over the array that it
   meets. There the repetition costs an integer division per entry and all vector instructions. A

@@ -116,8 +116,8 @@ def assert_near(have, want, case, granted):
 def test_every_size_is_right_at_every_offset(instructions, case, epsilon):
     for size in SIZES:
         for offset in (0.0, 3.0, 1e3, 1e6):
-            x, *rest = drawn(case, size, offset)
-            check(case, x.astype(np.float32), *rest, epsilon)
+            x, scale, cotangent = drawn(case, size, offset)
+            check(case, x.astype(np.float32), scale, cotangent, epsilon)
         x, scale, cotangent = drawn(case, size, 2.0)
         check(case, jnp.asarray(x, jnp.bfloat16), scale, jnp.bfloat16(cotangent), epsilon)
 
@@ -126,8 +126,8 @@ def test_every_size_is_right_at_every_offset(instructions, case, epsilon):
 def test_without_centering_every_size_is_right(instructions, case):
     for size in SIZES:
         for epsilon in (0.0, 1e-5):
-            x, *rest = drawn(case, size, 1.0)
-            check(case, x.astype(np.float32), *rest, epsilon, center=False)
+            x, scale, cotangent = drawn(case, size, 1.0)
+            check(case, x.astype(np.float32), scale, cotangent, epsilon, center=False)
 
 
 @pytest.mark.parametrize("case", LAYOUTS.values(), ids=LAYOUTS)
@@ -143,20 +143,20 @@ def test_numbers_up_to_a_quarter_of_the_largest_are_right(instructions, case):
 @pytest.mark.parametrize("size", [1e20, 1e30])
 def test_a_pivot_of_another_size_costs_nothing(instructions, name, size):
     case = LAYOUTS[name]
-    x, *rest = drawn(case, 1.0, 3.0)
+    x, scale, cotangent = drawn(case, 1.0, 3.0)
     x = np.moveaxis(x, -1, 0) if name == "rows" else x
     x[[0, len(x) // 2, -1]] /= size
     x = np.moveaxis(x, 0, -1) if name == "rows" else x
-    check(case, (x * size).astype(np.float32), *rest, 0.0)
-    check(case, x.astype(np.float32), *rest, 1e-5)
+    check(case, (x * size).astype(np.float32), scale, cotangent, 0.0)
+    check(case, x.astype(np.float32), scale, cotangent, 1e-5)
 
 
 @pytest.mark.parametrize("name", ["columns", "columns in blocks", "instance"])
 def test_statistics_of_every_size_stand_side_by_side(instructions, name):
     case = LAYOUTS[name]
-    x, *rest = drawn(case, 1.0, 5.0)
+    x, scale, cotangent = drawn(case, 1.0, 5.0)
     x *= 10.0 ** np.linspace(-30, 30, case.shape[-1])
-    check(case, x.astype(np.float32), *rest, 0.0)
+    check(case, x.astype(np.float32), scale, cotangent, 0.0)
 
 
 @pytest.mark.parametrize("name", ["rows", "columns", "group"])

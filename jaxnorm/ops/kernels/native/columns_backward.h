@@ -5,16 +5,15 @@
 
 namespace JAXNORM_ISA {
 
-// The sums of dy and of dy * xhat over rows <= kChunk, added to (first, second) of each of K
-// registers' columns from c on. What lies `ahead` is asked for meanwhile.
+// The sums of dy and of dy * xhat, but for the mean's tail, over rows <= kChunk, added to (first,
+// second) of each of K registers' columns from c on. What lies `ahead` is asked for meanwhile.
 template <int K, class T, class U, class Lanes>
 INLINE void sum_panel(const T* x, const U* dy, int64_t rows, int64_t stride, const Columns& k,
                       int64_t c, double* first, double* second, Lanes lanes, int64_t ahead = 0) {
-  Vec shift[K], rstd[K], start[K], total[K] = {}, product[K] = {};
+  Vec shift[K], rstd[K], total[K] = {}, product[K] = {};
   for (int j = 0; j < K; ++j) {
     shift[j] = load(k.shift + c + j * kLanes, All{});
     rstd[j] = load(k.rstd + c + j * kLanes, All{});
-    start[j] = load(k.tail + c + j * kLanes, All{});
   }
   for (int64_t r = 0; r < rows; ++r)
     for (int j = 0; j < K; ++j) {
@@ -23,7 +22,7 @@ INLINE void sum_panel(const T* x, const U* dy, int64_t rows, int64_t stride, con
       if (ahead && starts_line<U>(j)) prefetch(dy + i, ahead);
       const Vec u = load(dy + i, lanes);
       total[j] += u;
-      product[j] += u * keep((load(x + i, lanes) - shift[j]) * rstd[j] + start[j], lanes);
+      product[j] += u * keep((load(x + i, lanes) - shift[j]) * rstd[j], lanes);
     }
   float totals[K * kLanes], products[K * kLanes];
   for (int j = 0; j < K; ++j) {
@@ -84,7 +83,7 @@ struct BackwardSample {
       for (int64_t i = 0; i < length(); ++i, ++c)
         k.shift[c] = s.mean, k.rstd[c] = s.rstd, k.tail[c] = s.start;
     }
-    k.repeat((float*)k.shift, k.rstd, k.tail);
+    k.repeat((float*)k.shift, k.rstd);
   }
 
   void measure(int64_t n, int64_t q0, int64_t q1, const Columns& k, double* first,
@@ -102,6 +101,7 @@ struct BackwardSample {
       Sums sums = {0, 0};
       for (int64_t c = start; c < start + length(); ++c) {
         const double factor = gain ? gain[c] : 1;
+        k.second[c] += k.tail[c] * k.first[c];
         sums.first += factor * k.first[c], sums.second += factor * k.second[c];
         part[c] += k.second[c], part[view().c + c] += k.first[c];
       }

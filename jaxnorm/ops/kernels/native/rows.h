@@ -36,7 +36,7 @@ INLINE float pivot_at(const T* x, const View& v) {
   return last < low ? low : last > high ? high : last;
 }
 
-// Keeps a statistic, from the sums about its pivot; `share` is one over its members. False where its
+// Keeps a statistic, from the sums about its pivot; `share` is one over its members. False where
 // squares may have left the range of float: until they are summed again, `wide`, rstd is negative.
 INLINE bool settle(const Forward& f, int64_t k, float pivot, Sums sums, double share, bool wide,
                    Statistic& s) {

@@ -127,7 +127,7 @@ CATALOGUE: tuple[Member, ...] = (
         stats_shape=instance_stats_shape,
         center=False,
         stateful=False,
-        invariances=_SCALE,
+        claims=_SAMPLED,
         options={},
         paper="Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019",
     ),

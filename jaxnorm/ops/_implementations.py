@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.ops import _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_cpu
@@ -146,7 +146,7 @@ def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> En
     Returns:
         An entry whose platform is that of the program.
     """
-    alone = internals.on_one_device(ctx)
+    alone = _internals.on_one_device(ctx)
     for entry in TABLE:
         wanted = problem.implementation != "xla" or entry.wish == "xla"
         usable = wanted and (alone or not entry.one_device) and entry.available() is None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import product_of_two, require_inexact, sum_of_two
 from jaxnorm.stats import _collectives
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent, pool_measured
@@ -140,7 +140,7 @@ def _moments_jvp(sampling, primals, tangents):
         return d_mean, 2 * half / gain, d_count
 
     d_mean, d_var, d_count = tangent(
-        x, w, taken.mean, taken.tail, taken.var, taken.count, *internals.moving(tangents)
+        x, w, taken.mean, taken.tail, taken.var, taken.count, *_internals.moving(tangents)
     )
     d_mean = jnp.zeros_like(taken.mean) + d_mean
     return taken, Moments(d_mean, d_var, d_count, jnp.zeros_like(taken.tail))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import accumulation_dtype, power_of_two, real_dtype, sum_of_two
 from jaxnorm.stats import _collectives, shapes
 from jaxnorm.stats.sampling import Sampling, settled
@@ -225,7 +225,7 @@ def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
     if w is None and x.size:
         return shapes.median_member(x, stats_shape, dtype)
     valid = jnp.ones((1,) * x.ndim, bool) if w is None else lax.stop_gradient(w) > 0
-    counts = zip(x.shape, stats_shape, internals.shard_counts(x), strict=True)
+    counts = zip(x.shape, stats_shape, _internals.shard_counts(x), strict=True)
     if any(s != n and shards > 1 for n, s, shards in counts):
         # To search through shards for a member would gather them.
         members = block_sum(jnp.broadcast_to(valid, x.shape).astype(real_dtype(dtype)), stats_shape)
@@ -266,13 +266,15 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     else:
         var = average(real_product(deviation, deviation)) - real_product(offset, offset)
         var = jnp.maximum(var, 0)
-    measured = (*sum_of_two(pivot, offset), var, jnp.ones_like(var))
+    mean, tail = sum_of_two(pivot, offset)
+    measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
         beyond = jnp.any(_beyond(var, epsilon))
         floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
         operands = (beyond, floor, *measured, x, *(() if w is None else (w,)))
-        measured = rescue_p.bind(*internals.varying_alike(*operands), sampling=sampling)
-    return Measured(*measured, count)
+        measured = rescue_p.bind(*_internals.varying_alike(*operands), sampling=sampling)
+    mean, tail, var, unit = measured
+    return Measured(mean, tail, var, unit, count)
 
 
 def _beyond(var: Array, epsilon: float | Array | None) -> Array:
@@ -324,7 +326,7 @@ def _rescue_mapped(operands, dims, *, sampling: Sampling):
     return out, [0] * len(out)
 
 
-internals.define(
+_internals.define(
     rescue_p,
     shapes=lambda beyond, epsilon, *rest, sampling: list(rest[:4]),
     plain=_rescued,

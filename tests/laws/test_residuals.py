@@ -1,4 +1,7 @@
-"""Laws 19 and 26: the backward pass keeps x, the scale and two float32 numbers per statistic."""
+"""Laws 19 and 26: the backward pass keeps x, the scale and three float32 numbers per statistic.
+
+They are the two parts of the mean and the reciprocal deviation; without a mean just the last.
+"""
 
 import functools
 import math
@@ -30,22 +33,24 @@ def kept(function, *arguments):
     return sum(math.prod(v.shape) * jnp.dtype(v.dtype).itemsize for v in leaves)
 
 
-def granted(x, statistics, parameters=0):
-    """Returns x, two float32 for each statistic, the scale, and room for epsilon and the count."""
-    return math.prod(x.shape) * x.dtype.itemsize + 8 * statistics + 4 * parameters + 16
+def granted(x, statistics, parameters=0, center=True):
+    """Returns the bytes of x, of each statistic, of the scale, and of epsilon and the count."""
+    numbers = 3 if center else 1
+    room = 16
+    return math.prod(x.shape) * x.dtype.itemsize + 4 * (numbers * statistics + parameters) + room
 
 
 @over(ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("affine", [False, True])
-def test_the_backward_pass_keeps_x_two_numbers_per_statistic_and_the_scale(
+def test_the_backward_pass_keeps_x_three_numbers_per_statistic_and_the_scale(
     member, dtype, affine, implementation
 ):
     x = jax.ShapeDtypeStruct(SHAPE, dtype)
     parameters = [jax.ShapeDtypeStruct(SHAPE[-1:], jnp.float32)] * 2 if affine else []
     statistics = math.prod(member.stats_shape(SHAPE))
     found = kept(functools.partial(output, member), x, *parameters)
-    assert found <= granted(x, statistics, SHAPE[-1] * affine)
+    assert found <= granted(x, statistics, SHAPE[-1] * affine, member.center)
 
 
 @over(ACTIVATIONS)
@@ -56,7 +61,7 @@ def test_the_statistics_that_are_kept_are_float32_whatever_the_input(member, imp
     assert {v.dtype for v in statistics} == {np.dtype(np.float32)}
 
 
-def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_two_float32_per_row(implementation):
+def test_a_bfloat16_layer_norm_of_4096_rows_keeps_x_and_three_float32_per_row(implementation):
     x = jax.ShapeDtypeStruct((4096, 1024), jnp.bfloat16)
     parameters = [jax.ShapeDtypeStruct((1024,), jnp.float32)] * 2
     found = kept(layer_norm, x, *parameters)
@@ -76,4 +81,5 @@ def test_a_mask_adds_no_more_than_itself_and_the_counts_in_float32(member):
     mask = np.ones((64, 1, 1, 1), bool)
     found = kept(functools.partial(output, member, mask=mask), x)
     statistics = math.prod(member.stats_shape(SHAPE))
-    assert found <= granted(x, statistics) + 4 * statistics + 4 * mask.size
+    kept_of_x = granted(x, statistics, center=member.center)
+    assert found <= kept_of_x + 4 * statistics + 4 * mask.size

@@ -83,7 +83,8 @@ def test_only_x_the_moments_and_the_scale_are_kept_for_the_backward_pass():
         return jax.tree.leaves(jax.vjp(apply, given)[1])
 
     kept = sum(v.size * v.dtype.itemsize for v in jax.eval_shape(residuals, given))
-    assert kept <= given["x"].nbytes + 3 * 6 * 4 + 8
+    # The scale, the mean in two parts and the deviation, and room for epsilon and the count.
+    assert kept <= given["x"].nbytes + 4 * 6 * 4 + 8
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])

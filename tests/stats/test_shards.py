@@ -32,7 +32,7 @@ def unequal_mask():
 
 def assert_right(got, x, weights=None, stats_shape=STATS_SHAPE):
     expected = reference_moments(x, stats_shape, weights)
-    for have, want in zip(got, expected, strict=True):
+    for have, want in zip(got[:3], expected, strict=True):
         assert relative_error(jnp.broadcast_to(have, want.shape), want) < BOUND
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import mean_dtype, stats_dtype
 from jaxnorm.numerics import accumulation_dtype
-from jaxnorm.stats import BatchStats, Estimator, Moments, cumulative, ema
+from jaxnorm.stats import BatchStats, Estimator, Moments, cumulative, ema, whole_mean
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
 Target = Literal["batch_stats", "batch_moments"]
@@ -288,7 +288,8 @@ def _beside(estimator: Estimator) -> Estimator:
             # What has no samples yet keeps the statistics of a checkpoint.
             return jnp.where(reading.count > 0, new, old).astype(old.dtype)
 
-        return Kept(stored(reading.mean, kept.mean), stored(reading.var, kept.var), memory)
+        mean = whole_mean(reading, kept.mean.dtype)
+        return Kept(stored(mean, kept.mean), stored(reading.var, kept.var), memory)
 
     def read(kept: Kept) -> Moments:
         return Moments(kept.mean, kept.var, jnp.ones_like(kept.var))

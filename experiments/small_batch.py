@@ -5,16 +5,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxnorm.functional import ghost_batch_norm
-from jaxnorm.linen import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from jaxnorm.models import NormFactory, ResNet
-from jaxnorm.stats import BatchStats, ema
 
 from ._classification import (
     Classifier,
@@ -130,39 +125,6 @@ PRESETS = {
         decay=0.99,
     ),
 }
-
-
-class GhostBatchNorm(nn.Module):
-    """Ghost batch norm as a layer: parameters and running statistics around the function.
-
-    Attributes:
-        use_running_average: Whether the running statistics normalize.
-        ghost_batch_size: Images that are normalized together; all where there are fewer.
-        decay: Weight of the old running statistics.
-    """
-
-    use_running_average: bool
-    ghost_batch_size: int
-    decay: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return x [N, H, W, C] normalized."""
-        features = x.shape[-1:]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, features)
-        var = self.variable("batch_stats", "var", jnp.ones, features)
-        y, stats = ghost_batch_norm(
-            x,
-            BatchStats(mean.value, var.value),
-            self.param("scale", nn.initializers.ones, features),
-            self.param("bias", nn.initializers.zeros, features),
-            ghost_batch_size=min(self.ghost_batch_size, len(x)),
-            use_running_average=self.use_running_average,
-            estimator=ema(self.decay),
-        )
-        if not (self.use_running_average or self.is_initializing()):
-            mean.value, var.value = stats.mean, stats.var
-        return y
 
 
 def run(config: Config, run: Run) -> dict[str, Any]:

@@ -176,8 +176,8 @@ def product_of_two(a: Array, b: Array) -> tuple[Array, Array]:
         Array(1., dtype=float32)
     """
     if jnp.iscomplexobj(a):
-        parts = (product_of_two(part, b) for part in (a.real, a.imag))
-        return tuple(jax.lax.complex(*pair) for pair in zip(*parts))
+        (real, real_lost), (imag, imag_lost) = (product_of_two(v, b) for v in (a.real, a.imag))
+        return jax.lax.complex(real, imag), jax.lax.complex(real_lost, imag_lost)
     product = a * b
     (a_high, a_low), (b_high, b_low) = map(_halves, (a, b))
     lost = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low

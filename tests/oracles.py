@@ -47,6 +47,11 @@ def instance_norm(x, scale=1.0, bias=0.0, *, epsilon=1e-6, weights):
     return standardized(x, tuple(range(1, x.ndim - 1)), epsilon, weights) * scale + bias
 
 
+def filter_response_norm(x, scale=1.0, bias=0.0, *, epsilon=1e-6, weights):
+    axes = tuple(range(1, x.ndim - 1))
+    return standardized(x, axes, epsilon, weights, center=False) * scale + bias
+
+
 def ghost_batch_norm(x, scale=1.0, bias=0.0, *, ghost_batch_size, epsilon=1e-5, weights):
     parts = (-1, ghost_batch_size, *x.shape[1:])
     axes = tuple(range(1, x.ndim))

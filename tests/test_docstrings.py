@@ -39,7 +39,7 @@ def call_faults(function, title: str = "Args") -> Iterator[str]:
     names = [name for name in signature.parameters if name not in ("self", "cls")]
     told = section(doc, title) or ""
     for name in names:
-        if not re.search(rf"^\s+(\*\*?)?{name}\b.*:", told, re.MULTILINE):
+        if not re.search(rf"^\s+(\w+, )*(\*\*?)?{name}\b.*:", told, re.MULTILINE):
             yield f"no argument {name}"
     if signature.return_annotation not in (None, "None") and not section(doc, "Returns", "Yields"):
         yield "no result"
@@ -56,7 +56,7 @@ def class_faults(cls: type) -> Iterator[str]:
     commented = re.findall(r"^    (\w+): .*  # ", inspect.getsource(cls), re.MULTILINE)
     # Every module of Flax takes `parent` and `name`, and none of Flax's own documents them.
     for name in [name for name in parameters if name not in (*commented, "self", "parent", "name")]:
-        if not re.search(rf"^\s+(\*\*?)?{name}\b.*:", told, re.MULTILINE):
+        if not re.search(rf"^\s+(\w+, )*(\*\*?)?{name}\b.*:", told, re.MULTILINE):
             yield f"no argument {name}"
     for name, method in vars(cls).items():
         public = name == "__call__" or not name.startswith("_")

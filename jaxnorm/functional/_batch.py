@@ -3,20 +3,19 @@
 Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 """
 
+import warnings
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, reduced_stats_shape
-from jaxnorm.stats._collectives import shard_count
-from jaxnorm.stats.shapes import sample_size
+from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, sample_size, shard_count
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
 
-SingleValue = Literal["raise", "running", "allow"]
+SingleValue = Literal["raise", "warn", "running", "allow"]
 """What happens where a batch holds one value per feature, whose variance is zero."""
 
 
@@ -63,7 +62,8 @@ def batch_norm(
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         single_value: where the batch holds one value per feature: "raise", or normalize with the
-            "running" statistics and leave them alone, or "allow" the zeros that follow.
+            "running" statistics and leave them alone ("warn" does so and says it), or "allow" the
+            zeros that follow.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
@@ -89,7 +89,7 @@ def batch_norm(
     """
     x = jnp.asarray(x)
     features = canonical_axes(axis, x.ndim, "axis")
-    stats_shape = reduced_stats_shape(x.shape, [a for a in range(x.ndim) if a not in features])
+    stats_shape = kept_shape(x.shape, features)
     sample = {
         "mask": mask,
         "weights": weights,
@@ -107,7 +107,8 @@ def batch_norm(
     if not use_running_average and has_single_value(
         x.shape, stats_shape, axis_name, axis_index_groups
     ):
-        use_running_average = _single_value_uses_running(x.shape, single_value)
+        what = f"batch_norm in training mode got one value per feature, x {list(x.shape)}"
+        use_running_average = uses_running(single_value, what, "use a larger batch")
         update = update and not use_running_average
     if use_running_average:
         running = _keep_dims(estimator.read(stats), stats_shape)
@@ -162,30 +163,44 @@ def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
         (3,)
     """
     shape = tuple(moments.mean.shape[a] for a in features)
-    mean, var, count, tail = moments
-    return Moments(
-        mean.reshape(shape),
-        var.reshape(shape),
-        count.reshape(shape) if count.ndim else count,
-        None if tail is None else tail.reshape(shape),
-    )
+    return jax.tree.map(lambda part: part.reshape(shape) if part.ndim else part, moments)
 
 
 def _keep_dims(running: Moments, stats_shape: Shape) -> Moments:
-    tail = None if running.tail is None else running.tail.reshape(stats_shape)
-    mean, var = running.mean.reshape(stats_shape), running.var.reshape(stats_shape)
-    return Moments(mean, var, jnp.ones(()), tail)
+    full = running._replace(count=jnp.ones_like(running.var))
+    return jax.tree.map(lambda part: part.reshape(stats_shape), full)
 
 
-def _single_value_uses_running(shape: Shape, single_value: SingleValue) -> bool:
-    if single_value in ("running", "allow"):
-        return single_value == "running"
+def uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
+    """Returns whether running statistics take the place of those of a sample of one value.
+
+    Args:
+        single_value: the choice.
+        what: who got which sample, for the error and the warning.
+        remedy: what helps.
+
+    Returns:
+        True for "running" and "warn", false for "allow".
+
+    Raises:
+        ValueError: the choice is "raise" or unknown.
+
+    Examples:
+        >>> uses_running("running", "", ""), uses_running("allow", "", "")
+        (True, False)
+    """
+    if single_value == "warn":
+        warnings.warn(
+            f"{what}; it uses the running statistics and leaves them as they are; {remedy}",
+            stacklevel=3,
+        )
+    if single_value in ("warn", "running", "allow"):
+        return single_value != "allow"
     if single_value != "raise":
         raise ValueError(
-            f"single_value={single_value!r} is unknown; use 'raise', 'running' or 'allow'"
+            f"single_value={single_value!r} is unknown; use 'raise', 'warn', 'running' or 'allow'"
         )
     raise ValueError(
-        f"batch_norm in training mode got one value per feature, x {list(shape)}: its variance is "
-        "zero and the output would be the bias whatever x is; use a larger batch, "
-        "use_running_average=True, or single_value='running'"
+        f"{what}: its variance is zero and the output would be the bias whatever x is; {remedy}, "
+        "use_running_average=True, or single_value='running' or single_value='allow'"
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxnorm.functional._batch import batch_norm
+from jaxnorm.functional._filter_response import filter_response_norm
 from jaxnorm.functional._ghost import ghost_batch_norm, ghost_stats_shape
 from jaxnorm.functional._group import group_norm, group_stats_shape
 from jaxnorm.functional._instance import instance_norm, instance_stats_shape
@@ -118,6 +119,17 @@ CATALOGUE: tuple[Member, ...] = (
         claims=_CENTRED | {"streaming"},
         options={"ghost_batch_size": 2},
         paper="Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017",
+    ),
+    Member(
+        name="filter_response_norm",
+        function=filter_response_norm,
+        of="activations",
+        stats_shape=instance_stats_shape,
+        center=False,
+        stateful=False,
+        claims=_SAMPLED,
+        options={},
+        paper="Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019",
     ),
     Member(
         name="weight_norm",

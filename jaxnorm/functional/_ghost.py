@@ -3,12 +3,18 @@
 Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._batch import batch_norm, has_single_value, squeezed
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._batch import (
+    SingleValue,
+    batch_norm,
+    has_single_value,
+    squeezed,
+    uses_running,
+)
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Estimator, Variance, ema, pool
@@ -32,7 +38,7 @@ def ghost_batch_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
-    single_value: Literal["raise", "allow"] = "raise",
+    single_value: SingleValue = "raise",
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> tuple[Array, Any]:
@@ -47,7 +53,8 @@ def ghost_batch_norm(
         stats: the state of `estimator`, statistics of [*features].
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
-        ghost_batch_size: examples in a ghost batch, a divisor of N.
+        ghost_batch_size: examples in a ghost batch, a divisor of N; a batch of fewer examples is
+            one ghost batch. Without effect where the running statistics normalize.
         use_running_average: whether the running statistics normalize instead of the batch's own.
         update_stats: whether the batch enters the running statistics; if None, just where it
             normalizes.
@@ -59,8 +66,9 @@ def ghost_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where a ghost batch holds one value per feature: "raise", or "allow" the bias
-            that follows.
+        single_value: where a ghost batch holds one value per feature: "raise", or normalize with
+            the "running" statistics and leave them alone ("warn" does so and says it), or "allow"
+            the bias that follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
@@ -85,7 +93,6 @@ def ghost_batch_norm(
     """
     x = jnp.asarray(x)
     features = canonical_axes(axis, x.ndim, "axis")
-    stats_shape = ghost_stats_shape(x.shape, ghost_batch_size, axis)
     update = (not use_running_average) if update_stats is None else update_stats
     sample = {
         "mask": mask,
@@ -94,6 +101,16 @@ def ghost_batch_norm(
         "axis_name": axis_name,
         "axis_index_groups": axis_index_groups,
     }
+    affine = {"epsilon": epsilon, "dtype": dtype, "implementation": implementation}
+    if not use_running_average:
+        stats_shape = ghost_stats_shape(x.shape, ghost_batch_size, axis)
+        if has_single_value(x.shape, stats_shape, axis_name, axis_index_groups):
+            what = (
+                "ghost_batch_norm in training mode got one value per feature and ghost batch, x "
+                f"{list(x.shape)} with ghost_batch_size={ghost_batch_size}"
+            )
+            use_running_average = uses_running(single_value, what, "use larger ghost batches")
+            update = update and not use_running_average
     if use_running_average:
         return batch_norm(
             x,
@@ -103,28 +120,16 @@ def ghost_batch_norm(
             use_running_average=True,
             update_stats=update,
             estimator=estimator,
-            axis=axis,
-            epsilon=epsilon,
-            dtype=dtype,
+            axis=features,
+            **affine,
             **sample,
-        )
-    if single_value != "allow" and has_single_value(
-        x.shape, stats_shape, axis_name, axis_index_groups
-    ):
-        raise ValueError(
-            f"ghost_batch_norm in training mode got one value per feature and ghost batch, x "
-            f"{list(x.shape)} with ghost_batch_size={ghost_batch_size}: its variance is zero and "
-            "the output would be the bias whatever x is; use larger ghost batches, or pass "
-            "single_value='allow'"
         )
     y, ghosts = standardize(
         x,
         stats_shape,
         scale=place(scale, x.shape, features, "scale"),
         bias=place(bias, x.shape, features, "bias"),
-        epsilon=epsilon,
-        dtype=dtype,
-        implementation=implementation,
+        **affine,
         **sample,
     )
     if update:
@@ -138,7 +143,7 @@ def ghost_stats_shape(shape: Shape, ghost_batch_size: int, axis: Axes = -1) -> S
 
     Args:
         shape: the shape of `x`.
-        ghost_batch_size: examples in a ghost batch.
+        ghost_batch_size: examples in a ghost batch; all where there are fewer.
         axis: the feature axes.
 
     Returns:
@@ -154,10 +159,10 @@ def ghost_stats_shape(shape: Shape, ghost_batch_size: int, axis: Axes = -1) -> S
     features = canonical_axes(axis, len(shape), "axis")
     if 0 in features:
         raise ValueError(f"axis={axis} of x {list(shape)} names axis 0, which is the batch")
-    if ghost_batch_size < 1 or shape[0] % ghost_batch_size:
+    size = min(ghost_batch_size, shape[0])
+    if ghost_batch_size < 1 or shape[0] % max(size, 1):
         raise ValueError(
             f"ghost_batch_size={ghost_batch_size} does not divide the {shape[0]} examples of x "
             f"{list(shape)}; use a divisor of {shape[0]}"
         )
-    kept = (n if a in features else 1 for a, n in enumerate(shape))
-    return (shape[0] // ghost_batch_size, *tuple(kept)[1:])
+    return (shape[0] // max(size, 1), *kept_shape(shape, features)[1:])

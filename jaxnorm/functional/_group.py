@@ -66,11 +66,12 @@ def group_norm(
         Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
     x = jnp.asarray(x)
+    features = canonical_axes(axis, x.ndim, "axis")
     y, _ = standardize(
         x,
         group_stats_shape(x.shape, num_groups, group_size, axis, reduction_axes),
-        scale=place(scale, x.shape, axis, "scale"),
-        bias=place(bias, x.shape, axis, "bias"),
+        scale=place(scale, x.shape, features, "scale"),
+        bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

@@ -8,7 +8,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from jaxnorm.functional._batch import has_single_value
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance
@@ -66,6 +66,7 @@ def instance_norm(
                 [ 1., -1.]]], dtype=float32)
     """
     x = jnp.asarray(x)
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     stats_shape = instance_stats_shape(x.shape, feature_axes)
     if single_value != "allow" and has_single_value(
         x.shape, stats_shape, axis_name, axis_index_groups
@@ -78,8 +79,8 @@ def instance_norm(
     y, _ = standardize(
         x,
         stats_shape,
-        scale=place(scale, x.shape, feature_axes, "scale"),
-        bias=place(bias, x.shape, feature_axes, "bias"),
+        scale=place(scale, x.shape, features, "scale"),
+        bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,
         mask=mask,
         weights=weights,
@@ -115,4 +116,4 @@ def instance_stats_shape(shape: Shape, feature_axes: Axes = -1) -> Shape:
             f"feature_axes={feature_axes} of x {list(shape)} names axis 0. The channel axes cannot "
             "include the leading dimension as this is assumed to be the batch axis; name others"
         )
-    return tuple(n if a in (0, *axes) else 1 for a, n in enumerate(shape))
+    return kept_shape(shape, (0, *axes))

@@ -6,6 +6,7 @@ Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
+from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
@@ -63,11 +64,12 @@ def layer_norm(
         Flax's default variance is that of "fast"; here it is exact at any mean.
     """
     x = jnp.asarray(x)
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     y, _ = standardize(
         x,
         reduced_stats_shape(x.shape, reduction_axes),
-        scale=place(scale, x.shape, feature_axes, "scale"),
-        bias=place(bias, x.shape, feature_axes, "bias"),
+        scale=place(scale, x.shape, features, "scale"),
+        bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

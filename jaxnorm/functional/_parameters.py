@@ -2,11 +2,29 @@
 
 import jax.numpy as jnp
 
-from jaxnorm.numerics import canonical_axes
-from jaxnorm.typing import Array, ArrayLike, Axes, Shape
+from jaxnorm.typing import Array, ArrayLike, Shape
 
 
-def place(parameter: ArrayLike | None, shape: Shape, feature_axes: Axes, name: str) -> Array | None:
+def kept_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
+    """Returns `shape` with ones at all axes but some.
+
+    Args:
+        shape: the shape of `x`.
+        axes: the axes that keep their size, canonical.
+
+    Returns:
+        The rank of `x`.
+
+    Examples:
+        >>> kept_shape((8, 4, 4, 6), (0, 3))
+        (8, 1, 1, 6)
+    """
+    return tuple(n if axis in axes else 1 for axis, n in enumerate(shape))
+
+
+def place(
+    parameter: ArrayLike | None, shape: Shape, features: tuple[int, ...], name: str
+) -> Array | None:
     """Returns `parameter` with the rank of `x`, its entries on the feature axes.
 
     An array of the rank of `x` is left as it is, so that a scale may differ per example or per
@@ -16,7 +34,7 @@ def place(parameter: ArrayLike | None, shape: Shape, feature_axes: Axes, name: s
         parameter: [*features] in the order of the sorted feature axes, [] or anything of the rank
             of `x` that broadcasts to it; None stays None.
         shape: the shape of `x`.
-        feature_axes: the axes that the parameter belongs to.
+        features: the axes that the parameter belongs to, canonical.
         name: the argument's name, for the error.
 
     Returns:
@@ -26,20 +44,19 @@ def place(parameter: ArrayLike | None, shape: Shape, feature_axes: Axes, name: s
         ValueError: the shape is none of these.
 
     Examples:
-        >>> place(jnp.ones(3), (2, 3, 5), 1, "scale").shape
+        >>> place(jnp.ones(3), (2, 3, 5), (1,), "scale").shape
         (1, 3, 1)
     """
     if parameter is None:
         return None
     parameter = jnp.asarray(parameter)
-    axes = canonical_axes(feature_axes, len(shape), "feature_axes")
-    features = tuple(shape[axis] for axis in axes)
-    if parameter.shape == features:
-        return parameter.reshape(tuple(n if a in axes else 1 for a, n in enumerate(shape)))
+    sizes = tuple(shape[axis] for axis in features)
+    if parameter.shape == sizes:
+        return parameter.reshape(kept_shape(shape, features))
     if parameter.ndim in (0, len(shape)):
         return parameter
     raise ValueError(
-        f"{name} {list(parameter.shape)} fits neither the features {list(features)} on axes "
-        f"{list(axes)} of x {list(shape)} nor x itself; give it shape {list(features)}, or rank "
+        f"{name} {list(parameter.shape)} fits neither the features {list(sizes)} on axes "
+        f"{list(features)} of x {list(shape)} nor x itself; give it shape {list(sizes)}, or rank "
         f"{len(shape)} and sizes that broadcast"
     )

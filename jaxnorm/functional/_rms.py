@@ -6,7 +6,7 @@ Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.numerics import accumulation_dtype, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
@@ -67,6 +67,7 @@ def rms_norm(
         The authors' code adds 1e-8 outside the root; PyTorch's default epsilon is the dtype's.
     """
     x = jnp.asarray(x)
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     if scale is not None and scale_offset:
         scale = jnp.asarray(scale)
         scale = scale.astype(accumulation_dtype(scale.dtype)) + scale_offset
@@ -74,8 +75,8 @@ def rms_norm(
         x,
         reduced_stats_shape(x.shape, reduction_axes),
         center=False,
-        scale=place(scale, x.shape, feature_axes, "scale"),
-        bias=place(bias, x.shape, feature_axes, "bias"),
+        scale=place(scale, x.shape, features, "scale"),
+        bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

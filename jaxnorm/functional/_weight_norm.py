@@ -7,11 +7,10 @@ import math
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import standardize
-from jaxnorm.stats import moments, reduced_stats_shape
-from jaxnorm.stats.shapes import sample_size
+from jaxnorm.stats import moments, sample_size
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike, Shape
 
 
@@ -90,4 +89,4 @@ def weight_norm_scale(kernel: ArrayLike, *, feature_axes: Axes | None = -1) -> A
 
 def _features(shape: Shape, feature_axes: Axes | None) -> tuple[tuple[int, ...], Shape]:
     axes = canonical_axes(() if feature_axes is None else feature_axes, len(shape), "feature_axes")
-    return axes, reduced_stats_shape(shape, [a for a in range(len(shape)) if a not in axes])
+    return axes, kept_shape(shape, axes)

@@ -6,10 +6,9 @@ Standardization, arXiv:1903.10520, 2019.
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import standardize
-from jaxnorm.stats import reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
 
@@ -49,7 +48,7 @@ def weight_standardization(
     axes = canonical_axes(feature_axes, kernel.ndim, "feature_axes")
     w, _ = standardize(
         kernel,
-        reduced_stats_shape(kernel.shape, [a for a in range(kernel.ndim) if a not in axes]),
+        kept_shape(kernel.shape, axes),
         scale=place(scale, kernel.shape, axes, "scale"),
         epsilon=epsilon,
         dtype=dtype,

@@ -1,9 +1,15 @@
-"""Drop-in modules for `flax.nnx`, with Flax's names, arguments, states and checkpoints."""
+"""Modules for `flax.nnx`; those that Flax has too are drop-ins.
 
-from ._batch_norm import BatchNorm as BatchNorm
-from ._group_norm import GroupNorm as GroupNorm
-from ._instance_norm import InstanceNorm as InstanceNorm
-from ._layer_norm import LayerNorm as LayerNorm
-from ._rms_norm import RMSNorm as RMSNorm
-from ._spectral_norm import SpectralNorm as SpectralNorm
-from ._weight_norm import WeightNorm as WeightNorm
+They have Flax's names, arguments, states and checkpoints.
+"""
+
+from ._activations import FilterResponseNorm as FilterResponseNorm
+from ._activations import GroupNorm as GroupNorm
+from ._activations import InstanceNorm as InstanceNorm
+from ._activations import LayerNorm as LayerNorm
+from ._activations import RMSNorm as RMSNorm
+from ._batch import BatchNorm as BatchNorm
+from ._batch import GhostBatchNorm as GhostBatchNorm
+from ._kernels import SpectralNorm as SpectralNorm
+from ._kernels import WeightNorm as WeightNorm
+from ._kernels import WeightStandardization as WeightStandardization

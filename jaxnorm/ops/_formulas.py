@@ -141,7 +141,7 @@ def tangent(problem: Problem, residuals: Residuals, linear: Linear):
         d_x = None if linear.x is None else settled(linear.x, x, w).astype(wide)
         unitless = None if var is None else (var * rstd) * rstd
         d_mean, half, d_count = moments_tangent(
-            problem.sampling, xhat, w, unitless, jnp.asarray(count), (d_x, linear.w), gain=rstd
+            problem.sampling, xhat, w, unitless, jnp.asarray(count), (d_x, linear.w), rstd
         )
         shift = rstd * d_mean if problem.center else None
         slope = rstd * half
@@ -189,7 +189,8 @@ def _affine_tangent(xhat, rstd, scale, d_x, shift, slope, d_scale, d_bias):
     statistic nothing is smaller than the array, and the scale comes last.
     """
     shape = xhat.shape
-    rstd, shift, slope = (None if v is None else spread(v, shape) for v in (rstd, shift, slope))
+    shift, slope = (None if v is None else spread(v, shape) for v in (shift, slope))
+    rstd = spread(rstd, shape)
     whole = scale is None or jnp.broadcast_shapes(rstd.shape, scale.shape) == shape
     scale = None if scale is None else scale.astype(_affine_dtype(scale, xhat))
     small = None if whole else scale

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.ops import _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_cpu
@@ -100,10 +100,12 @@ def wished(implementation: Implementation | None) -> Implementation | None:
         >>> wished("xla")
         'xla'
     """
-    wanted: Any = implementation or os.environ.get(VARIABLE) or None
+    forced = os.environ.get(VARIABLE) or None
+    wanted: Any = implementation or forced
     if wanted not in (None, "xla", "native"):
         raise ValueError(f"implementation={wanted!r} is unknown; use 'xla', 'native' or None")
-    return wanted
+    # The variable is meant for all calls, of which some have no kernel. The kernels come first.
+    return None if implementation is None and wanted == "native" else wanted
 
 
 def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -> None:
@@ -144,13 +146,13 @@ def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> En
     Returns:
         An entry whose platform is that of the program.
     """
-    alone = internals.on_one_device(ctx)
+    alone = _internals.on_one_device(ctx)
     for entry in TABLE:
-        wanted = problem.implementation in (None, entry.wish) or entry is XLA
-        if wanted and (alone or not entry.one_device) and entry.available() is None:
-            if entry.serves(problem, x, parameters, cotangents) is None:
-                return entry
-    return XLA
+        wanted = problem.implementation != "xla" or entry.wish == "xla"
+        usable = wanted and (alone or not entry.one_device) and entry.available() is None
+        if usable and entry.serves(problem, x, parameters, cotangents) is None:
+            return entry
+    raise AssertionError("plain JAX serves always")
 
 
 def show_config() -> str:

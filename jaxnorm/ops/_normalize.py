@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import accumulation_dtype, check_epsilon, require_inexact
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem, Residuals
@@ -68,7 +68,8 @@ def normalize(
             "reduced axes with size 1"
         )
     check_stats_shape(x.shape, stats_shape)
-    scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
+    scale = None if scale is None else broadcasting(scale, x.shape, "scale")
+    bias = None if bias is None else broadcasting(bias, x.shape, "bias")
     shifted_var = var + jnp.asarray(epsilon, var.dtype)
     empty = (jnp.asarray(moments.count) <= 0) & (var == 0)
     shifted_var = jnp.where(empty, jnp.ones((), var.dtype), shifted_var)
@@ -84,7 +85,7 @@ def _normalize(dtype, x, mean, tail, var, scale, bias):
 @functools.partial(_normalize.defjvp, symbolic_zeros=True)
 def _normalize_jvp(dtype, primals, tangents):
     x, mean, tail, var, scale, _ = primals
-    d_x, d_mean, d_tail, d_var, *moved = internals.moving(tangents)
+    d_x, d_mean, d_tail, d_var, *moved = _internals.moving(tangents)
     parts = []
     if moved != [None, None] and _has_primitive(primals):
         # Apart, because the transpose is two sums over the array that the kernels know.
@@ -116,5 +117,5 @@ def _has_primitive(primals: tuple) -> bool:
         and not any(jnp.iscomplexobj(v) for v in (x, *parameters))
         and all(isinstance(n, int) and n > 0 for n in x.shape)
         and all(jnp.promote_types(accumulation_dtype(v.dtype), wide) == wide for v in parameters)
-        and not any(any(internals.explicit_axes(v)) for v in (x, *parameters))
+        and not any(any(_internals.explicit_axes(v)) for v in (x, *parameters))
     )

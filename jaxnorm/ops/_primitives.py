@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Linear, Problem, Residuals
@@ -29,7 +29,7 @@ cotangent_p = Primitive("jaxnorm_standardize_cotangent")
 
 def standardize(problem: Problem, x, scale, bias) -> list:
     """Returns `[y, mean, tail, var, rstd]`, or `[y, var, rstd]` where nothing is centred."""
-    operands = internals.varying_alike(x, *_in_one_shape(x, scale, bias))
+    operands = _internals.varying_alike(x, *_in_one_shape(x, scale, bias))
     return standardize_p.bind(*present(operands), problem=problem, has=which(operands))
 
 
@@ -40,7 +40,7 @@ def affine_tangent(problem: Problem, residuals: Residuals, d_scale, d_bias):
     """
     x, scale, mean, tail, rstd, *_ = residuals
     parameters = _in_one_shape(x, d_scale, d_bias, scale)
-    d_scale, d_bias, scale, *rest = internals.varying_alike(*parameters, x, mean, tail, rstd)
+    d_scale, d_bias, scale, *rest = _internals.varying_alike(*parameters, x, mean, tail, rstd)
     operands = (None, d_scale, d_bias, rest[0], scale, *rest[1:])
     return tangent_p.bind(*present(operands), problem=problem, has=which(operands))[0]
 
@@ -121,17 +121,17 @@ def lower_for(platform: str, choose: Callable[..., Any]) -> None:
     def standardize_rule(ctx, *operands, problem, has):
         x, *parameters = filled(has, ctx.avals_in)
         chosen = choose(ctx, problem, x, present(parameters), ())
-        rule = internals.traced(chosen.standardize)
+        rule = _internals.traced(chosen.standardize)
         return rule(ctx, *operands, problem=problem, has=has)
 
     def cotangent_rule(ctx, *operands, problem, has, shapes):
         x, scale = filled(has, ctx.avals_in)[3:5]
         chosen = choose(ctx, problem, x, present((scale,)), present(shapes[1:]))
-        rule = internals.traced(chosen.cotangent)
+        rule = _internals.traced(chosen.cotangent)
         return rule(ctx, *operands, problem=problem, has=has, shapes=shapes)
 
-    internals.lower(standardize_p, platform, standardize_rule)
-    internals.lower(cotangent_p, platform, cotangent_rule)
+    _internals.lower(standardize_p, platform, standardize_rule)
+    _internals.lower(cotangent_p, platform, cotangent_rule)
 
 
 def _in_one_shape(x, *parameters) -> list:
@@ -170,29 +170,29 @@ def _cotangent_shapes_of(x, shapes):
 
 def _standardize_jvp(primals, tangents, *, problem, has):
     outputs = standardize_p.bind(*primals, problem=problem, has=has)
-    *location, var, rstd = outputs[1:]
+    *location, _, rstd = outputs[1:]
     x, scale, _ = filled(has, primals)
-    moved = internals.moving(filled(has, tangents))
+    moved = _internals.moving(filled(has, tangents))
     operands = (*moved, x, scale, *(location or (None, None)), rstd)
     d_y, *d_statistics = tangent_p.bind(*present(operands), problem=problem, has=which(operands))
     if not d_statistics:
-        return outputs, [d_y, *(internals.Zero(jax.typeof(v)) for v in outputs[1:])]
+        return outputs, [d_y, *(_internals.Zero(jax.typeof(v)) for v in outputs[1:])]
     *d_mean, half = d_statistics
-    still = [internals.Zero(jax.typeof(v)) for v in location[1:]]  # the tail moves with the mean
+    still = [_internals.Zero(jax.typeof(v)) for v in location[1:]]  # the tail moves with the mean
     return outputs, [d_y, *d_mean, *still, 2 * half / rstd, -rstd * (rstd * half)]
 
 
 def _tangent_transpose(cotangents, *operands, problem, has):
     values = filled(has, operands)
-    holes = [internals.is_hole(v) for v in values]
+    holes = [_internals.is_hole(v) for v in values]
     wanted = [v.aval if hole else None for v, hole in zip(values, holes)]
-    if all(type(ct) is internals.Zero for ct in cotangents):
-        results = [internals.Zero(aval) if aval is not None else None for aval in wanted]
+    if all(type(ct) is _internals.Zero for ct in cotangents):
+        results = [_internals.Zero(aval) if aval is not None else None for aval in wanted]
     else:
         ct_y, *of_statistics = cotangents
-        of_statistics = [None if type(ct) is internals.Zero else ct for ct in of_statistics]
+        of_statistics = [None if type(ct) is _internals.Zero else ct for ct in of_statistics]
         of_statistics = [None] * (2 - len(of_statistics)) + of_statistics
-        given = (internals.instantiate(ct_y), *of_statistics, *values[3:])
+        given = (_internals.instantiate(ct_y), *of_statistics, *values[3:])
         shapes = tuple(aval if aval is None else aval.shape for aval in wanted[:3])
         results = cotangent_p.bind(
             *present(given), problem=problem, has=which(given), shapes=shapes
@@ -232,21 +232,21 @@ def _batch_rule(primitive: Primitive, whole: tuple[int, ...]) -> Callable:
 
 
 # Every x, y and statistic gets the mapped axis in full; a scale or bias may be shared along it.
-internals.define(
+_internals.define(
     standardize_p,
     shapes=_standardize_shapes,
     plain=plain_standardize,
     batch=_batch_rule(standardize_p, (0,)),
     jvp=_standardize_jvp,
 )
-internals.define(
+_internals.define(
     tangent_p,
     shapes=_tangent_shapes,
     plain=plain_tangent,
     batch=_batch_rule(tangent_p, (0, 3, 5, 6, 7)),
     transpose=_tangent_transpose,
 )
-internals.define(
+_internals.define(
     cotangent_p,
     shapes=_cotangent_shapes,
     plain=plain_cotangent,

@@ -6,7 +6,7 @@ import numbers
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import (
     accumulation_dtype,
     check_epsilon,
@@ -86,7 +86,8 @@ def standardize(
     sampling = check_sampling(
         x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
     )
-    scale, bias = (broadcasting(v, x.shape, n) for v, n in ((scale, "scale"), (bias, "bias")))
+    scale = None if scale is None else broadcasting(scale, x.shape, "scale")
+    bias = None if bias is None else broadcasting(bias, x.shape, "bias")
     w = sample_weights(x, mask, weights)
     number = float(epsilon) if isinstance(epsilon, numbers.Real) else None
     problem = Problem(sampling, number, jnp.dtype(dtype or x.dtype), wished(implementation))
@@ -118,7 +119,7 @@ def _no_primitive(problem: Problem, x: Array, w: Array | None, parameters: tuple
         return "the kernels take no complex numbers"
     if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
         return f"the kernels take no scale and bias wider than {wide}"
-    if any(any(internals.explicit_axes(v)) for v in (x, *parameters)):
+    if any(any(_internals.explicit_axes(v)) for v in (x, *parameters)):
         return "the kernels take no explicitly sharded array"
     return None
 
@@ -134,7 +135,7 @@ def _standardize_jvp(problem, primals, tangents):
     x, w, scale, bias, epsilon = primals
     y, measured, rstd = _formulas.standardize(problem, x, scale, bias, w, epsilon)
     moments = _formulas.reported(problem, measured)
-    d_x, d_w, d_scale, d_bias, d_epsilon = internals.moving(tangents)
+    d_x, d_w, d_scale, d_bias, d_epsilon = _internals.moving(tangents)
     var = None if d_w is None else moments.var
     location = (moments.mean, moments.tail) if problem.center else (None, None)
     residuals = Residuals(x, scale, *location, rstd, w, var, moments.count)
@@ -144,8 +145,8 @@ def _standardize_jvp(problem, primals, tangents):
         return _formulas.tangent(problem, residuals, linear)
 
     d_y, d_mean, half, d_count = tangent(residuals, Linear(d_x, d_scale, d_bias, d_w, d_epsilon))
-    still = [jnp.zeros_like(v) for v in moments]
+    d_moments = jax.tree.map(jnp.zeros_like, moments)
     if half is not None:
-        still[0], still[1] = still[0] + d_mean, 2 * half / rstd
-        still[2] = still[2] if d_count is None else d_count
-    return (y, moments), (d_y, Moments(*still))
+        d_mean = d_moments.mean + d_mean
+        d_moments = d_moments._replace(mean=d_mean, var=2 * half / rstd, count=d_count)
+    return (y, moments), (d_y, d_moments)

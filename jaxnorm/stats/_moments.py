@@ -10,11 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import product_of_two, require_inexact, sum_of_two
 from jaxnorm.stats import _collectives
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent, pool_measured
 from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
+from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 
@@ -129,11 +130,17 @@ def _moments_jvp(sampling, primals, tangents):
     @jax.checkpoint
     def tangent(x, w, mean, tail, var, count, d_x, d_w):
         d_x = None if d_x is None else settled(d_x, x, w)
-        deviation = centered(sampling, x, w, mean, tail)
-        return moments_tangent(sampling, deviation, w, var, count, (d_x, d_w))
+        gain = jnp.where((var > 0) & jnp.isfinite(var), jax.lax.rsqrt(var), 1)
+        deviation = centered(sampling, x, w, mean, tail) * spread(gain, x.shape)
+        moved = (d_x, d_w)
+        unitless = (var * gain) * gain
+        d_mean, half, d_count = moments_tangent(
+            sampling, deviation, w, unitless, count, moved, gain
+        )
+        return d_mean, 2 * half / gain, d_count
 
     d_mean, d_var, d_count = tangent(
-        x, w, taken.mean, taken.tail, taken.var, taken.count, *internals.moving(tangents)
+        x, w, taken.mean, taken.tail, taken.var, taken.count, *_internals.moving(tangents)
     )
     d_mean = jnp.zeros_like(taken.mean) + d_mean
     return taken, Moments(d_mean, d_var, d_count, jnp.zeros_like(taken.tail))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import accumulation_dtype, power_of_two, real_dtype, sum_of_two
 from jaxnorm.stats import _collectives, shapes
 from jaxnorm.stats.sampling import Sampling, settled
@@ -140,14 +140,30 @@ def centered(
     return deviation if tail is None else deviation - spread(tail, x.shape)
 
 
-def moments_tangent(sampling, deviation, w, var, count, tangents, gain=None):
-    """Returns the tangents of mean, variance and count, linear in `tangents = (dx, dw)`.
+def moments_tangent(sampling, deviation, w, var, count, tangents, gain):
+    """Returns the tangents of mean, variance (`gain / 2` of it) and count, linear in (dx, dw).
 
     `d mean = sum(w dx + dw (x - mean)) / sum(w)` and
-    `d var = sum(2 w Re(conj(x - mean) dx) + dw (|x - mean|^2 - var)) / sum(w)`;
-    a tangent that is None is zero. With a `gain` g, `deviation` is `g (x - mean)`, `var` is
-    `g^2 var`, and `g / 2 d var` is returned in the place of `d var`: nothing is squared that may
-    overflow.
+    `d var = sum(2 w Re(conj(x - mean) dx) + dw (|x - mean|^2 - var)) / sum(w)`; a tangent that is
+    None is zero. Nothing is squared that may overflow: deviation and variance come without a unit.
+
+    Args:
+        sampling: how the moments were taken.
+        deviation: [*shape], `gain (x - mean)`.
+        w: weights of the rank of `x`, or None.
+        var: [*stats_shape], `gain^2 var`; not looked at where weights stand still.
+        count: [] or [*stats_shape].
+        tangents: of `x` and of the weights, each [*shape] or None.
+        gain: [*stats_shape], positive.
+
+    Returns:
+        `d mean`, `gain / 2 d var` and `d count`.
+
+    Examples:
+        >>> one, x = jnp.ones(1), jnp.array([-1.0, 1.0])
+        >>> tangent = moments_tangent(Sampling((1,)), x, None, one, 2.0, (x, None), one)
+        >>> tangent[0], tangent[1]
+        (Array([0.], dtype=float32), Array([1.], dtype=float32))
     """
     d_x, d_w = tangents
     shape = deviation.shape
@@ -158,7 +174,7 @@ def moments_tangent(sampling, deviation, w, var, count, tangents, gain=None):
         if w is not None:
             push, pull = w * push, w * pull
     if d_w is not None:
-        inverse = 1.0 if gain is None else spread(1 / gain, shape)
+        inverse = spread(1 / gain, shape)
         push = push + d_w * deviation * inverse
         excess = real_product(deviation, deviation) - spread(var, shape)
         pull = pull + d_w * excess * inverse / 2
@@ -169,14 +185,25 @@ def moments_tangent(sampling, deviation, w, var, count, tangents, gain=None):
     if sampling.axis_name is not None:
         sums = lax.psum(sums, sampling.axis_name, axis_index_groups=sampling.axis_index_groups)
     share = 1 / jnp.where(count > 0, count, 1)
-    d_half = sums[0] * share
-    d_mean = sums[1] * share if sampling.center else jnp.zeros(d_half.shape, deviation.dtype)
+    d_mean = sums[1] * share if sampling.center else jnp.zeros(sums[0].shape, deviation.dtype)
     d_count = sums[-1] if d_w is not None else jnp.zeros_like(count)
-    return d_mean, (2 * d_half if gain is None else d_half), d_count
+    return d_mean, sums[0] * share, d_count
 
 
 def real_product(a: Array, b: Array) -> Array:
-    """Returns `Re(conj(a) b)`."""
+    """Returns `Re(conj(a) b)`.
+
+    Args:
+        a: [*shape], floating or complex.
+        b: [*shape].
+
+    Returns:
+        [*shape], real.
+
+    Examples:
+        >>> real_product(jnp.array(3.0), jnp.array(4.0))
+        Array(12., dtype=float32, weak_type=True)
+    """
     if jnp.iscomplexobj(a):
         return a.real * b.real + a.imag * b.imag
     return a * b
@@ -190,15 +217,15 @@ def _magnitude(values: Array) -> Array:
 
 
 def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
-    """Returns a value close to each sample, a constant for derivatives: a member of positive weight.
+    """Returns a value close to each sample, which is a constant for derivatives.
 
-    Zero where a sample is empty.
+    The value is a member of positive weight, and zero where a sample is empty.
     """
     x, dtype = lax.stop_gradient(x), accumulation_dtype(x.dtype)
     if w is None and x.size:
         return shapes.median_member(x, stats_shape, dtype)
     valid = jnp.ones((1,) * x.ndim, bool) if w is None else lax.stop_gradient(w) > 0
-    counts = zip(x.shape, stats_shape, internals.shard_counts(x), strict=True)
+    counts = zip(x.shape, stats_shape, _internals.shard_counts(x), strict=True)
     if any(s != n and shards > 1 for n, s, shards in counts):
         # To search through shards for a member would gather them.
         members = block_sum(jnp.broadcast_to(valid, x.shape).astype(real_dtype(dtype)), stats_shape)
@@ -239,13 +266,15 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     else:
         var = average(real_product(deviation, deviation)) - real_product(offset, offset)
         var = jnp.maximum(var, 0)
-    measured = (*sum_of_two(pivot, offset), var, jnp.ones_like(var))
+    mean, tail = sum_of_two(pivot, offset)
+    measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
         beyond = jnp.any(_beyond(var, epsilon))
         floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
         operands = (beyond, floor, *measured, x, *(() if w is None else (w,)))
-        measured = rescue_p.bind(*operands, sampling=sampling)
-    return Measured(*measured, count)
+        measured = rescue_p.bind(*_internals.varying_alike(*operands), sampling=sampling)
+    mean, tail, var, unit = measured
+    return Measured(mean, tail, var, unit, count)
 
 
 def _beyond(var: Array, epsilon: float | Array | None) -> Array:
@@ -253,7 +282,10 @@ def _beyond(var: Array, epsilon: float | Array | None) -> Array:
     info = jnp.finfo(var.dtype)
     smallest = float(info.tiny) / float(info.eps)
     beyond = ~jnp.isfinite(var)
-    if epsilon is None or (isinstance(epsilon, float) and epsilon >= smallest):
+    if epsilon is None:
+        # A variance whose every square has vanished is zero, and not representable.
+        return beyond | ((var < smallest) & (var > 0))
+    if isinstance(epsilon, float) and epsilon >= smallest:
         return beyond
     return beyond | (var + epsilon < smallest)
 
@@ -294,7 +326,7 @@ def _rescue_mapped(operands, dims, *, sampling: Sampling):
     return out, [0] * len(out)
 
 
-internals.define(
+_internals.define(
     rescue_p,
     shapes=lambda beyond, epsilon, *rest, sampling: list(rest[:4]),
     plain=_rescued,

@@ -13,13 +13,18 @@ Variance = Literal["two_pass", "one_pass", "fast"]
 
 
 class Sampling(NamedTuple):
-    """What a sample is and how its moments are taken: all that is known at trace time."""
+    """What a sample is and how its moments are taken: all that is known at trace time.
 
-    stats_shape: Shape
-    center: bool = True
-    variance: Variance = "one_pass"
-    axis_name: AxisName | None = None
-    axis_index_groups: AxisIndexGroups = None
+    Examples:
+        >>> Sampling((1, 6)).center
+        True
+    """
+
+    stats_shape: Shape  # one entry per axis: 1 reduced, the axis's size kept, a divisor grouped
+    center: bool = True  # whether the mean is subtracted
+    variance: Variance = "one_pass"  # how squares are summed
+    axis_name: AxisName | None = None  # mapped axes whose shards hold one sample together
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
 
 
 def check_sampling(shape: Shape, sampling: Sampling) -> Sampling:

@@ -10,7 +10,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.typing import AnyArray, Array, ArrayLike, Axes, DTypeLike, Numbers, Shape
 
@@ -68,16 +68,16 @@ def reduced_stats_shape(shape: Shape, reduction_axes: Axes) -> Shape:
     return tuple(1 if axis in reduced else n for axis, n in enumerate(shape))
 
 
-def broadcasting(entries: ArrayLike | None, shape: Shape, name: str) -> Array | None:
+def broadcasting(entries: ArrayLike, shape: Shape, name: str) -> Array:
     """Returns `entries` as an array of the rank of `shape` that broadcasts to it.
 
     Args:
-        entries: a scale, a mask, or whatever else stands against `x`; None stays None.
+        entries: a scale, a mask, or whatever else stands against `x`.
         shape: the shape of `x`.
         name: the argument's name, for the error.
 
     Returns:
-        The array with leading axes of size 1 added, or None.
+        The array with leading axes of size 1 added.
 
     Raises:
         ValueError: the shapes do not broadcast.
@@ -86,8 +86,6 @@ def broadcasting(entries: ArrayLike | None, shape: Shape, name: str) -> Array | 
         >>> broadcasting(jnp.ones(3), (2, 3), "scale").shape
         (1, 3)
     """
-    if entries is None:
-        return None
     entries = jnp.asarray(entries)
     expanded = (1,) * (len(shape) - entries.ndim) + entries.shape
     if len(expanded) != len(shape) or any(
@@ -190,19 +188,19 @@ def _member_of_each_shard(values: Array, stats_shape: Shape) -> Array:
     A slice that leaves one entry of a sharded axis is an error in JAX. Shards cut a reduced axis
     into blocks: one entry of each block, gathered, is the same on every device.
     """
-    counts = internals.shard_counts(values)
+    counts = _internals.shard_counts(values)
     cut = [s != n and shards > 1 for n, s, shards in zip(values.shape, stats_shape, counts)]
     if not any(cut):
         return values
-    spec = internals.explicit_axes(values)
+    spec = _internals.explicit_axes(values)
     shape, split_spec, index = [], [], []
     for axis, (n, s) in enumerate(zip(values.shape, stats_shape, strict=True)):
         blocks = math.lcm(s, counts[axis]) if cut[axis] else n
         shape += [blocks, n // blocks]
         split_spec += [spec[axis], None]
         index += [slice(None), 0]
-    members = internals.reshaped(values, shape, split_spec)[tuple(index)]
-    return internals.replicated(members, [axis for axis, is_cut in enumerate(cut) if is_cut])
+    members = _internals.reshaped(values, shape, split_spec)[tuple(index)]
+    return _internals.replicated(members, [axis for axis, is_cut in enumerate(cut) if is_cut])
 
 
 def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:

@@ -1,7 +1,7 @@
 """Sums over samples, and statistics spread over their samples again, written for the compiler.
 
-Everything here that bets against XLA has a test on the compiled program in tests/stats/test_sums.py,
-which fails when the bet is lost. On CPU XLA
+Everything here that bets against XLA has a test on the compiled program, in
+tests/stats/test_sums.py, which fails when the bet is lost. On CPU XLA
 
 - pulls a repetition, which is a broadcast and a reshape, into the loop over the array that it
   meets. There the repetition costs an integer division per entry and all vector instructions. A
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import internals
+from jaxnorm import _internals
 from jaxnorm.typing import AnyArray, Array, Numbers, Shape
 
 LONGEST_SUM = 512  # terms that are added up one after the other
@@ -184,11 +184,11 @@ def _fold(values: Numbers, stats_shape: Shape, over_axes: Callable, over_members
     total = over_axes(values, tuple(a for a, (n, s) in enumerate(pairs) if s == 1 and n != 1))
     for axis, (n, s) in enumerate(pairs):
         if s not in (1, n):
-            total = internals.replicated(total, [axis])  # its shards may cut through groups
+            total = _internals.replicated(total, [axis])  # its shards may cut through groups
             split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
-            spec = list(internals.explicit_axes(total))
+            spec = list(_internals.explicit_axes(total))
             spec.insert(axis, None)
-            total = over_members(internals.reshaped(total, split, spec), axis=axis + 1)
+            total = over_members(_internals.reshaped(total, split, spec), axis=axis + 1)
     return total
 
 
@@ -266,8 +266,8 @@ def _first_stage(shape: Shape, stats_shape: Shape) -> Shape:
 def _plain_repeat(statistic, *, axis: int, members: int):
     before, n, after = statistic.shape[:axis], statistic.shape[axis], statistic.shape[axis + 1 :]
     wide = jnp.broadcast_to(jnp.expand_dims(statistic, axis + 1), (*before, n, members, *after))
-    spec = internals.explicit_axes(statistic)
-    return [internals.reshaped(wide, (*before, n * members, *after), spec)]
+    spec = _internals.explicit_axes(statistic)
+    return [_internals.reshaped(wide, (*before, n * members, *after), spec)]
 
 
 def _repeat_outside(statistic, *, axis: int, members: int):
@@ -287,16 +287,16 @@ def _repeated_shape(statistic, *, axis: int, members: int):
 
 def _sum_of_repeated(cotangents, statistic, *, axis: int, members: int):
     (cotangent,) = cotangents
-    if type(cotangent) is internals.Zero:
-        return [internals.Zero(statistic.aval)]
+    if type(cotangent) is _internals.Zero:
+        return [_internals.Zero(statistic.aval)]
     return [block_sum(cotangent, statistic.aval.shape)]
 
 
 def _repeat_moved(primals, tangents, **params):
     (statistic,), (moved,) = primals, tangents
     out = repeat_p.bind(statistic, **params)
-    if type(moved) is internals.Zero:
-        return out, [internals.Zero(jax.typeof(out[0]))]
+    if type(moved) is _internals.Zero:
+        return out, [_internals.Zero(jax.typeof(out[0]))]
     return out, repeat_p.bind(moved, **params)
 
 
@@ -305,7 +305,7 @@ def _repeat_mapped(operands, dims, *, axis: int, members: int):
     return repeat_p.bind(statistic, axis=axis + 1, members=members), [0]
 
 
-internals.define(
+_internals.define(
     repeat_p,
     shapes=_repeated_shape,
     plain=_plain_repeat,
@@ -313,4 +313,4 @@ internals.define(
     jvp=_repeat_moved,
     transpose=_sum_of_repeated,
 )
-internals.lower(repeat_p, "cpu", internals.traced(_repeat_outside))
+_internals.lower(repeat_p, "cpu", _internals.traced(_repeat_outside))

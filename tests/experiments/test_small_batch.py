@@ -19,7 +19,7 @@ def smoke(run_smoke):
 
 
 def ghost(use_running_average=False, size=2):
-    return small_batch.GhostBatchNorm(use_running_average, ghost_batch_size=size, decay=0.75)
+    return small_batch.GhostBatchNorm(size, use_running_average=use_running_average, decay=0.75)
 
 
 def test_ghost_layer_normalizes_each_part_of_the_batch_and_averages_over_all_of_it():

@@ -210,9 +210,9 @@ def test_one_value_per_feature_and_shard_is_a_batch_over_the_mapped_axis():
 
 
 def test_an_unknown_choice_for_single_values_is_refused():
-    message = r"single_value='warn' is unknown; use 'raise', 'running'"
+    message = r"single_value='ignore' is unknown; use 'raise', 'warn', 'running'"
     with without_type_checks(), pytest.raises(ValueError, match=message):
-        batch_norm(X[:1, 0], RUNNING, use_running_average=False, single_value="warn")
+        batch_norm(X[:1, 0], RUNNING, use_running_average=False, single_value="ignore")
 
 
 def test_a_parameter_that_fits_neither_features_nor_input_is_refused():
@@ -228,3 +228,12 @@ def test_an_axis_that_is_not_mapped_is_named_with_the_remedy():
 def test_evaluation_ignores_an_axis_that_is_not_mapped():
     y, _ = batch_norm(X, RUNNING, use_running_average=True, axis_name="batch")
     assert_right(y, standardized(X, *RUNNING))
+
+
+def test_one_value_per_feature_may_be_told_of_by_a_warning():
+    with pytest.warns(UserWarning, match=r"one value per feature, x \[1, 6\]; it uses the running"):
+        y, stats = jaxnorm.batch_norm(
+            X[:1, 0], RUNNING, use_running_average=False, single_value="warn"
+        )
+    assert_right(y, (X[:1, 0].astype(np.float64) - RUNNING.mean) / np.sqrt(RUNNING.var + 1e-5))
+    assert stats is RUNNING

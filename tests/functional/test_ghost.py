@@ -129,3 +129,24 @@ def test_a_ghost_batch_may_span_shards():
     spanning = X.reshape(2, 2, 2, 3, 6).swapaxes(0, 1).reshape(8, 3, 6)
     want = expected(spanning, 4).reshape(2, 2, 2, 3, 6).swapaxes(0, 1).reshape(2, 4, 3, 6)
     assert_right(y, want)
+
+
+def test_evaluation_takes_a_batch_of_any_size():
+    y, stats = ghost_batch_norm(X[:5], RUNNING, ghost_batch_size=2, use_running_average=True)
+    assert_right(y, (X[:5].astype(np.float64) - 2) / np.sqrt(3 + 1e-5))
+    assert_kept(stats)
+
+
+def test_a_batch_of_fewer_examples_is_one_ghost_batch():
+    y, _ = ghost_batch_norm(X[:3], RUNNING, ghost_batch_size=4, use_running_average=False)
+    assert_right(y, expected(X[:3], 3))
+
+
+@pytest.mark.parametrize("choice", ["running", "warn"])
+@pytest.mark.filterwarnings("ignore:ghost_batch_norm in training mode")
+def test_one_value_per_feature_and_ghost_batch_may_use_the_running_statistics(choice):
+    y, stats = ghost_batch_norm(
+        X[:, 0], RUNNING, ghost_batch_size=1, use_running_average=False, single_value=choice
+    )
+    assert_right(y, (X[:, 0].astype(np.float64) - 2) / np.sqrt(3 + 1e-5))
+    assert_kept(stats)

@@ -335,3 +335,29 @@ def test_batch_moments_are_not_made_by_init_nor_by_a_catch_all():
     _, updated = TRAIN.apply(variables, x, mutable=True)
     assert {*variables} == {*updated} == {"params", "batch_stats"}
     assert_stats_close(updated["batch_stats"], ema_of(x))
+
+
+def test_variables_without_batch_stats_are_named_with_the_layer_and_the_remedy():
+    model, x = (
+        nn.Sequential([nn.Dense(5), BatchNorm(use_running_average=True)]),
+        sample(3.0, (4, 5)),
+    )
+    params = model.init(KEY, x)["params"]
+    message = (
+        r"BatchNorm layers_1: the variables lack batch_stats/layers_1/mean, .*'params': \.\.\."
+    )
+    with pytest.raises(ValueError, match=message):
+        model.apply({"params": params}, x)
+
+
+def test_variables_without_batch_stats_start_them_where_they_may_be_made():
+    x = sample(3.0, (16, 5))
+    params = TRAIN.init(KEY, x)["params"]
+    _, updated = TRAIN.apply({"params": params}, x, mutable=["batch_stats"])
+    assert_stats_close(updated["batch_stats"], ema_of(x))
+
+
+def test_statistics_of_other_features_than_those_of_the_input_are_named():
+    variables = TRAIN.init(KEY, sample(3.0, (16, 5)))
+    with pytest.raises(ValueError, match=r"BatchNorm: mean and var \[5\] .* features \[4\]"):
+        TRAIN.apply(variables, sample(3.0, (16, 4)), mutable=["batch_stats"])

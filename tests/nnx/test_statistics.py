@@ -140,7 +140,7 @@ def test_law_25_a_layer_serves_inputs_of_several_sizes(name):
     assert relative_error(norm(x), reference(NORMS[name], x).y) < BOUND
 
 
-def test_promote_dtype_decides_the_dtypes_of_result_and_parameters():
+def test_promote_dtype_decides_the_dtype_of_the_result():
     asked = []
 
     def promote(arrays, *, dtype):

@@ -61,7 +61,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
         >>> from jaxnorm.stats.sampling import Sampling
         >>> problem = Problem(Sampling((8, 64)), 1e-6, jnp.dtype(jnp.float32))
         >>> serves(problem, jnp.ones((8, 64)), (), ())
-        'the kernels have no layout for these axes: nothing is reduced, or kept and reduced axes ...'
+        'the kernels have no layout for these axes: nothing is reduced, or kept and reduced ...'
     """
     storage = {jnp.dtype(x.dtype), problem.dtype}
     if any(d not in STORAGE for d in storage):

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnorm.ops import _formulas, _primitives
@@ -81,6 +82,7 @@ def _measure(problem: Problem, x: Array) -> Measured:
     mean = sum_alone(wide, stats_shape, x) / count
     square = sum_alone(lambda x: jnp.square(wide(x)), stats_shape, x) / count
     var = jnp.maximum(square - jnp.square(mean), 0)
+    assert problem.epsilon is not None  # the primitives take numbers
     ordinary = (var + problem.epsilon >= SMALLEST) & (var <= 1 / SMALLEST)
     near = jnp.all((jnp.square(mean) <= NEAR * var) & ordinary)
     nothing, one = jnp.zeros_like(mean), jnp.ones_like(mean)
@@ -98,7 +100,7 @@ def _joint(stats_shape: Shape, affine_shapes: list[Shape]) -> Shape:
 
 
 def cotangent(*operands, problem: Problem, has, shapes) -> list:
-    """Returns what `_primitives.plain_cotangent` does, to rounding: the closed form of the gradient.
+    """Returns what `_primitives.plain_cotangent` does, to rounding, in closed form.
 
     With n entries in a sample, sums over each sample:
     `d_mean = ct_mean - rstd sum(scale ct)`, `d_half = ct_half - rstd sum(scale ct xhat)` and
@@ -110,7 +112,7 @@ def cotangent(*operands, problem: Problem, has, shapes) -> list:
     stats_shape = problem.stats_shape
     sums = _Sums(x, mean, tail, rstd, ct)
     affine_shapes = [v for v in (None if scale is None else scale.shape, *shapes[1:]) if v]
-    affine_shape = jnp.broadcast_shapes(*affine_shapes) if affine_shapes else stats_shape
+    affine_shape = np.broadcast_shapes(*affine_shapes) if affine_shapes else stats_shape
     joint = _joint(stats_shape, [affine_shape])
     if joint != x.shape:  # one pair of sums serves all
         of_ct, of_product = sums.pair(joint)

@@ -1,4 +1,4 @@
-"""The plain formulas for one CPU against float64 and the formulas, for arrays of any size."""
+"""The formulas for one CPU against float64 and the general formulas, for arrays of any size."""
 
 import functools
 

@@ -76,68 +76,58 @@ Type type_of(const ffi::AnyBuffer& buffer) {
 // An operand or result that is not there is an empty one.
 float* data(Floats& buffer) { return buffer.element_count() ? buffer.typed_data() : nullptr; }
 float* data(FloatsOut& buffer) { return data(*buffer); }
+void* data(Out& buffer) { return buffer->element_count() ? buffer->untyped_data() : nullptr; }
 
 View view_of(Dimensions d) { return {d[0], d[1], d[2], d[3], d[4], d[5], d[6]}; }
 
-ffi::Error check(const View& v, const ffi::AnyBuffer& x) {
-  if ((int64_t)x.element_count() == v.n * v.r * v.c && v.c % v.g == 0 && v.n % v.a == 0)
-    return ffi::Error::Success();
-  return ffi::Error::InvalidArgument("jaxnorm: the view does not fit the array");
+template <class Arguments>
+ffi::Error run(void (*kernel)(Type, Type, const Arguments&, Executor), ffi::ThreadPool threads,
+               const ffi::AnyBuffer& x, const ffi::AnyBuffer& y, const Arguments& arguments) {
+  const View& v = arguments.view;
+  if ((int64_t)x.element_count() != v.n * v.r * v.c || v.c % v.g || v.n % v.a)
+    return ffi::Error::InvalidArgument("jaxnorm: the view does not fit the array");
+  Pool pool(threads);
+  kernel(type_of(x), type_of(y), arguments, pool.executor(x.element_count()));
+  return ffi::Error::Success();
 }
 
 ffi::Error forward(ffi::ThreadPool threads, Dimensions d, bool center, float epsilon,
                    ffi::AnyBuffer x, Floats scale, Floats bias, Out y, FloatsOut mean,
                    FloatsOut tail, FloatsOut var, FloatsOut rstd, FloatsOut shift,
                    FloatsOut slope, FloatsOut start) {
-  Forward f = {};
-  f.view = view_of(d);
-  f.center = center;
-  f.epsilon = epsilon;
-  f.x = x.untyped_data();
-  f.scale = data(scale);
-  f.bias = data(bias);
-  f.y = y->element_count() ? y->untyped_data() : nullptr;
-  f.mean = data(mean);
-  f.tail = data(tail);
-  f.var = data(var);
-  f.rstd = data(rstd);
-  f.shift = data(shift);
-  f.slope = data(slope);
-  f.start = data(start);
-  if (ffi::Error error = check(f.view, x); error.failure()) return error;
-  Pool pool(threads);
-  chosen->kernels->forward(type_of(x), type_of(*y), f, pool.executor(x.element_count()));
-  return ffi::Error::Success();
+  return run(chosen->kernels->forward, threads, x, *y,
+             {view_of(d), center, epsilon, x.untyped_data(), data(scale), data(bias), data(y),
+              data(mean), data(tail), data(var), data(rstd), data(shift), data(slope),
+              data(start)});
 }
 
 ffi::Error backward(ffi::ThreadPool threads, Dimensions d, bool center, ffi::AnyBuffer x,
                     ffi::AnyBuffer dy, Floats scale, Floats mean, Floats tail, Floats rstd,
                     Floats dmean, Floats dvar, Out dx, FloatsOut dscale, FloatsOut dbias) {
-  Backward b = {};
-  b.view = view_of(d);
-  b.center = center;
-  b.x = x.untyped_data();
-  b.dy = dy.untyped_data();
-  b.scale = data(scale);
-  b.mean = data(mean);
-  b.tail = data(tail);
-  b.rstd = data(rstd);
-  b.dmean = data(dmean);
-  b.dvar = data(dvar);
-  b.dx = dx->element_count() ? dx->untyped_data() : nullptr;
-  b.dscale = data(dscale);
-  b.dbias = data(dbias);
-  if (ffi::Error error = check(b.view, x); error.failure()) return error;
-  Pool pool(threads);
-  chosen->kernels->backward(type_of(x), type_of(dy), b, pool.executor(x.element_count()));
-  return ffi::Error::Success();
+  return run(chosen->kernels->backward, threads, x, dy,
+             {view_of(d), center, x.untyped_data(), dy.untyped_data(), data(scale), data(mean),
+              data(tail), data(rstd), data(dmean), data(dvar), data(dx), data(dscale),
+              data(dbias)});
 }
 
 auto bind() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Attr<Dimensions>("view")
-      .Attr<bool>("center");
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attr<Dimensions>("view").Attr<bool>("center");
+}
+
+auto forward_binding() {
+  return bind()
+      .Attr<float>("epsilon")
+      .Arg<ffi::AnyBuffer>().Arg<Floats>().Arg<Floats>()
+      .Ret<ffi::AnyBuffer>()
+      .Ret<Floats>().Ret<Floats>().Ret<Floats>().Ret<Floats>()
+      .Ret<Floats>().Ret<Floats>().Ret<Floats>();
+}
+
+auto backward_binding() {
+  return bind()
+      .Arg<ffi::AnyBuffer>().Arg<ffi::AnyBuffer>().Arg<Floats>()
+      .Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>().Arg<Floats>()
+      .Ret<ffi::AnyBuffer>().Ret<Floats>().Ret<Floats>();
 }
 
 }  // namespace
@@ -146,34 +136,8 @@ auto bind() {
 EXPORT XLA_FFI_Error* jaxnorm_forward(XLA_FFI_CallFrame*);
 EXPORT XLA_FFI_Error* jaxnorm_backward(XLA_FFI_CallFrame*);
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward,
-                              jaxnorm::bind()
-                                  .Attr<float>("epsilon")
-                                  .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Ret<xla::ffi::AnyBuffer>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_backward, jaxnorm::backward,
-                              jaxnorm::bind()
-                                  .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<xla::ffi::AnyBuffer>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Arg<jaxnorm::Floats>()
-                                  .Ret<xla::ffi::AnyBuffer>()
-                                  .Ret<jaxnorm::Floats>()
-                                  .Ret<jaxnorm::Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_forward, jaxnorm::forward, jaxnorm::forward_binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnorm_backward, jaxnorm::backward, jaxnorm::backward_binding());
 
 EXPORT const char* jaxnorm_instruction_set() { return jaxnorm::chosen->name; }
 

@@ -98,9 +98,9 @@ class Columns {
   const Packed p_;
 };
 
-// The samples from n to end, one after the other, each cut into blocks. A Sample has
-// prepare(n, k), measure(n, q0, q1, k, first, second, wide), finish(n, k, wide) and apply(n, q0, q1,
-// k). What the blocks measure is added in their order, and measured again where finish says no.
+// The samples from n to end, one after the other, each cut into blocks. A Sample has prepare(n, k),
+// measure(n, q0, q1, k, first, second, wide), finish(n, k, wide) and apply(n, q0, q1, k). What the
+// blocks measure is added in their order, and measured again, `wide`, where finish says no.
 template <class Sample>
 static void each_sample(const Sample& sample, const Packed& p, const Plan& cut, int64_t n,
                         int64_t end, Columns& k, Executor executor) {

@@ -19,7 +19,8 @@ INLINE void sum_panel(const T* x, const U* dy, int64_t rows, int64_t stride, con
   for (int64_t r = 0; r < rows; ++r)
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + c + j * kLanes;
-      if (ahead) prefetch(x + i, ahead), prefetch(dy + i, ahead);
+      if (ahead && starts_line<T>(j)) prefetch(x + i, ahead);
+      if (ahead && starts_line<U>(j)) prefetch(dy + i, ahead);
       const Vec u = load(dy + i, lanes);
       total[j] += u;
       product[j] += u * keep((load(x + i, lanes) - shift[j]) * rstd[j] + start[j], lanes);
@@ -104,7 +105,7 @@ struct BackwardSample {
         sums.first += factor * k.first[c], sums.second += factor * k.second[c];
         part[c] += k.second[c], part[view().c + c] += k.first[c];
       }
-      const Pullback pull = pullback(args, at, sums);
+      const Pullback pull = pullback(args, at, statistic_of(args, at), sums);
       for (int64_t c = start; c < start + length(); ++c) {
         k.gain[c] = gain ? k.rstd[c] * gain[c] : k.rstd[c];
         k.slope[c] = pull.slope;

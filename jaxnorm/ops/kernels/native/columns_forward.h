@@ -22,7 +22,7 @@ INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pi
   for (int j = 0; j < K; ++j) mean[j] = total[j] * (1 / (float)k);
   for (int64_t r = 0; r < k; ++r)
     for (int j = 0; j < K; ++j) {
-      if (ahead) prefetch(x + r * stride + j * kLanes, ahead);
+      if (ahead && starts_line<T>(j)) prefetch(x + r * stride + j * kLanes, ahead);
       const Vec d = keep(deviation(r, j) - mean[j], lanes);
       squares[j] += d * d;
     }
@@ -41,12 +41,12 @@ INLINE void measure_panel(const T* x, int64_t k, int64_t stride, const float* pi
 template <class T>
 FLATTEN static void measure_columns(const T* x, int64_t rows, int64_t width, const float* pivot,
                                     bool center, double* first, double* second) {
-  constexpr int64_t kWidth = 4 * kLanes;
+  constexpr int64_t kWidth = kPanel * kLanes;
   for (int64_t r = 0; r < rows; r += kChunk, x += kChunk * width) {
     const int64_t k = smaller(kChunk, rows - r);
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth)
-      measure_panel<4>(x + c, k, width, pivot + c, center, first + c, second + c, All{},
+      measure_panel<kPanel>(x + c, k, width, pivot + c, center, first + c, second + c, All{},
                        next_panel(c, kWidth, width));
     sweep(width - c, [&](int64_t i, auto lanes) {
       i += c;
@@ -95,11 +95,10 @@ struct ForwardSample {
     });
   }
 
-  // The statistics, and what apply needs of them; false where some must be measured again. Until
-  // then their rstd is negative.
+  // The statistics, and what apply needs of them; false where some must be measured again.
   bool finish(int64_t n, Columns& k, bool wide) const {
     const int64_t affine = n / (view().n / view().a) * view().c;
-    const double members = (double)(view().r * length());
+    const double share = 1 / (double)(view().r * length());
     bool all = true;
     for (int64_t g = 0; g < view().g; ++g) {
       const int64_t at = n * view().g + g, start = g * length();
@@ -107,11 +106,11 @@ struct ForwardSample {
       Sums sums = {0, 0};
       for (int64_t c = start; c < start + length(); ++c)
         sums.first += k.first[c], sums.second += k.second[c];
-      if (!wide && !held(sums, members, args.epsilon)) {
-        args.rstd[at] = -1, all = false;
+      Statistic s;
+      if (!settle(args, at, k.shift[start], sums, share, wide, s)) {
+        all = false;
         continue;
       }
-      const Statistic s = settle(args, at, k.shift[start], sums, members);
       for (int64_t c = start; c < start + length(); ++c) {
         const float scale = args.scale ? args.scale[affine + c] : 1;
         k.shift[c] = s.mean;
@@ -120,16 +119,10 @@ struct ForwardSample {
       }
     }
     if (!all) return false;
-    if (!applies()) hand_over(n, k);
+    for (int64_t c = 0, at = n * view().c; c < view().c && !applies(); ++c, ++at)
+      args.shift[at] = k.shift[c], args.slope[at] = k.slope[c], args.start[at] = k.start[c];
     k.repeat((float*)k.shift, k.slope, k.start);
     return true;
-  }
-
-  void hand_over(int64_t n, const Columns& k) const {
-    const int64_t c = view().c;
-    std::memcpy(args.shift + n * c, k.shift, c * sizeof(float));
-    std::memcpy(args.slope + n * c, k.slope, c * sizeof(float));
-    std::memcpy(args.start + n * c, k.start, c * sizeof(float));
   }
 
   void apply(int64_t n, int64_t q0, int64_t q1, const Columns& k) const {

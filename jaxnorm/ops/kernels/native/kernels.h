@@ -23,10 +23,10 @@ struct Executor {
   void (*run)(void* pool, int64_t tasks, void (*body)(void* context, int64_t task), void* context);
 };
 
-// mean, tail, var and rstd are (n, g). mean + tail is the mean: the tail is what rounding it to a
-// float left over. Without `center` they are zero and null, and var is the mean square. rstd is
-// 1 / sqrt(var + epsilon), also where var is no float. scale and bias may be null. Where r > 1 y may
-// be null too: then shift, slope and start, (n, c), are what y = (x - shift) * slope + start needs.
+// mean, tail, var and rstd are (n, g). The tail is what rounding the mean to a float left over.
+// Without `center` both are null, and var is the mean square. rstd is 1 / sqrt(var + epsilon), also
+// where var is no float. scale and bias may be null. Where r > 1 y may be null too: then shift,
+// slope and start, (n, c), are what y = (x - shift) * slope + start needs.
 struct Forward {
   View view;
   bool center;

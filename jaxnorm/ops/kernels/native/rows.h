@@ -36,25 +36,25 @@ INLINE float pivot_at(const T* x, const View& v) {
   return last < low ? low : last > high ? high : last;
 }
 
-// What is kept of a statistic, from the sums about its pivot over n members.
-INLINE Statistic settle(const Forward& f, int64_t k, float pivot, Sums sums, double n) {
-  const double offset = sums.first / n, square = sums.second / n - offset * offset;
+// Keeps a statistic, from the sums about its pivot; `share` is one over its members. False where its
+// squares may have left the range of float: until they are summed again, `wide`, rstd is negative.
+INLINE bool settle(const Forward& f, int64_t k, float pivot, Sums sums, double share, bool wide,
+                   Statistic& s) {
+  const double offset = sums.first * share, square = sums.second * share - offset * offset;
   const double var = square < 0 ? 0 : square, mean = pivot + offset;  // and NaN stays NaN
+  const bool constant = sums.first == 0 && sums.second == 0;
+  if (!(wide || (constant ? f.epsilon > 1e-30f : var > 1e-30 && var < 1e30)))
+    return f.rstd[k] = -1, false;
+  const float rstd = wide ? (float)(1 / __builtin_sqrt(var + f.epsilon))
+                          : 1 / __builtin_sqrtf((float)var + f.epsilon);
   const float near = (float)mean, tail = (float)(mean - near);
-  const float rstd = (float)(1 / __builtin_sqrt(var + f.epsilon));
   f.var[k] = (float)var, f.rstd[k] = rstd;
   if (f.center) f.mean[k] = near, f.tail[k] = tail;
-  return {near, rstd, -tail * rstd};
+  s = {near, rstd, -tail * rstd};
+  return true;
 }
 
-// Whether floats could hold the squares: no power of them overflowed or vanished.
-INLINE bool held(Sums sums, double n, float epsilon) {
-  const double offset = sums.first / n, var = sums.second / n - offset * offset;
-  const bool constant = sums.first == 0 && sums.second == 0;
-  return constant ? epsilon > 1e-30f : var > 1e-30 && var < 1e30;
-}
-
-// The sums about the pivot where floats could not hold them, for each of `width` columns.
+// The sums about the pivots in double, which holds what a float's square can be.
 template <class T>
 static void measure_wide(const T* x, int64_t rows, int64_t width, const float* pivot, bool center,
                          double* first, double* second) {
@@ -113,6 +113,7 @@ template <class T, class U>
 static void forward_rows(const Forward& f, Executor executor) {
   const View v = f.view;
   const int64_t length = v.c / v.g, rows = larger(1, kTaskBytes / (v.c * (int64_t)sizeof(T)));
+  const double share = 1 / (double)length;
   const T* x = (const T*)f.x;
   const Output<U> y(f.y, v.n * v.c, length);
   parallel(executor, ceil_div(v.n, rows), [&](int64_t task) {
@@ -122,12 +123,13 @@ static void forward_rows(const Forward& f, Executor executor) {
         const int64_t at = n * v.c + g * length, k = n * v.g + g;
         const float pivot = f.center ? pivot_at(x + at, v) : 0;
         Sums sums = measure_row(x + at, length, f.center, pivot);
-        if (!held(sums, (double)length, f.epsilon)) {
+        Statistic s;
+        if (!settle(f, k, pivot, sums, share, false, s)) {
           sums = {0, 0};
           measure_wide(x + at, length, 1, &pivot, f.center, &sums.first, &sums.second);
+          settle(f, k, pivot, sums, share, true, s);
         }
-        apply_row(x + at, y.at(at), length, settle(f, k, pivot, sums, (double)length),
-                  f.scale ? f.scale + affine + g * length : nullptr,
+        apply_row(x + at, y.at(at), length, s, f.scale ? f.scale + affine + g * length : nullptr,
                   f.bias ? f.bias + affine + g * length : nullptr);
       }
     }
@@ -141,17 +143,17 @@ INLINE Statistic statistic_of(const Backward& b, int64_t k) {
 
 // What a statistic's members share in dx = rstd * scale * dy + slope * xhat + start.
 struct Pullback {
+  Statistic s;
   float slope, start;
 };
 
 // From the sums over scale * dy. xhat has no unit, so no product in floats leaves their range.
-INLINE Pullback pullback(const Backward& b, int64_t k, Sums sums) {
+INLINE Pullback pullback(const Backward& b, int64_t k, Statistic s, Sums sums) {
   const View& v = b.view;
-  const double rstd = b.rstd[k], share = 1 / (double)(v.r * (v.c / v.g));
+  const double rstd = s.rstd, share = 1 / (double)(v.r * (v.c / v.g));
   const double slope = share * ((b.dvar ? 2 * b.dvar[k] / rstd : 0) - rstd * sums.second);
-  if (!b.center) return {(float)slope, 0};
-  const double start = share * ((b.dmean ? b.dmean[k] : 0) - rstd * sums.first);
-  return {(float)slope, (float)start};
+  const double start = b.center ? share * ((b.dmean ? b.dmean[k] : 0) - rstd * sums.first) : 0;
+  return {s, (float)slope, (float)start};
 }
 
 template <class T, class U>
@@ -170,28 +172,22 @@ FLATTEN static Sums sum_row(const T* x, const U* dy, int64_t n, Statistic s, con
   return sums;
 }
 
-struct RowTerms {
-  Statistic s;
-  Pullback p;
-};
-
 // dx of a panel of K registers' columns, and their sums of dy * xhat and of dy added to (dscale,
 // dbias). The next rows are asked for meanwhile: memory would rest otherwise.
 template <class T, class U, int K, bool kApply, class Lanes>
 INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
-                       const RowTerms* terms, int64_t g, const float* scale, float* dscale,
+                       const Pullback* terms, int64_t g, const float* scale, float* dscale,
                        float* dbias, Lanes lanes) {
   Vec gain[K], product[K] = {}, total[K] = {};
   for (int j = 0; j < K; ++j) gain[j] = scale ? load(scale + j * kLanes, lanes) : splat(1);
   for (int64_t r = 0; r < rows; ++r) {
-    const Statistic s = terms[r * g].s;
-    const Pullback p = terms[r * g].p;
+    const Pullback p = terms[r * g];
     for (int j = 0; j < K; ++j) {
       const int64_t i = r * stride + j * kLanes;
-      prefetch(x + i, rows * stride);
-      prefetch(dy + i, rows * stride);
-      const Vec u = load(dy + i, lanes), xhat = standardized(x + i, s, lanes);
-      if (kApply) dx.put(i, u * s.rstd * gain[j] + (xhat * p.slope + p.start), lanes);
+      if (starts_line<T>(j)) prefetch(x + i, rows * stride);
+      if (starts_line<U>(j)) prefetch(dy + i, rows * stride);
+      const Vec u = load(dy + i, lanes), xhat = standardized(x + i, p.s, lanes);
+      if (kApply) dx.put(i, u * p.s.rstd * gain[j] + (xhat * p.slope + p.start), lanes);
       product[j] += u * xhat;
       total[j] += u;
     }
@@ -204,7 +200,7 @@ INLINE void pull_panel(const T* x, const U* dy, Output<T> dx, int64_t rows, int6
 
 template <class T, class U, bool kApply>
 FLATTEN static void pull_rows(const T* x, const U* dy, Output<T> dx, int64_t rows, int64_t stride,
-                              int64_t length, const RowTerms* terms, int64_t g, const float* scale,
+                              int64_t length, const Pullback* terms, int64_t g, const float* scale,
                               float* dscale, float* dbias) {
   constexpr int64_t kWidth = kPanel * kLanes;
   int64_t c = 0;
@@ -284,7 +280,7 @@ static void backward_rows(const Backward& b, Executor executor) {
     const int64_t end = smaller((a + 1) * own, start + rows);
     const float* scale = b.scale ? b.scale + a * v.c : nullptr;
     AffineSums sums(parts + task * 2 * v.c, 2 * v.c);
-    Scratch<RowTerms> terms(kBlock * v.g);
+    Scratch<Pullback> terms(kBlock * v.g);
     for (int64_t n = start; n < end; n += kBlock) {
       const T* x = (const T*)b.x + n * v.c;
       const U* dy = (const U*)b.dy + n * v.c;
@@ -295,7 +291,7 @@ static void backward_rows(const Backward& b, Executor executor) {
         const Statistic s = statistic_of(b, k);
         const Sums sums = sum_row(x + i * length, dy + i * length, length, s,
                                   scale ? scale + i % v.g * length : nullptr);
-        terms[i] = {s, pullback(b, k, sums)};
+        terms[i] = pullback(b, k, s, sums);
       }
       for (int64_t g = 0, c = 0; g < v.g; ++g, c += length)
         pull(x + c, dy + c, dx.at(n * v.c + c), count, v.c, length, terms + g, v.g,

@@ -22,7 +22,7 @@ constexpr int kBytes = 32;
 constexpr int kBytes = 16;
 #endif
 constexpr int64_t kLanes = kBytes / 4;
-constexpr int kPanel = kBytes == 64 ? 4 : 2;  // registers side by side in a panel of columns
+constexpr int kPanel = 4;  // registers side by side in a panel of columns, at least a cache line
 
 typedef float Vec __attribute__((vector_size(kBytes)));
 typedef uint32_t Bits __attribute__((vector_size(kBytes)));
@@ -60,6 +60,12 @@ INLINE Bits where_above(Bits a, uint32_t b, Bits yes, Bits no) {
 #if defined(__AVX512F__)
 INLINE Bits extend(Half h) { return (Bits)_mm512_cvtepu16_epi32((__m256i)h); }
 INLINE Half truncate(Bits u) { return (Half)_mm512_cvtepi32_epi16((__m512i)u); }
+#elif defined(__AVX2__)
+INLINE Bits extend(Half h) { return (Bits)_mm256_cvtepu16_epi32((__m128i)h); }
+INLINE Half truncate(Bits u) {  // of numbers below 2^16
+  const __m128i low = _mm256_castsi256_si128((__m256i)u);
+  return (Half)_mm_packus_epi32(low, _mm256_extracti128_si256((__m256i)u, 1));
+}
 #else
 INLINE Bits extend(Half h) { return __builtin_convertvector(h, Bits); }
 INLINE Half truncate(Bits u) { return __builtin_convertvector(u, Half); }
@@ -67,9 +73,14 @@ INLINE Half truncate(Bits u) { return __builtin_convertvector(u, Half); }
 
 INLINE Vec widen(Half h, bfloat16) { return (Vec)(extend(h) << 16); }
 
-INLINE Half narrow(Vec value, bfloat16) {  // to nearest, ties to even
-  const Bits u = (Bits)value, rounded = u + 0x7fff + ((u >> 16) & 1);
-  return truncate((Bits)(value == value ? (Ints)rounded : (Ints)(u | 0x400000)) >> 16);
+// To nearest, ties to even. A NaN that arithmetic returns is quiet: its upper half is one too.
+INLINE Half narrow(Vec value, bfloat16) {
+  const Bits u = (Bits)value, up = ((u >> 16) & 1) + 0x7fff;
+#if defined(__AVX512F__)
+  return truncate((Bits)(value == value ? (Ints)(u + up) : (Ints)u) >> 16);  // one masked addition
+#else
+  return truncate((u + (up & (Bits)(value == value))) >> 16);
+#endif
 }
 
 #if defined(__AVX512F__)
@@ -184,6 +195,12 @@ INLINE void finish_streams() {}
 template <class T>
 INLINE void prefetch(const T* p, int64_t ahead) {
   __builtin_prefetch((const void*)((uintptr_t)p + (uintptr_t)ahead * sizeof(T)), 0, 2);
+}
+
+// Whether register j of a panel is the first in its cache line, were the panel to start there.
+template <class T>
+INLINE bool starts_line(int64_t j) {
+  return j * kLanes * (int64_t)sizeof(T) % 64 == 0;
 }
 
 INLINE float value(const float* p) { return *p; }

@@ -1,0 +1,306 @@
+"""The running statistics of a module: how they start, serve and take in a batch."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.functional._dtypes import mean_dtype, stats_dtype
+from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.stats import BatchStats, Estimator, Moments, cumulative, ema
+from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
+
+Target = Literal["batch_stats", "batch_moments"]
+"""What a batch enters: the running statistics, or moments that are collected for later."""
+
+STATE = "estimator_state"
+
+Tree = TypeVar("Tree")
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where a module keeps its variables, and what it may do with them in this call."""
+
+    label: str  # what errors call the module
+    initializing: bool  # whether this call makes the variables
+
+    def parameter(self, name: str, shape: Shape) -> Array | None:
+        """Returns a parameter as it is stored, made of `shape` if need be; None if it is unused."""
+        ...
+
+    def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:
+        """Returns the dtype of the output for an input, running statistics and parameters."""
+        ...
+
+    def complex_as(self, x: Array) -> DTypeLike | None:
+        """Returns the dtype that decides whether the running mean is complex."""
+        ...
+
+    def read(self, name: str, start: Callable[[], Any], target: Target = "batch_stats") -> Any:
+        """Returns a part of the state, made by `start` if need be."""
+        ...
+
+    def write(self, name: str, value: Any, target: Target = "batch_stats") -> None:
+        """Changes a part of the state to a value of its structure."""
+        ...
+
+    def target(self, use_running_average: bool) -> Target | None:
+        """Returns what the batch enters, None where nothing is learned from it."""
+        ...
+
+
+class Kept(NamedTuple):
+    """Running statistics, and what an estimator remembers beside them.
+
+    Examples:
+        >>> Kept(jnp.zeros(2), jnp.ones(2), memory=None).var
+        Array([1., 1.], dtype=float32)
+    """
+
+    mean: Array  # [*features], the last reading
+    var: Array  # [*features], the last reading
+    memory: Any  # the state of the estimator
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What one update from collected moments does; a constant in a tree of arrays.
+
+    Attributes:
+        estimator: how the moments enter.
+
+    Examples:
+        >>> batch = Moments(jnp.array([4.0]), jnp.array([3.0]), jnp.array([8.0]))
+        >>> new = Update(ema(0.5))({"mean": jnp.zeros(1), "var": jnp.ones(1)}, batch)
+        >>> new["mean"], new["var"]
+        (Array([2.], dtype=float32), Array([2.], dtype=float32))
+    """
+
+    estimator: Estimator
+
+    def __call__(self, stats: Mapping[str, Any], moments: Moments) -> dict[str, Any]:
+        """Returns the running statistics of a layer after one update.
+
+        Args:
+            stats: the collection `batch_stats` of the layer: `mean`, `var` and, where the estimator
+                has a state of its own, `estimator_state`.
+            moments: of [*features].
+
+        Returns:
+            The structure and dtypes of `stats`.
+        """
+        state = BatchStats(stats["mean"], stats["var"])
+        if not has_memory(self.estimator):
+            return {**stats, **self.estimator.update(state, moments)._asdict()}
+        kept = Kept(state.mean, state.var, stats[STATE])
+        new = _beside(self.estimator).update(kept, moments)
+        return {**stats, "mean": new.mean, "var": new.var, STATE: new.memory}
+
+
+def has_memory(estimator: Estimator | None) -> bool:
+    """Returns whether an estimator needs more than the running mean and variance.
+
+    Args:
+        estimator: None for a moving average.
+
+    Returns:
+        Whether its state is another one than `BatchStats`.
+
+    Examples:
+        >>> has_memory(ema(0.9)), has_memory(cumulative())
+        (False, True)
+    """
+    return estimator is not None and not isinstance(estimator.init((0,)), BatchStats)
+
+
+def starts(layer: Any, shape: Shape, complex_as: DTypeLike | None) -> dict[str, Callable[[], Any]]:
+    """Returns the parts of the state of running statistics, each by what makes it.
+
+    Args:
+        layer: has the fields `param_dtype` and `estimator`.
+        shape: [*features].
+        complex_as: a complex dtype where the running mean is complex.
+
+    Returns:
+        `mean` (zeros), `var` (ones) and, where the estimator has a state of its own, that.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> layer = SimpleNamespace(param_dtype=jnp.float32, estimator=cumulative())
+        >>> {name: type(start()).__name__ for name, start in starts(layer, (2,), None).items()}
+        {'mean': 'ArrayImpl', 'var': 'ArrayImpl', 'estimator_state': 'Moments'}
+    """
+    kept = stats_dtype(layer)
+    mean = mean_dtype(complex_as, kept)
+    parts = {
+        "mean": functools.partial(jnp.zeros, shape, mean),
+        "var": functools.partial(jnp.ones, shape, kept),
+    }
+    if has_memory(layer.estimator):
+        parts[STATE] = functools.partial(layer.estimator.init, shape, mean)
+    return parts
+
+
+def running_stats(layer: Any, store: Store, x: Array, shape: Shape) -> BatchStats:
+    """Returns the running mean and variance of a module, made where they are not there yet.
+
+    Args:
+        layer: see `starts`.
+        store: where the module keeps them.
+        x: the input.
+        shape: [*features].
+
+    Returns:
+        The mean is complex where the input is, or where the module was made for complex inputs.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> store = SimpleNamespace(
+        ...     initializing=False, complex_as=lambda x: x.dtype, read=lambda name, start: start())
+        >>> layer = SimpleNamespace(param_dtype=jnp.float32, estimator=None)
+        >>> running_stats(layer, store, jnp.ones((8, 2)), (2,)).var
+        Array([1., 1.], dtype=float32)
+    """
+    kept, like = stats_dtype(layer), store.complex_as(x)
+    if accumulation_dtype(kept) != kept:
+        warnings.warn(
+            f"{store.label} keeps running statistics in {kept}, where a step is soon too small to "
+            "change them; leave force_float32_reductions=True",
+            stacklevel=2,
+        )
+    parts = starts(layer, shape, like)
+    names = parts if store.initializing else ("mean", "var")
+    values = {name: store.read(name, parts[name]) for name in names}
+    mean, var = values["mean"], values["var"]
+    # Flax starts the mean as real, also for complex inputs.
+    return BatchStats(mean.astype(jnp.promote_types(mean.dtype, mean_dtype(like, var.dtype))), var)
+
+
+def learn(
+    layer: Any,
+    store: Store,
+    call: functools.partial[tuple[Array, Any]],
+    stats: BatchStats,
+    decay: float,
+    use_running_average: bool,
+) -> Array:
+    """Returns the output of a normalizer with running statistics, which may take in the batch.
+
+    Args:
+        layer: has the field `estimator`: None, or how the batch enters.
+        store: where the module keeps its state.
+        call: the normalizer, with all but its state and what is said of it.
+        stats: the running statistics.
+        decay: the weight of the old ones, where there is no estimator.
+        use_running_average: whether they normalize.
+
+    Returns:
+        The output.
+
+    Raises:
+        TypeError: the input is complex, but the running mean is not.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> from jaxnorm.functional import batch_norm
+        >>> layer = SimpleNamespace(estimator=None)
+        >>> store = SimpleNamespace(initializing=False, target=lambda average: None)
+        >>> call = functools.partial(batch_norm, jnp.array([[3.0]]), epsilon=0.0)
+        >>> learn(layer, store, call, ema().init((1,)), 0.99, use_running_average=True)
+        Array([[3.]], dtype=float32)
+    """
+    target = store.target(use_running_average)
+    x = call.args[0]
+    if target is not None and mean_dtype(x.dtype, stats.mean.dtype) != stats.mean.dtype:
+        raise TypeError(
+            f"x is {x.dtype}, but the running mean is {stats.mean.dtype} and keeps its dtype; pass "
+            "a complex dtype to the constructor"
+        )
+    estimator, state = _how(layer, store, stats, decay, target, x.dtype)
+    y, new = call(
+        state,
+        estimator=_of_shape(estimator, stats.mean.shape),
+        use_running_average=use_running_average,
+        update_stats=target is not None,
+        single_value="running" if store.initializing else "warn",
+    )
+    if target == "batch_stats":
+        store.write("mean", new.mean)
+        store.write("var", new.var)
+        if isinstance(new, Kept):
+            store.write(STATE, new.memory)
+    elif target == "batch_moments":
+        store.write("moments", new.memory, target)
+    return y
+
+
+def constant(tree: Tree) -> Tree:
+    """Returns `tree` as a constant for derivatives.
+
+    Args:
+        tree: arrays in any structure.
+
+    Returns:
+        The same values.
+
+    Examples:
+        >>> jax.grad(lambda x: x * constant(x))(3.0)
+        Array(3., dtype=float32, weak_type=True)
+    """
+    return jax.lax.stop_gradient(tree)
+
+
+def _how(
+    layer: Any, store: Store, stats: BatchStats, decay: float, target: Target | None, dtype: Any
+) -> tuple[Estimator, BatchStats | Kept]:
+    """Returns the estimator that takes in the batch, and its state."""
+    if target == "batch_moments":
+        if layer.estimator is None:
+            store.read("decay", lambda: jnp.asarray(decay, jnp.float32), target)
+        else:
+            store.read("update", lambda: Update(layer.estimator), target)
+        start = functools.partial(cumulative().init, stats.mean.shape, dtype)
+        return _beside(cumulative()), Kept(*stats, store.read("moments", start, target))
+    if target is None or not has_memory(layer.estimator):
+        return ema(decay) if layer.estimator is None or target is None else layer.estimator, stats
+    start = functools.partial(layer.estimator.init, stats.mean.shape, stats.mean.dtype)
+    return _beside(layer.estimator), Kept(*stats, store.read(STATE, start))
+
+
+def _beside(estimator: Estimator) -> Estimator:
+    """Returns an estimator that keeps its last reading, which is what is read."""
+
+    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> Kept:
+        identity = ema().init(shape, dtype)
+        return Kept(identity.mean, identity.var, estimator.init(shape, dtype))
+
+    def update(kept: Kept, moments: Moments) -> Kept:
+        memory = estimator.update(kept.memory, moments)
+        reading = estimator.read(memory)
+
+        def stored(new: Array, old: Array) -> Array:
+            # What has no samples yet keeps the statistics of a checkpoint.
+            return jnp.where(reading.count > 0, new, old).astype(old.dtype)
+
+        return Kept(stored(reading.mean, kept.mean), stored(reading.var, kept.var), memory)
+
+    def read(kept: Kept) -> Moments:
+        return Moments(kept.mean, kept.var, jnp.ones_like(kept.var))
+
+    return Estimator(init, update, read)
+
+
+def _of_shape(estimator: Estimator, shape: Shape) -> Estimator:
+    """Returns an estimator whose state has another shape than the features of the input."""
+
+    def update(state: Any, moments: Moments) -> Any:
+        fitting = jax.tree.map(lambda v: v.reshape(shape) if v.ndim else v, moments)
+        return estimator.update(state, fitting)
+
+    return Estimator(estimator.init, update, estimator.read)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats.sums import repeat
+from jaxnorm.stats.sums import hold, repeat, sum_alone, sum_of_either
 
 RNG = np.random.default_rng(0)
 
@@ -61,3 +61,43 @@ def test_on_cpu_the_repetition_stays_out_of_the_loop_over_the_array():
     program = jax.jit(normalized).lower(*arrays).compile().as_text()
     entry = program[program.index("ENTRY") :]
     assert entry.count("fusion(") == 2, entry
+
+
+def entry(function, *arrays):
+    """Returns the top level of the compiled program, and the bytes of its temporary arrays."""
+    program = jax.jit(function).lower(*arrays).compile()
+    text = program.as_text()
+    return text[text.index("ENTRY") :], program.memory_analysis().temp_size_in_bytes
+
+
+def test_on_cpu_what_is_held_is_an_array_of_its_own():
+    x, statistic = jnp.ones((64, 256)), jnp.ones((1, 256))
+    held, _ = entry(lambda x, s: x * hold(jnp.sqrt(s)), x, statistic)
+    free, _ = entry(lambda x, s: x * jnp.sqrt(s), x, statistic)
+    assert held.count("fusion(") > free.count("fusion(")
+
+
+def wide(x):
+    return x.astype(jnp.float32)
+
+
+def squared(x):
+    return jnp.square(wide(x))
+
+
+def test_on_cpu_sums_that_stand_alone_write_no_array():
+    x = jnp.ones((1024, 512), jnp.bfloat16)
+    together = lambda x: (jnp.sum(wide(x), 1), jnp.sum(squared(x), 1))  # noqa: E731 - the rival
+    assert entry(together, x)[1] >= 2 * x.nbytes
+    alone = lambda x: [sum_alone(f, (1024, 1), x) for f in (wide, squared)]  # noqa: E731
+    assert entry(alone, x)[1] < x.nbytes / 16
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_the_sums_of_either_are_those_of_the_chosen_function_alone(near):
+    x = jnp.asarray(RNG.normal(0, 1, (1024, 512)), jnp.bfloat16)
+    either = lambda x: sum_of_either(jnp.max(x) > (0 if near else 9), wide, squared, (1, 512), x)  # noqa: E731
+    assert entry(either, x)[1] < x.nbytes / 16
+    want = np.asarray(wide(x), np.float64)
+    want = (want if near else want**2).sum(0, keepdims=True)
+    np.testing.assert_allclose(jax.jit(either)(x), want, rtol=1e-5, atol=1e-3)

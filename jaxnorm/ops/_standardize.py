@@ -42,8 +42,10 @@ def standardize(
 
     `y = (x - mean) / sqrt(var + epsilon) * scale + bias`, the moments being those of
     `jaxnorm.stats.moments(x, stats_shape, ...)`. The mean is subtracted without ever being rounded
-    to the grid of `x`, so output and gradient hold at any mean / std up to 1e6 in float32. The
-    backward pass keeps `x` and two float32 numbers per statistic.
+    to the grid of `x`, so output and gradient hold at any mean / std up to 1e6 in float32. They
+    hold for every size of `x` up to 1e36, and down to the smallest normal numbers: squares that
+    would overflow or vanish are summed in units of a power of two. The backward pass keeps `x` and
+    three float32 numbers per statistic.
 
     Args:
         x: [*shape], floating or complex.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax._src import checkify
 from jax.experimental import jet
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -31,7 +32,7 @@ def define(
     """Gives a primitive its rules.
 
     The primitive runs compiled, lowers to `plain` on every platform until `lower` says otherwise,
-    and has Taylor series (`jax.experimental.jet`).
+    has Taylor series (`jax.experimental.jet`) and is checked for NaN by `checkify`.
 
     Args:
         primitive: it has several results.
@@ -49,7 +50,8 @@ def define(
         return jax.jit(functools.partial(primitive.bind, **dict(params)))
 
     def series(primals, terms, **params):
-        return jet.jet(functools.partial(smooth or plain, **params), primals, terms)
+        function = functools.partial(smooth or plain, **params)
+        return jet.jet(function, primals, terms, factorial_scaled=False)
 
     primitive.def_impl(lambda *operands, **params: compiled(tuple(params.items()))(*operands))
     primitive.def_abstract_eval(shapes)
@@ -58,6 +60,7 @@ def define(
         ad.primitive_transposes[primitive] = transpose
     batching.primitive_batchers[primitive] = batch
     jet.jet_rules[primitive] = series
+    checkify.error_checks[primitive] = functools.partial(checkify.nan_error_check, primitive)
     mlir.register_lowering(primitive, traced(plain))
 
 
@@ -81,6 +84,14 @@ def moving(tangents: Sequence) -> tuple:
     """Returns tangents with None for those that are zero whatever the input."""
     zeros = (ad.Zero, jax.custom_derivatives.SymbolicZero)
     return tuple(None if isinstance(t, zeros) else t for t in tangents)
+
+
+def in_taylor_mode(*values: Any) -> bool:
+    """Returns whether `jax.experimental.jet` traces one of the values.
+
+    Of functions with a `custom_jvp` jet knows no series, though it has one of their operations.
+    """
+    return any(isinstance(value, jet.JetTracer) for value in values)
 
 
 def instantiate(cotangent: Any) -> Any:

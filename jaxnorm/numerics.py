@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.typing import Array, Axes, DTypeLike
+from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
 
 def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -48,6 +48,25 @@ def real_dtype(dtype: DTypeLike) -> jnp.dtype:
         (dtype('float32'), dtype('float32'))
     """
     return jnp.finfo(dtype).dtype
+
+
+def as_array(x: ArrayLike) -> Array:
+    """Returns `x` as an array of JAX, and an array of JAX as it is.
+
+    `jnp.asarray` converts such an array to its own dtype, an operation at which `jax_debug_nans`
+    stops where padding holds NaN.
+
+    Args:
+        x: [*shape].
+
+    Returns:
+        [*shape].
+
+    Examples:
+        >>> as_array([1.0, 2.0])
+        Array([1., 2.], dtype=float32)
+    """
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)
 
 
 def canonical_axes(axes: Axes, ndim: int, name: str = "axes") -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, sample_size, shard_count
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -87,7 +87,7 @@ def batch_norm(
         The running variance is biased as in Flax; `ema(unbiased=True)` is PyTorch's. Per-example
         gradients by `vmap(grad)` are zero in training mode: a batch of one equals its mean.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     stats_shape = kept_shape(x.shape, features)
     sample = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnorm.functional._instance import instance_stats_shape
 from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import accumulation_dtype, canonical_axes
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
@@ -68,7 +68,7 @@ def filter_response_norm(
         With one position per channel the output is the sign of `x`; there the authors learn
         epsilon.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     result = jnp.dtype(dtype or x.dtype)
     if threshold is not None and jnp.iscomplexobj(x):

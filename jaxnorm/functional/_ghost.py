@@ -5,8 +5,6 @@ Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._batch import (
     SingleValue,
     batch_norm,
@@ -15,7 +13,7 @@ from jaxnorm.functional._batch import (
     uses_running,
 )
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Estimator, Variance, ema, pool
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -91,7 +89,7 @@ def ghost_batch_norm(
         The paper updates the running statistics once per ghost batch; pooled, one update sees what
         lies between the ghost batches as well.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     update = (not use_running_average) if update_stats is None else update_stats
     sample = {

@@ -3,10 +3,8 @@
 Wu, He: Group Normalization, arXiv:1803.08494, 2018.
 """
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -65,7 +63,7 @@ def group_norm(
         >>> group_norm(jnp.array([[1.0, 3.0, 8.0, 4.0]]), num_groups=2).round(3)
         Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     y, _ = standardize(
         x,

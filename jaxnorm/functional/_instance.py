@@ -5,11 +5,9 @@ Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
 
 from typing import Literal
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._batch import has_single_value
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -65,7 +63,7 @@ def instance_norm(
         Array([[[-1.,  1.],
                 [ 1., -1.]]], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     stats_shape = instance_stats_shape(x.shape, feature_axes)
     if single_value != "allow" and has_single_value(

@@ -3,10 +3,8 @@
 Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 """
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
@@ -63,7 +61,7 @@ def layer_norm(
     Notes:
         Flax's default variance is that of "fast"; here it is exact at any mean.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     y, _ = standardize(
         x,

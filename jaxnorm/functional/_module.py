@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxnorm.functional._dtypes import normalizable
 from jaxnorm.functional._learning import Store, learn, running_stats
 from jaxnorm.functional._specs import Spec
-from jaxnorm.numerics import canonical_axes, real_dtype
+from jaxnorm.numerics import as_array, canonical_axes, real_dtype
 from jaxnorm.typing import Array, ArrayLike, Shape
 
 
@@ -62,7 +62,7 @@ def run(
         Array([-3.,  3.], dtype=float32)
     """
     with errors_naming(store.label):
-        x = jnp.asarray(x)
+        x = as_array(x)
         axes = _feature_axes(spec, layer, x.ndim)
         features = tuple(x.shape[axis] for axis in axes)
         stats = None

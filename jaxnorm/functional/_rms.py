@@ -6,7 +6,7 @@ Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import accumulation_dtype, canonical_axes
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
@@ -66,7 +66,7 @@ def rms_norm(
     Notes:
         The authors' code adds 1e-8 outside the root; PyTorch's default epsilon is the dtype's.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     if scale is not None and scale_offset:
         scale = jnp.asarray(scale)

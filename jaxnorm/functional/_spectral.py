@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm.numerics import accumulation_dtype, require_inexact
+from jaxnorm.numerics import accumulation_dtype, as_array, require_inexact
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
@@ -40,7 +40,7 @@ def spectral_norm_init(key: Array, kernel: ArrayLike) -> SpectralState:
         >>> spectral_norm_init(jax.random.key(0), jnp.ones((3, 2))).u.shape
         (2,)
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_array(kernel)
     dtype = accumulation_dtype(kernel.dtype)
     u = jax.random.normal(key, kernel.shape[-1:], dtype)
     return SpectralState(u, jnp.ones((), dtype))
@@ -85,7 +85,7 @@ def spectral_norm(
         (Array([[1.  , 0.  ],
                [0.  , 0.25]], dtype=float32), Array(4., dtype=float32))
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_array(kernel)
     require_inexact(kernel, "kernel")
     if kernel.ndim < 2:
         raise ValueError(

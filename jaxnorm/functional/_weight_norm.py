@@ -8,7 +8,7 @@ import math
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import standardize
 from jaxnorm.stats import moments, sample_size
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike, Shape
@@ -47,7 +47,7 @@ def weight_norm(
         Array([[6., 2.],
                [8., 0.]], dtype=float32)
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_array(kernel)
     axes, stats_shape = _features(kernel.shape, feature_axes)
     # The squared norm is n mean squares: the core's statistic, with its derivative.
     n = sample_size(kernel.shape, stats_shape)
@@ -81,7 +81,7 @@ def weight_norm_scale(kernel: ArrayLike, *, feature_axes: Axes | None = -1) -> A
         >>> weight_norm_scale(jnp.array([[3.0, 1.0], [4.0, 0.0]]))
         Array([5., 1.], dtype=float32)
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_array(kernel)
     axes, stats_shape = _features(kernel.shape, feature_axes)
     square = moments(kernel, stats_shape, center=False).var * sample_size(kernel.shape, stats_shape)
     return jnp.sqrt(square).reshape(tuple(kernel.shape[a] for a in axes))

@@ -4,10 +4,8 @@ Qiao, Wang, Liu, Shen, Yuille: Micro-Batch Training with Batch-Channel Normaliza
 Standardization, arXiv:1903.10520, 2019.
 """
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import standardize
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
@@ -44,7 +42,7 @@ def weight_standardization(
         Array([[-1., -1.],
                [ 1.,  1.]], dtype=float32)
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_array(kernel)
     axes = canonical_axes(feature_axes, kernel.ndim, "feature_axes")
     w, _ = standardize(
         kernel,

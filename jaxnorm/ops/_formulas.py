@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype
-from jaxnorm.stats import Moments
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent
 from jaxnorm.stats.sampling import Sampling, settled
 from jaxnorm.stats.sums import spread
@@ -173,12 +172,6 @@ def normalize_tangent(x, mean, tail, rstd, scale, tangents, dtype):
 def deviation(x: Array, mean: Array, tail: Array | None) -> Array:
     """Returns `x - (mean + tail)`, float32 or wider."""
     return centered(Sampling(mean.shape), x, None, mean, tail)
-
-
-def reported(problem: Problem, measured: Measured) -> Moments:
-    """Returns the `Moments` of what was measured, the variance no longer in units."""
-    var = (measured.var * measured.unit) * measured.unit
-    return Moments(measured.mean, var, measured.count, measured.tail)
 
 
 def _affine_tangent(xhat, rstd, scale, d_x, shift, slope, d_scale, d_bias):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _internals
-from jaxnorm.numerics import accumulation_dtype, check_epsilon, require_inexact
+from jaxnorm.numerics import accumulation_dtype, as_array, check_epsilon, require_inexact
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem, Residuals
 from jaxnorm.ops._implementations import wished
@@ -57,7 +57,7 @@ def normalize(
         its digits. Where their variance is not representable (above 3e38 or below 1e-38 in float32)
         only `standardize` is right, in which the variance never leaves its units.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     require_inexact(x)
     check_epsilon(epsilon)
     mean, var = jnp.asarray(moments.mean), jnp.asarray(moments.var)
@@ -73,13 +73,17 @@ def normalize(
     shifted_var = var + jnp.asarray(epsilon, var.dtype)
     empty = (jnp.asarray(moments.count) <= 0) & (var == 0)
     shifted_var = jnp.where(empty, jnp.ones((), var.dtype), shifted_var)
-    return _normalize(jnp.dtype(dtype or x.dtype), x, mean, moments.tail, shifted_var, scale, bias)
+    given = (x, mean, moments.tail, shifted_var, scale, bias)
+    function = _plain if _internals.in_taylor_mode(*given) else _normalize
+    return function(jnp.dtype(dtype or x.dtype), *given)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _normalize(dtype, x, mean, tail, var, scale, bias):
+def _plain(dtype, x, mean, tail, var, scale, bias):
     rstd = spread(jax.lax.rsqrt(var), x.shape)
     return _formulas.affine(_formulas.deviation(x, mean, tail), rstd, scale, bias).astype(dtype)
+
+
+_normalize = jax.custom_jvp(_plain, nondiff_argnums=(0,))
 
 
 @functools.partial(_normalize.defjvp, symbolic_zeros=True)

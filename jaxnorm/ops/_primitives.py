@@ -20,7 +20,7 @@ from jaxnorm import _internals
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Linear, Problem, Residuals
-from jaxnorm.stats import sample_size
+from jaxnorm.stats import reported, sample_size
 
 standardize_p = Primitive("jaxnorm_standardize")
 tangent_p = Primitive("jaxnorm_standardize_tangent")
@@ -64,7 +64,7 @@ def filled(has: tuple[bool, ...], values) -> list:
 def plain_standardize(*operands, problem: Problem, has):
     """Returns what `standardize_p` computes, of x, scale and bias, by the formulas."""
     y, measured, rstd = _formulas.standardize(problem, *filled(has, operands))
-    moments = _formulas.reported(problem, measured)
+    moments = reported(measured)
     location = [moments.mean, moments.tail] if problem.center else []
     return [y, *location, moments.var, rstd]
 

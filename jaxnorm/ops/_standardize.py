@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnorm import _internals
 from jaxnorm.numerics import (
     accumulation_dtype,
+    as_array,
     check_epsilon,
     real_dtype,
     require_inexact,
@@ -16,7 +17,7 @@ from jaxnorm.numerics import (
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Linear, Problem, Residuals
 from jaxnorm.ops._implementations import Implementation, require, wished
-from jaxnorm.stats import Moments, Variance, sample_size
+from jaxnorm.stats import Moments, Variance, reported, sample_size
 from jaxnorm.stats.sampling import Sampling, check_sampling, sample_weights
 from jaxnorm.stats.shapes import broadcasting
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -82,7 +83,7 @@ def standardize(
     Notes:
         Entries outside the mask are normalized too; those that are not finite count as zero.
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     require_inexact(x)
     check_epsilon(epsilon)
     sampling = check_sampling(
@@ -103,7 +104,8 @@ def standardize(
         return y, Moments(mean, var, count, tail)
     if number is None:
         epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
-    return _standardize(problem, x, w, scale, bias, None if number is not None else epsilon)
+    given = (x, w, scale, bias, None if number is not None else epsilon)
+    return (_plain if _internals.in_taylor_mode(*given) else _standardize)(problem, *given)
 
 
 def _no_primitive(problem: Problem, x: Array, w: Array | None, parameters: tuple) -> str | None:
@@ -126,17 +128,19 @@ def _no_primitive(problem: Problem, x: Array, w: Array | None, parameters: tuple
     return None
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _standardize(problem, x, w, scale, bias, epsilon):
+def _plain(problem, x, w, scale, bias, epsilon):
     y, measured, _ = _formulas.standardize(problem, x, scale, bias, w, epsilon)
-    return y, _formulas.reported(problem, measured)
+    return y, reported(measured)
+
+
+_standardize = jax.custom_jvp(_plain, nondiff_argnums=(0,))
 
 
 @functools.partial(_standardize.defjvp, symbolic_zeros=True)
 def _standardize_jvp(problem, primals, tangents):
     x, w, scale, bias, epsilon = primals
     y, measured, rstd = _formulas.standardize(problem, x, scale, bias, w, epsilon)
-    moments = _formulas.reported(problem, measured)
+    moments = reported(measured)
     d_x, d_w, d_scale, d_bias, d_epsilon = _internals.moving(tangents)
     var = None if d_w is None else moments.var
     location = (moments.mean, moments.tail) if problem.center else (None, None)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.numerics import accumulation_dtype, as_array
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Mask, Numbers, PyTree, Shape
 
 
@@ -23,7 +23,7 @@ def as_floating(x: ArrayLike) -> Array:
         >>> as_floating(jnp.array([1, 2]))
         Array([1., 2.], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     if jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_:

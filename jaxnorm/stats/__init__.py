@@ -10,6 +10,7 @@ from ._moments import merge as merge
 from ._moments import mix as mix
 from ._moments import moments as moments
 from ._moments import pool as pool
+from ._moments import reported as reported
 from ._moments import unbiased_var as unbiased_var
 from ._running import BatchStats as BatchStats
 from ._running import DebiasedState as DebiasedState

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _internals
-from jaxnorm.numerics import product_of_two, require_inexact, sum_of_two
+from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_two
 from jaxnorm.stats import _collectives
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent, pool_measured
 from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
@@ -94,7 +94,7 @@ def moments(
         Array([[3.],
                [1.]], dtype=float32)
     """
-    x = jnp.asarray(x)
+    x = as_array(x)
     require_inexact(x)
     sampling = check_sampling(
         x.shape,
@@ -103,11 +103,17 @@ def moments(
     w = sample_weights(x, mask, weights)
     if dtype is not None:
         x = x.astype(jnp.promote_types(x.dtype, dtype))
-    return _moments(sampling, x, w)
+    return (_measured if _internals.in_taylor_mode(x, w) else _moments)(sampling, x, w)
 
 
 def reported(measured: Measured) -> Moments:
     """Returns the `Moments` of what was measured, the variance no longer in units.
+
+    Args:
+        measured: of [*stats_shape].
+
+    Returns:
+        `Moments` of [*stats_shape].
 
     Examples:
         >>> reported(measure(Sampling((1,)), jnp.array([1.0, 3.0]), None)).var
@@ -117,9 +123,11 @@ def reported(measured: Measured) -> Moments:
     return Moments(measured.mean, var, measured.count, measured.tail)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _moments(sampling: Sampling, x: Array, w: Array | None) -> Moments:
+def _measured(sampling: Sampling, x: Array, w: Array | None) -> Moments:
     return reported(measure(sampling, x, w))
+
+
+_moments = jax.custom_jvp(_measured, nondiff_argnums=(0,))
 
 
 @functools.partial(_moments.defjvp, symbolic_zeros=True)
@@ -142,8 +150,8 @@ def _moments_jvp(sampling, primals, tangents):
     d_mean, d_var, d_count = tangent(
         x, w, taken.mean, taken.tail, taken.var, taken.count, *_internals.moving(tangents)
     )
-    d_mean = jnp.zeros_like(taken.mean) + d_mean
-    return taken, Moments(d_mean, d_var, d_count, jnp.zeros_like(taken.tail))
+    still = jnp.zeros_like(taken.mean)  # the tail moves with the mean
+    return taken, Moments(still + d_mean, d_var, d_count, still)
 
 
 def merge(first: Moments, second: Moments) -> Moments:

@@ -247,7 +247,9 @@ def _sums(sampling: Sampling, x: Array, w: Array | None) -> tuple[Array, Array, 
         return block_sum(values if w is None else w * values, stats_shape) * share
 
     pivot = jnp.zeros(stats_shape, dtype)
-    deviation = settled(x, x, w).astype(dtype)
+    # Padding that is not finite goes before anything at which `jax_debug_nans` would stop.
+    x = settled(x, x, w)
+    deviation = x.astype(dtype)
     if sampling.center and sampling.variance != "fast":
         pivot = _pivots(x, w, stats_shape)
         deviation = deviation - spread(pivot, x.shape)
@@ -269,7 +271,7 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     mean, tail = sum_of_two(pivot, offset)
     measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
-        beyond = jnp.any(_beyond(var, epsilon))
+        beyond = _beyond(var, epsilon)
         floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
         operands = (beyond, floor, *measured, x, *(() if w is None else (w,)))
         measured = rescue_p.bind(*_internals.varying_alike(*operands), sampling=sampling)
@@ -291,7 +293,7 @@ def _beyond(var: Array, epsilon: float | Array | None) -> Array:
 
 
 def _rescued(beyond, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling):
-    """Returns mean, tail, variance and unit, taken again if `beyond`."""
+    """Returns mean, tail, variance and unit, taken again if any statistic is `beyond`."""
 
     def again():
         pivot, deviation, _, average = _sums(sampling, x, w)
@@ -306,14 +308,13 @@ def _rescued(beyond, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sam
         var = average(real_product(scaled, scaled))
         return *sum_of_two(pivot, offset * unit), var, unit
 
-    return list(lax.cond(beyond, again, lambda: (mean, tail, var, unit)))
+    return list(lax.cond(jnp.any(beyond), again, lambda: (mean, tail, var, unit)))
 
 
 def _rescue_mapped(operands, dims, *, sampling: Sampling):
     # What is taken again is right for every statistic: one condition serves all that are mapped.
     beyond, epsilon, *rest = operands
     size = next(v.shape[d] for v, d in zip(operands, dims) if d is not None)
-    beyond = jnp.any(beyond)
     front = [
         jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
         for v, d in zip(rest, dims[2:])

@@ -44,7 +44,7 @@ def test_the_numbers_are_those_of_flax():
 
 
 def test_an_offset_is_added_to_the_scale_in_float32_where_bfloat16_would_lose_it():
-    # 15.8125 is a bfloat16, 16.8125 is not: semantics, thread 44.
+    # 15.8125 is a bfloat16, 16.8125 is not.
     scale = jnp.full(6, 15.8125, jnp.bfloat16)
     assert float(scale[0] + jnp.bfloat16(1)) != 16.8125
     assert_right(rms_norm(X, scale, scale_offset=1.0), expected(X, -1, 16.8125))

@@ -59,10 +59,9 @@ def test_unequal_masked_shards_on_devices_give_what_the_whole_gives(member):
 
 @over(claiming("shards"))
 def test_shards_cost_at_most_one_collective_forward_and_one_backward(member):
-    # Without a mean the two do not depend on each other, and the compiler makes them one.
     lines = sharded(member).lower(*arrays(member)).compile().as_text().splitlines()
     collectives = [line for line in lines if any(name in line for name in COLLECTIVES)]
-    assert len(collectives) == (2 if member.center else 1)
+    assert len(collectives) == 2
 
 
 @over(claiming("shards"))

@@ -92,7 +92,7 @@ def test_evaluation_before_training_uses_mean_zero_and_variance_one(member, name
 
 @over(STREAMING)
 def test_a_bfloat16_network_keeps_float32_statistics_that_arrive(member):
-    # Haiku's, kept in bfloat16, are frozen or NaN here (semantics, row 9).
+    # Haiku's, kept in bfloat16, are frozen or NaN here (law 9).
     average = ema(0.999)
     x = jnp.asarray(array(mean=3.0)).astype(jnp.bfloat16)
 

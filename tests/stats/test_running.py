@@ -28,7 +28,7 @@ STEPS = 1000
 SAMPLES = 8  # in each batch
 FEATURES = 3
 DECAY = 0.9
-# Steps at which law 7 of the semantics asks for a right answer.
+# Steps at which law 7 asks for a right answer.
 CHECKED = [1, 2, 10, 1000]
 
 
@@ -122,7 +122,7 @@ def test_a_window_holds_the_samples_of_its_last_batches(n, unbiased):
 
 
 def test_the_variance_of_batches_of_variance_four_is_four_from_the_first_step_on():
-    # Equinox's default reads 102.9 after one step of these (semantics, row 7).
+    # Equinox's default reads 102.9 after one step of these (law 7).
     batches = np.tile(np.array([-2.0, 2.0], np.float32)[None, :, None], (10, 1, 1))
     for estimator in (debiased(0.99), cumulative(), window(3)):
         readings, _ = run(estimator, batches)

@@ -79,7 +79,8 @@ def test_masked_shards_of_unequal_counts_are_pooled_by_their_counts():
 
 
 def test_an_equally_weighted_average_of_shards_is_wrong_where_the_pool_is_right():
-    # Semantics, row 2: shards with 8 and 1 valid rows, 5.08/18.0 by pmean, truly 1.86/8.33.
+    # Law 2: shards with 8 and 1 valid rows. Averaged, mean and variance are 4.75 and 20.7; the
+    # right ones are 1.44 and 11.8.
     x = np.concatenate([np.arange(8.0) - 3, np.full(8, 9.0)]).astype(np.float32)[:, None]
     mask = (np.arange(16) < 9)[:, None]
     expected = reference_moments(x, (1, 1), mask)

@@ -15,7 +15,7 @@ from jax import lax
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._primitives import filled
-from jaxnorm.stats import sample_size
+from jaxnorm.stats import reported, sample_size
 from jaxnorm.stats.measuring import Measured, measure
 from jaxnorm.stats.sums import block_sum, hold, spread, sum_alone, sum_of_either
 from jaxnorm.typing import Array, Shape
@@ -67,7 +67,7 @@ def standardize(*operands, problem: Problem, has) -> list:
     if _joint(rstd.shape, [v.shape for v in (scale, bias) if v is not None]) != x.shape:
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _formulas.affine(deviation, gain, scale, bias).astype(problem.dtype)
-    moments = _formulas.reported(problem, measured)
+    moments = reported(measured)
     return [y, moments.mean, moments.tail, moments.var, rstd]
 
 

@@ -181,9 +181,10 @@ def test_a_shared_window_over_shards_is_that_of_the_whole_batch():
 
 
 @every_estimator
-def test_modules_with_estimators_copy_and_compare(name):
+def test_modules_with_estimators_pickle_copy_and_compare(name):
     norm = norm_with(name)
-    assert copy.deepcopy(norm) == norm == norm.clone()
+    assert pickle.loads(pickle.dumps(norm)) == copy.deepcopy(norm) == norm == norm.clone()
+    assert hash(copy.deepcopy(norm)) == hash(norm)
     x = BATCHES[0]
     variables = norm.init(KEY, x, use_running_average=False)
     assert_array_equal(
@@ -192,6 +193,8 @@ def test_modules_with_estimators_copy_and_compare(name):
     )
 
 
-def test_modules_pickle():
+def test_modules_of_equal_arguments_are_equal():
+    made = [BatchNorm(estimator=jaxnorm.guarded(jaxnorm.window(n))) for n in (8, 8, 9)]
+    assert made[0] == made[1] != made[2] and hash(made[0]) == hash(made[1])
     for norm in (BatchNorm(momentum=0.5), GhostBatchNorm(ghost_batch_size=2)):
         assert pickle.loads(pickle.dumps(norm)) == norm

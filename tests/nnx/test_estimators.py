@@ -120,8 +120,10 @@ def test_the_view_of_a_model_describes_both_arguments():
     assert "whether the batch updates them" in told
 
 
-def test_modules_pickle_copy_and_have_equal_definitions():
-    norm, x = BatchNorm(4, momentum=0.9, rngs=nnx.Rngs(0)), BATCHES[0]
+@every_estimator
+def test_modules_pickle_copy_and_have_equal_definitions(name):
+    norm, x = norm_with(name), BATCHES[0]
+    assert nnx.graphdef(norm_with(name)) == nnx.graphdef(norm)
     norm(x)
     norm.eval()
     for other in (pickle.loads(pickle.dumps(norm)), copy.deepcopy(norm)):

@@ -5,10 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxnorm.linen import BatchNorm
+from jaxnorm.linen import BatchNorm, GhostBatchNorm
 from jaxnorm.numerics import canonical_axes
 
-BATCH_NORMS = (BatchNorm, nn.BatchNorm)
+BATCH_NORMS = (BatchNorm, GhostBatchNorm, nn.BatchNorm)
 """The modules that keep running statistics as `mean` and `var`: ours and Flax's."""
 
 

@@ -49,6 +49,8 @@ def apply_batch_moments(batch_stats: PyTree, batch_moments: PyTree) -> PyTree:
 
 def _apply(stats: Any, moments: Any, path: tuple[str, ...]) -> Any:
     if isinstance(moments.get("moments"), Moments):
+        if "update" in moments:  # of a layer with an estimator of its own
+            return moments["update"](stats, moments["moments"])
         return _advance(stats, moments["moments"], moments["decay"])
     for name in moments:
         if name not in stats:

@@ -41,9 +41,10 @@ def random_variables(model, x: np.ndarray, *, seed: int = 0, affine: float = 0.1
     rng = np.random.default_rng(seed)
 
     def draw(path, form):
-        name, noise = path[-1].key, rng.standard_normal(form.shape)
+        name = getattr(path[-1], "key", None)  # an estimator's state has fields
+        noise = rng.standard_normal(form.shape)
         if path[0].key == "batch_stats":
-            return jnp.full(form.shape, name == "var", jnp.float32)
+            return jnp.full(form.shape, name == "var", form.dtype)
         if name == "kernel":
             return jnp.asarray(noise / np.sqrt(np.prod(form.shape[:-1])), jnp.float32)
         return jnp.asarray((name == "scale") + affine * noise, jnp.float32)

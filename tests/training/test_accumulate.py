@@ -1,13 +1,16 @@
 """Gradient accumulation: exact pooled statistics and one update per optimizer step."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnorm.linen import BatchNorm
 from jaxnorm.models import MLP
-from jaxnorm.stats import Moments
+from jaxnorm.stats import Moments, cumulative
 from jaxnorm.training import apply_batch_moments, cross_entropy, make_train_step
 from tests.training.digits import (
     BATCH,
@@ -46,6 +49,15 @@ def test_running_statistics_move_once_by_the_moments_of_the_whole_batch():
     x = BATCH["inputs"].reshape(32, -1) @ kernel
     new, _ = MICRO(start(), BATCH)
     assert_stats(new.batch_stats["norm_0"], moved(x.mean(0), x.var(0)))
+
+
+def test_an_estimator_of_the_layer_takes_in_the_whole_batch_once():
+    model = small_model(functools.partial(BatchNorm, estimator=cumulative()))
+    kernel = np.asarray(start(model).params["hidden_0"]["kernel"], np.float64)
+    x = BATCH["inputs"].reshape(32, -1) @ kernel
+    step = make_train_step(model, TX, cross_entropy, accumulate_steps=4, donate=False)
+    new, _ = step(start(model), BATCH)
+    assert_stats(new.batch_stats["norm_0"], {"mean": x.mean(0), "var": x.var(0)})
 
 
 def test_deeper_statistics_are_of_micro_batches_normalized_on_their_own():

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm.typing import Array, AxisIndexGroups, AxisName, Numbers
+from jaxnorm.typing import Array, AxisIndexGroups, AxisName
 
 
 def shard_count(axis_name: AxisName, axis_index_groups: AxisIndexGroups = None) -> int:
@@ -49,10 +49,14 @@ def shard_count(axis_name: AxisName, axis_index_groups: AxisIndexGroups = None) 
 def gather_rows(
     rows: list[Array], axis_name: AxisName, axis_index_groups: AxisIndexGroups
 ) -> list[Array]:
-    """Returns arrays of one shape along a new first axis of shards, with one collective.
+    """Returns arrays of every shard, stacked along a new first axis, with one collective.
+
+    The collective is a sum of one-hot slots rather than an all-gather: its result is the same on
+    every shard as far as `shard_map` can tell, so that statistics made from it may leave through an
+    unsharded output.
 
     Args:
-        rows: arrays of one shape; complex ones only with the others.
+        rows: arrays of one shape, this shard's.
         axis_name: the mapped axes.
         axis_index_groups: groups of shards, or None for all.
 
@@ -66,41 +70,16 @@ def gather_rows(
         Array([[0., 2.],
                [0., 2.]], dtype=float32)
     """
-    dtype = jnp.result_type(*rows)
-    packed = jnp.stack([row.astype(dtype) for row in rows])
-    everyone = jnp.moveaxis(gather(packed, axis_name, axis_index_groups), 1, 0)
-    complex_rows = [jnp.iscomplexobj(row) for row in rows]
-    return [
-        (v if is_complex or not jnp.iscomplexobj(v) else v.real).astype(row.dtype)
-        for v, row, is_complex in zip(everyone, rows, complex_rows)
-    ]
-
-
-def gather(values: Numbers, axis_name: AxisName, axis_index_groups: AxisIndexGroups) -> Array:
-    """Returns the `values` of every shard, stacked, with one collective.
-
-    A sum of one-hot slots rather than an all-gather: its result is the same on every shard as far
-    as `shard_map` can tell, so that statistics made from it may leave through an unsharded output.
-
-    Args:
-        values: [*shape], this shard's.
-        axis_name: the mapped axes.
-        axis_index_groups: groups of shards, or None for all.
-
-    Returns:
-        [shards, *shape], of the dtype of `values`.
-
-    Examples:
-        >>> import jax
-        >>> jax.vmap(lambda x: gather(x, "batch", None), axis_name="batch")(jax.numpy.arange(2.0))
-        Array([[0., 1.],
-               [0., 1.]], dtype=float32)
-    """
+    packed = jnp.stack([row.astype(jnp.result_type(*rows)) for row in rows], axis=-1)
     shards = shard_count(axis_name, axis_index_groups)
     index = lax.axis_index(axis_name)
     if axis_index_groups is not None:
         rank = {shard: i for group in axis_index_groups for i, shard in enumerate(group)}
         index = jnp.array([rank[shard] for shard in sorted(rank)])[index]
-    mine = jnp.arange(shards).reshape(-1, *(1,) * values.ndim) == index
-    slots = jnp.where(mine, values, jnp.zeros((), values.dtype))
-    return lax.psum(slots, axis_name, axis_index_groups=axis_index_groups)
+    mine = jnp.arange(shards).reshape(-1, *(1,) * packed.ndim) == index
+    slots = jnp.where(mine, packed, jnp.zeros((), packed.dtype))
+    everyone = lax.psum(slots, axis_name, axis_index_groups=axis_index_groups)
+    return [
+        (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype)
+        for v, row in zip(jnp.moveaxis(everyone, -1, 0), rows)
+    ]

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from jaxnorm.numerics import accumulation_dtype, real_dtype
 from jaxnorm.stats._estimator import Estimator, call_text
-from jaxnorm.stats._moments import Moments, merge, pool, unbiased_var
+from jaxnorm.stats._moments import Moments, merge, pool, unbiased_var, with_tail
 from jaxnorm.typing import Array, DTypeLike, Shape
 
 
@@ -188,7 +188,7 @@ class _Cumulative:
         return _no_samples(shape, dtype)
 
     def update(self, state: Moments, moments: Moments) -> Moments:
-        return _as_stored(merge(state, _with_tail(moments)), state)
+        return _as_stored(merge(state, with_tail(moments)), state)
 
     def read(self, state: Moments) -> Moments:
         return _identity_where_empty(state, self.unbiased)
@@ -238,7 +238,7 @@ class _Window:
 
     def update(self, state: WindowState, moments: Moments) -> WindowState:
         count = jnp.broadcast_to(moments.count, moments.mean.shape)
-        batch = _as_stored(_with_tail(moments)._replace(count=count), state.moments)
+        batch = _as_stored(with_tail(moments)._replace(count=count), state.moments)
         slot = state.updates % self.n
         placed = jax.tree.map(lambda kept, new: kept.at[slot].set(new), state.moments, batch)
         # A wholly empty batch must not push a real one out of the window.
@@ -313,13 +313,6 @@ def _no_samples(shape: Shape, dtype: DTypeLike) -> Moments:
     mean, tail = (jnp.zeros(shape, dtype) for _ in range(2))
     var, count = (jnp.zeros(shape, real_dtype(dtype)) for _ in range(2))
     return Moments(mean, var, count, tail)
-
-
-def _with_tail(moments: Moments) -> Moments:
-    """Returns `moments` with a tail, so that states have one tree structure."""
-    if moments.tail is not None:
-        return moments
-    return moments._replace(tail=jnp.zeros_like(moments.mean))
 
 
 def _var(moments: Moments, unbiased: bool) -> Array:

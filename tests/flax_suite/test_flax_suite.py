@@ -9,7 +9,7 @@ from tests.flax_suite import sources
 from tests.flax_suite.differences import CLASSES, EVERY_TEST, ROUNDING, Difference
 from tests.flax_suite.runner import Orders, Report, run, run_room
 
-pytestmark = pytest.mark.flax_suite
+pytestmark = [pytest.mark.flax_suite, pytest.mark.slow]
 
 NORMALIZATION = {"linen": "linen/linen_test.py", "nnx": "nnx/nn/normalization_test.py"}
 # One test of Flax for each class, of those that look at its output.

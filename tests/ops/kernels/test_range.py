@@ -30,7 +30,7 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(params=["avx512", "avx2", "portable"])
+@pytest.fixture(params=["avx512", "avx2", pytest.param("portable", marks=pytest.mark.slow)])
 def instructions(request):
     """Computes with an instruction set."""
     chosen = _native.instruction_set()

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnorm.ops import _formulas, _primitives
+from jaxnorm.numerics import sum_of_two
+from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._primitives import filled
 from jaxnorm.stats import reported, sample_size
 from jaxnorm.stats.measuring import Measured, measure
+from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_sum, hold, spread, sum_alone, sum_of_either
 from jaxnorm.typing import Array, Shape
 
@@ -55,42 +57,60 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
 
 def standardize(*operands, problem: Problem, has) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding."""
-    if not problem.center:
-        return _primitives.plain_standardize(*operands, problem=problem, has=has)
     x, scale, bias = filled(has, operands)
     measured = _measure(problem, x)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     # XLA takes no branch's result into the loop over the array, as it would a pivot.
-    deviation = x.astype(jnp.float32) - spread(measured.mean, x.shape)
-    deviation = deviation - spread(measured.tail, x.shape)
+    deviation = x.astype(jnp.float32)
+    if problem.center:
+        deviation = deviation - spread(measured.mean, x.shape)
+        deviation = deviation - spread(measured.tail, x.shape)
     gain = spread(rstd, x.shape)
     if _joint(rstd.shape, [v.shape for v in (scale, bias) if v is not None]) != x.shape:
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _formulas.affine(deviation, gain, scale, bias).astype(problem.dtype)
     moments = reported(measured)
-    return [y, moments.mean, moments.tail, moments.var, rstd]
+    location = [moments.mean, moments.tail] if problem.center else []
+    return [y, *location, moments.var, rstd]
 
 
 def _measure(problem: Problem, x: Array) -> Measured:
-    """Returns the moments, from sums over `x` where that loses no digits."""
-    stats_shape = problem.stats_shape
+    """Returns the moments: from sums over `x` where that loses no digits, else about pivots."""
+    stats_shape, epsilon = problem.stats_shape, problem.epsilon
+    assert epsilon is not None  # the primitives take numbers
     count = sample_size(x.shape, stats_shape)
 
-    def wide(x):
-        return x.astype(jnp.float32)
+    def averages(shift: Array | None):
+        """Returns the average of `x - shift`, and its variance (the mean square if not centred)."""
 
-    mean = sum_alone(wide, stats_shape, x) / count
-    square = sum_alone(lambda x: jnp.square(wide(x)), stats_shape, x) / count
-    var = jnp.maximum(square - jnp.square(mean), 0)
-    assert problem.epsilon is not None  # the primitives take numbers
-    ordinary = (var + problem.epsilon >= SMALLEST) & (var <= 1 / SMALLEST)
-    near = jnp.all((jnp.square(mean) <= NEAR * var) & ordinary)
-    nothing, one = jnp.zeros_like(mean), jnp.ones_like(mean)
-    mean, tail, var, unit = lax.cond(
-        near,
-        lambda: (mean, nothing, var, one),
-        lambda: tuple(measure(problem.sampling, x, None, problem.epsilon)[:4]),
-    )
+        def deviation(x):
+            wide = x.astype(jnp.float32)
+            return wide if shift is None else wide - spread(shift, x.shape)
+
+        square = sum_alone(lambda x: jnp.square(deviation(x)), stats_shape, x) / count
+        if not problem.center:
+            return jnp.zeros_like(square), square
+        mean = sum_alone(deviation, stats_shape, x) / count
+        return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+    def ordinary(var):
+        return (var + epsilon >= SMALLEST) & (var <= 1 / SMALLEST)
+
+    def far():
+        if not problem.center:
+            return rescued()
+        pivot = median_member(x, stats_shape, jnp.float32)
+        offset, var = averages(pivot)
+        usual = (*sum_of_two(pivot, offset), var, jnp.ones_like(var))
+        return lax.cond(jnp.all(ordinary(var)), lambda: usual, rescued)
+
+    def rescued():
+        return tuple(measure(problem.sampling, x, None, epsilon)[:4])
+
+    mean, var = averages(None)
+    near = ordinary(var) & ((jnp.square(mean) <= NEAR * var) if problem.center else True)
+    usual = (mean, jnp.zeros_like(var), var, jnp.ones_like(var))
+    mean, tail, var, unit = lax.cond(jnp.all(near), lambda: usual, far)
     return Measured(mean, tail, var, unit, jnp.asarray(count, jnp.float32))
 
 

@@ -195,9 +195,7 @@ def test_a_norm_may_stand_within_a_rule_of_ones_own_for_vmap(member):
 
 
 @over(SAMPLED)
-@pytest.mark.parametrize(
-    "dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_a_program_is_exported_for_every_platform(member, dtype):
     x, cotangent = jnp.asarray(array(), dtype), jnp.asarray(array(1, 0.0), dtype)
     run = jax.jit(with_gradient(functools.partial(output, member)))

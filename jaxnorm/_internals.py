@@ -135,6 +135,7 @@ def explicit_axes(value: Array) -> tuple:
         One entry per axis; None where the type of `value` says nothing.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> explicit_axes(jnp.ones((2, 3)))
         (None, None)
     """
@@ -147,6 +148,7 @@ def shard_counts(value: Array) -> tuple[int, ...]:
     """Returns into how many shards the type of `value` says that each axis is cut.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> shard_counts(jnp.ones((2, 3)))
         (1, 1)
     """

@@ -165,8 +165,8 @@ def sum_of_two(a: Array, b: Array) -> tuple[Array, Array]:
     Examples:
         >>> import jax.numpy as jnp
         >>> total, rest = sum_of_two(jnp.array(1e8), jnp.array(1.0))
-        >>> total, rest
-        (Array(1.e+08, dtype=float32, weak_type=True), Array(1., dtype=float32, weak_type=True))
+        >>> float(total), float(rest)
+        (100000000.0, 1.0)
     """
     total = a + b
     of_b = total - a

@@ -79,6 +79,7 @@ def ghost_batch_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
         >>> stats = ema().init((1,))
         >>> y, _ = ghost_batch_norm(x, stats, ghost_batch_size=2, use_running_average=False)

@@ -60,6 +60,7 @@ def group_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> group_norm(jnp.array([[1.0, 3.0, 8.0, 4.0]]), num_groups=2).round(3)
         Array([[-1.,  1.,  1., -1.]], dtype=float32)
     """

@@ -59,6 +59,7 @@ def instance_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> instance_norm(jnp.array([[[1.0, 8.0], [3.0, 4.0]]])).round(3)
         Array([[[-1.,  1.],
                 [ 1., -1.]]], dtype=float32)

@@ -54,6 +54,7 @@ def layer_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> layer_norm(jnp.array([[1.0, 3.0], [5.0, 5.0]]), bias=jnp.ones(2)).round(3)
         Array([[0., 2.],
                [1., 1.]], dtype=float32)

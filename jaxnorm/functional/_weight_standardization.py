@@ -38,6 +38,7 @@ def weight_standardization(
         TypeError: `kernel` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> weight_standardization(jnp.array([[3.0, 1.0], [5.0, 2.0]])).round(3)
         Array([[-1., -1.],
                [ 1.,  1.]], dtype=float32)

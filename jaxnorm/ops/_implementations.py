@@ -121,7 +121,10 @@ def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -
         ValueError: with the reason.
 
     Examples:
-        >>> require(Problem(Sampling((2, 1)), 1e-6, jnp.float32, "xla"), jnp.ones((2, 3)), (), None)
+        >>> import jax.numpy as jnp
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((2, 1)), 1e-6, jnp.dtype(jnp.float32), "xla")
+        >>> require(problem, jnp.ones((2, 3)), (), None)
     """
     if problem.implementation != "native":
         return

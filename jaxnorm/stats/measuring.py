@@ -31,8 +31,9 @@ class Measured(NamedTuple):
     """The moments of a sample, the variance in squared units.
 
     Examples:
-        >>> measure(Sampling((1,)), jnp.array([1e25, 3e25]), None).var
-        Array([0.2671...], dtype=float32)
+        >>> measured = measure(Sampling((1,)), jnp.array([-(2.0**100), 2.0**100]), None)
+        >>> (measured.var * (measured.unit / 2.0**100) ** 2).tolist()
+        [1.0]
     """
 
     mean: Array  # [*stats_shape], the mean is mean + tail
@@ -58,8 +59,9 @@ def measure(
         `Measured`, float32 or wider.
 
     Examples:
-        >>> measure(Sampling((1,)), jnp.array([1e6, 1e6 + 0.125]), None).mean
-        Array([1000000.06], dtype=float32)
+        >>> measured = measure(Sampling((1,)), jnp.array([2.0**24, 2.0**24 + 2]), None)
+        >>> measured.mean - 2.0**24, measured.tail
+        (Array([0.], dtype=float32), Array([1.], dtype=float32))
     """
     block = _measure_block(sampling, x, w, epsilon)
     if sampling.axis_name is None:

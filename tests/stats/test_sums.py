@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.stats.sums import hold, repeat, sum_alone, sum_of_either
+from jaxnorm.stats.sums import ONE_CHAIN, hold, repeat, sum_alone, sum_of_either
 
 RNG = np.random.default_rng(0)
 
@@ -85,6 +85,11 @@ def squared(x):
     return jnp.square(wide(x))
 
 
+# Before jax 0.10.1 XLA writes the widened array all the same.
+writes_no_array = pytest.mark.skipif(ONE_CHAIN, reason="the programs of jax 0.10.1 and newer")
+
+
+@writes_no_array
 def test_on_cpu_sums_that_stand_alone_write_no_array():
     x = jnp.ones((1024, 512), jnp.bfloat16)
     together = lambda x: (jnp.sum(wide(x), 1), jnp.sum(squared(x), 1))  # noqa: E731 - the rival
@@ -93,6 +98,7 @@ def test_on_cpu_sums_that_stand_alone_write_no_array():
     assert entry(alone, x)[1] < x.nbytes / 16
 
 
+@writes_no_array
 @pytest.mark.parametrize("near", [True, False])
 def test_the_sums_of_either_are_those_of_the_chosen_function_alone(near):
     x = jnp.asarray(RNG.normal(0, 1, (1024, 512)), jnp.bfloat16)

@@ -93,9 +93,7 @@ def plain_cotangent(*operands, problem: Problem, has, shapes):
     ct_y, *of_statistics, x = filled(has, operands)[:4]
     residuals = filled(has, operands)[3:]
     wanted = which(shapes)
-    like = [
-        jax.ShapeDtypeStruct(v.shape, v.dtype) for v in _cotangent_shapes_of(jax.typeof(x), shapes)
-    ]
+    like = _cotangent_shapes_of(jax.typeof(x), shapes)
 
     def of(*moved):
         values = (*filled(wanted, moved), *residuals)

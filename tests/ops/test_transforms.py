@@ -266,7 +266,8 @@ class HiddenTest(chex.TestCase):
 def test_what_no_mask_excludes_trips_the_check(member):
     x = array()
     x[0, 0, 0, 0] = np.nan
-    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+    # JAX 0.8.1 raises an exception of its own, which is no FloatingPointError.
+    with jax.debug_nans(True), pytest.raises(Exception, match="nan"):
         jax.jit(functools.partial(output, member), compiler_options=QUICK)(x)
 
 

@@ -4,10 +4,12 @@ Tried with jax 0.8.1 and 0.10.2.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax._src import checkify
 from jax.experimental import jet
 from jax.extend.core import Primitive
@@ -86,12 +88,30 @@ def moving(tangents: Sequence) -> tuple:
     return tuple(None if isinstance(t, zeros) else t for t in tangents)
 
 
-def in_taylor_mode(*values: Any) -> bool:
-    """Returns whether `jax.experimental.jet` traces one of the values.
+def call(function: jax.custom_jvp, static: Any, *given: Any) -> Any:
+    """Returns `function(static, *given)`, without its own derivative in Taylor mode.
 
-    Of functions with a `custom_jvp` jet knows no series, though it has one of their operations.
+    `jax.experimental.jet` knows no series of a function with a `custom_jvp`, though it knows those
+    of the operations inside.
     """
-    return any(isinstance(value, jet.JetTracer) for value in values)
+    in_taylor_mode = any(isinstance(value, jet.JetTracer) for value in given)
+    return (function.fun if in_taylor_mode else function)(static, *given)
+
+
+def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> tuple[int, list]:
+    """Returns the size of the axis that `vmap` maps, and the values with this axis in front.
+
+    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`. A
+    value that is None stays None.
+    """
+    size = next(v.shape[d] for v, d in zip(values, dims) if v is not None and d is not None)
+    fronted = []
+    for i, (v, d) in enumerate(zip(values, dims)):
+        if v is not None:
+            v = v[None] if d is None else jnp.moveaxis(v, d, 0)
+            v = jnp.broadcast_to(v, (size, *v.shape[1:])) if i in whole else v
+        fronted.append(v)
+    return size, fronted
 
 
 def instantiate(cotangent: Any) -> Any:
@@ -135,7 +155,6 @@ def explicit_axes(value: Array) -> tuple:
         One entry per axis; None where the type of `value` says nothing.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> explicit_axes(jnp.ones((2, 3)))
         (None, None)
     """
@@ -148,19 +167,15 @@ def shard_counts(value: Array) -> tuple[int, ...]:
     """Returns into how many shards the type of `value` says that each axis is cut.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> shard_counts(jnp.ones((2, 3)))
         (1, 1)
     """
-    counts = []
-    for names in explicit_axes(value):
+
+    def count(names: Any) -> int:
         names = (names,) if isinstance(names, str) else names or ()
-        sizes = jax.typeof(value).sharding.mesh.shape if names else {}
-        count = 1
-        for name in names:
-            count *= sizes[name]
-        counts.append(count)
-    return tuple(counts)
+        return math.prod(jax.typeof(value).sharding.mesh.shape[name] for name in names)
+
+    return tuple(map(count, explicit_axes(value)))
 
 
 def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
@@ -170,22 +185,19 @@ def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
     """
     if not any(explicit_axes(value)):
         return value.reshape(tuple(shape))
-    sharding = jax.sharding.NamedSharding(
-        jax.typeof(value).sharding.mesh, jax.sharding.PartitionSpec(*spec)
-    )
-    return jax.lax.reshape(value, tuple(shape), out_sharding=sharding)
+    return jax.lax.reshape(value, tuple(shape), out_sharding=_on_mesh_of(value, spec))
 
 
-def replicated(value: Array, axes: Sequence[int] | None = None) -> Array:
-    """Returns `value` with `axes` (all if None) no longer explicitly sharded."""
+def replicated(value: Array, axes: Sequence[int]) -> Array:
+    """Returns `value` with `axes` no longer explicitly sharded."""
     spec = explicit_axes(value)
-    kept = [None if axes is None or a in axes else names for a, names in enumerate(spec)]
-    if tuple(kept) == spec:
-        return value
-    sharding = jax.sharding.NamedSharding(
-        jax.typeof(value).sharding.mesh, jax.sharding.PartitionSpec(*kept)
-    )
-    return jax.sharding.reshard(value, sharding)
+    kept = tuple(None if axis in axes else names for axis, names in enumerate(spec))
+    return value if kept == spec else jax.sharding.reshard(value, _on_mesh_of(value, kept))
+
+
+def _on_mesh_of(value: Array, spec: Sequence) -> jax.sharding.NamedSharding:
+    mesh = jax.typeof(value).sharding.mesh
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
 
 
 def varying_alike(*values: Array | None) -> list:

@@ -78,7 +78,8 @@ def standardize(problem: Problem, x, scale, bias, w=None, epsilon=None):
     epsilon = problem.epsilon if epsilon is None else epsilon
     measured = measure(problem.sampling, x, w, epsilon)
     rstd = reciprocal_std(measured, epsilon, empty=w is not None or x.size == 0)
-    deviation = centered(problem.sampling, x, w, measured.mean, measured.tail)
+    location = (measured.mean, measured.tail) if problem.center else (None, None)
+    deviation = centered(x, w, *location)
     y = affine(deviation, spread(rstd, x.shape), scale, bias)
     return y.astype(problem.dtype), measured, rstd
 
@@ -133,7 +134,7 @@ def tangent(problem: Problem, residuals: Residuals, linear: Linear):
     """
     x, scale, mean, tail, rstd, w, var, count = residuals
     wide = accumulation_dtype(x.dtype)
-    xhat = centered(problem.sampling, x, w, mean, tail) * spread(rstd, x.shape)
+    xhat = centered(x, w, mean, tail) * spread(rstd, x.shape)
     d_x = d_mean = half = d_count = shift = slope = None
     if linear.x is not None or linear.w is not None:
         # Widened once: the transpose then adds the parts of the gradient before it rounds them.
@@ -160,18 +161,13 @@ def normalize_tangent(x, mean, tail, rstd, scale, tangents, dtype):
     """
     d_x, d_mean, d_tail, d_var, d_scale, d_bias = tangents
     wide = accumulation_dtype(x.dtype)
-    xhat = deviation(x, mean, tail) * spread(rstd, x.shape)
+    xhat = centered(x, None, mean, tail) * spread(rstd, x.shape)
     moved = [v for v in (d_mean, d_tail) if v is not None]
     shift = rstd * sum(moved[1:], moved[0]) if moved else None
     slope = None if d_var is None else (rstd * d_var) * rstd / 2
     d_x = None if d_x is None else d_x.astype(wide)
     dy = _affine_tangent(xhat, rstd, scale, d_x, shift, slope, d_scale, d_bias)
     return dy.astype(dtype)
-
-
-def deviation(x: Array, mean: Array, tail: Array | None) -> Array:
-    """Returns `x - (mean + tail)`, float32 or wider."""
-    return centered(Sampling(mean.shape), x, None, mean, tail)
 
 
 def _affine_tangent(xhat, rstd, scale, d_x, shift, slope, d_scale, d_bias):

@@ -11,6 +11,7 @@ from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem, Residuals
 from jaxnorm.ops._implementations import wished
 from jaxnorm.stats import Moments
+from jaxnorm.stats.measuring import centered
 from jaxnorm.stats.sampling import Sampling
 from jaxnorm.stats.shapes import broadcasting, check_stats_shape
 from jaxnorm.stats.sums import spread
@@ -74,16 +75,13 @@ def normalize(
     empty = (jnp.asarray(moments.count) <= 0) & (var == 0)
     shifted_var = jnp.where(empty, jnp.ones((), var.dtype), shifted_var)
     given = (x, mean, moments.tail, shifted_var, scale, bias)
-    function = _plain if _internals.in_taylor_mode(*given) else _normalize
-    return function(jnp.dtype(dtype or x.dtype), *given)
+    return _internals.call(_normalize, jnp.dtype(dtype or x.dtype), *given)
 
 
-def _plain(dtype, x, mean, tail, var, scale, bias):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _normalize(dtype, x, mean, tail, var, scale, bias):
     rstd = spread(jax.lax.rsqrt(var), x.shape)
-    return _formulas.affine(_formulas.deviation(x, mean, tail), rstd, scale, bias).astype(dtype)
-
-
-_normalize = jax.custom_jvp(_plain, nondiff_argnums=(0,))
+    return _formulas.affine(centered(x, None, mean, tail), rstd, scale, bias).astype(dtype)
 
 
 @functools.partial(_normalize.defjvp, symbolic_zeros=True)
@@ -118,8 +116,5 @@ def _has_primitive(primals: tuple) -> bool:
     return (
         all(v.shape == mean.shape and v.dtype == wide for v in statistics)
         and len({v.shape for v in parameters}) == 1
-        and not any(jnp.iscomplexobj(v) for v in (x, *parameters))
-        and all(isinstance(n, int) and n > 0 for n in x.shape)
-        and all(jnp.promote_types(accumulation_dtype(v.dtype), wide) == wide for v in parameters)
-        and not any(any(_internals.explicit_axes(v)) for v in (x, *parameters))
+        and _primitives.why_not(x, tuple(parameters)) is None
     )

@@ -21,6 +21,7 @@ from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Linear, Problem, Residuals
 from jaxnorm.stats import reported, sample_size
+from jaxnorm.stats.measuring import Measured
 
 standardize_p = Primitive("jaxnorm_standardize")
 tangent_p = Primitive("jaxnorm_standardize_tangent")
@@ -45,6 +46,25 @@ def affine_tangent(problem: Problem, residuals: Residuals, d_scale, d_bias):
     return tangent_p.bind(*present(operands), problem=problem, has=which(operands))[0]
 
 
+def why_not(x, parameters: tuple) -> str | None:
+    """Returns why the primitives, and so the kernels, do not take arrays, or None.
+
+    Args:
+        x: [*shape].
+        parameters: scale and bias, those that are there.
+    """
+    wide = accumulation_dtype(x.dtype)
+    if not all(isinstance(n, int) and n > 0 for n in x.shape):
+        return "the kernels take no empty x and no symbolic shape"
+    if any(jnp.iscomplexobj(v) for v in (x, *parameters)):
+        return "the kernels take no complex numbers"
+    if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
+        return f"the kernels take no scale and bias wider than {wide}"
+    if any(any(_internals.explicit_axes(v)) for v in (x, *parameters)):
+        return "the kernels take no explicitly sharded array"
+    return None
+
+
 def present(values) -> tuple:
     """Returns the values that are not None."""
     return tuple(v for v in values if v is not None)
@@ -63,7 +83,11 @@ def filled(has: tuple[bool, ...], values) -> list:
 
 def plain_standardize(*operands, problem: Problem, has):
     """Returns what `standardize_p` computes, of x, scale and bias, by the formulas."""
-    y, measured, rstd = _formulas.standardize(problem, *filled(has, operands))
+    return outputs(problem, *_formulas.standardize(problem, *filled(has, operands)))
+
+
+def outputs(problem: Problem, y, measured: Measured, rstd) -> list:
+    """Returns what `standardize_p` returns, in its order."""
     moments = reported(measured)
     location = [moments.mean, moments.tail] if problem.center else []
     return [y, *location, moments.var, rstd]
@@ -167,17 +191,17 @@ def _cotangent_shapes_of(x, shapes):
 
 
 def _standardize_jvp(primals, tangents, *, problem, has):
-    outputs = standardize_p.bind(*primals, problem=problem, has=has)
-    *location, _, rstd = outputs[1:]
+    primal = standardize_p.bind(*primals, problem=problem, has=has)
+    *location, _, rstd = primal[1:]
     x, scale, _ = filled(has, primals)
     moved = _internals.moving(filled(has, tangents))
     operands = (*moved, x, scale, *(location or (None, None)), rstd)
     d_y, *d_statistics = tangent_p.bind(*present(operands), problem=problem, has=which(operands))
     if not d_statistics:
-        return outputs, [d_y, *(_internals.Zero(jax.typeof(v)) for v in outputs[1:])]
+        return primal, [d_y, *(_internals.Zero(jax.typeof(v)) for v in primal[1:])]
     *d_mean, half = d_statistics
     still = [_internals.Zero(jax.typeof(v)) for v in location[1:]]  # the tail moves with the mean
-    return outputs, [d_y, *d_mean, *still, 2 * half / rstd, -rstd * (rstd * half)]
+    return primal, [d_y, *d_mean, *still, 2 * half / rstd, -rstd * (rstd * half)]
 
 
 def _tangent_transpose(cotangents, *operands, problem, has):
@@ -199,26 +223,12 @@ def _tangent_transpose(cotangents, *operands, problem, has):
     return [result for result, there in zip(results, has) if there]
 
 
-def _with_front_axis(values, dims, whole: tuple[int, ...]):
-    """Returns the mapped axis' size, and the values with it in front.
-
-    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`.
-    """
-    size = next(v.shape[d] for v, d in zip(values, dims) if v is not None and d is not None)
-    fronted = []
-    for i, (v, d) in enumerate(zip(values, dims)):
-        if v is not None:
-            v = v[None] if d is None else jnp.moveaxis(v, d, 0)
-            v = jnp.broadcast_to(v, (size, *v.shape[1:])) if i in whole else v
-        fronted.append(v)
-    return size, fronted
-
-
 def _batch_rule(primitive: Primitive, whole: tuple[int, ...]) -> Callable:
     """Returns the rule for vmap, which is one more kept axis in front."""
 
     def rule(operands, dims, *, problem, has, **params):
-        size, values = _with_front_axis(filled(has, operands), filled(has, dims), whole)
+        values, dims = filled(has, operands), filled(has, dims)
+        size, values = _internals.with_front_axis(values, dims, whole)
         sampling = problem.sampling._replace(stats_shape=(size, *problem.stats_shape))
         if "shapes" in params:
             params = {"shapes": tuple(s if s is None else (size, *s) for s in params["shapes"])}

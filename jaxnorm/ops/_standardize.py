@@ -102,38 +102,27 @@ def standardize(
         mean, tail = location or (jnp.zeros_like(var), jnp.zeros_like(var))
         count = jnp.asarray(sample_size(x.shape, sampling.stats_shape), var.dtype)
         return y, Moments(mean, var, count, tail)
+    array = None
     if number is None:
-        epsilon = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
-    given = (x, w, scale, bias, None if number is not None else epsilon)
-    return (_plain if _internals.in_taylor_mode(*given) else _standardize)(problem, *given)
+        array = jnp.asarray(epsilon, real_dtype(accumulation_dtype(x.dtype)))
+    return _internals.call(_standardize, problem, x, w, scale, bias, array)
 
 
 def _no_primitive(problem: Problem, x: Array, w: Array | None, parameters: tuple) -> str | None:
     """Returns why the primitives, and so the kernels, do not take a problem, or None."""
-    wide = accumulation_dtype(x.dtype)
     if w is not None:
         return "the kernels take no mask and no weights"
     if problem.sampling.axis_name is not None:
         return "the kernels take no axis_name"
     if problem.epsilon is None:
         return "the kernels take no array as epsilon"
-    if not all(isinstance(n, int) and n > 0 for n in x.shape):
-        return "the kernels take no empty x and no symbolic shape"
-    if any(jnp.iscomplexobj(v) for v in (x, *parameters)):
-        return "the kernels take no complex numbers"
-    if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
-        return f"the kernels take no scale and bias wider than {wide}"
-    if any(any(_internals.explicit_axes(v)) for v in (x, *parameters)):
-        return "the kernels take no explicitly sharded array"
-    return None
+    return _primitives.why_not(x, parameters)
 
 
-def _plain(problem, x, w, scale, bias, epsilon):
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _standardize(problem, x, w, scale, bias, epsilon):
     y, measured, _ = _formulas.standardize(problem, x, scale, bias, w, epsilon)
     return y, reported(measured)
-
-
-_standardize = jax.custom_jvp(_plain, nondiff_argnums=(0,))
 
 
 @functools.partial(_standardize.defjvp, symbolic_zeros=True)

@@ -12,8 +12,14 @@ import jax.numpy as jnp
 
 from jaxnorm import _internals
 from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_two
-from jaxnorm.stats import _collectives
-from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent, pool_measured
+from jaxnorm.stats.measuring import (
+    Measured,
+    centered,
+    measure,
+    moments_tangent,
+    pool_measured,
+    pool_shards,
+)
 from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -103,7 +109,7 @@ def moments(
     w = sample_weights(x, mask, weights)
     if dtype is not None:
         x = x.astype(jnp.promote_types(x.dtype, dtype))
-    return (_measured if _internals.in_taylor_mode(x, w) else _moments)(sampling, x, w)
+    return _internals.call(_moments, sampling, x, w)
 
 
 def reported(measured: Measured) -> Moments:
@@ -123,11 +129,9 @@ def reported(measured: Measured) -> Moments:
     return Moments(measured.mean, var, measured.count, measured.tail)
 
 
-def _measured(sampling: Sampling, x: Array, w: Array | None) -> Moments:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _moments(sampling: Sampling, x: Array, w: Array | None) -> Moments:
     return reported(measure(sampling, x, w))
-
-
-_moments = jax.custom_jvp(_measured, nondiff_argnums=(0,))
 
 
 @functools.partial(_moments.defjvp, symbolic_zeros=True)
@@ -139,7 +143,8 @@ def _moments_jvp(sampling, primals, tangents):
     def tangent(x, w, mean, tail, var, count, d_x, d_w):
         d_x = None if d_x is None else settled(d_x, x, w)
         gain = jnp.where((var > 0) & jnp.isfinite(var), jax.lax.rsqrt(var), 1)
-        deviation = centered(sampling, x, w, mean, tail) * spread(gain, x.shape)
+        location = (mean, tail) if sampling.center else (None, None)
+        deviation = centered(x, w, *location) * spread(gain, x.shape)
         moved = (d_x, d_w)
         unitless = (var * gain) * gain
         d_mean, half, d_count = moments_tangent(
@@ -213,13 +218,7 @@ def pool(
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
     fine = Measured(mean, tail, var, jnp.ones_like(var), jnp.broadcast_to(count, mean.shape))
-    pooled = pool_measured(fine, sampling.stats_shape)
-    if axis_name is not None:
-        everyone = _collectives.gather_rows(
-            [*pooled], sampling.axis_name or (), sampling.axis_index_groups
-        )
-        pooled = pool_measured(Measured(*everyone), sampling.stats_shape)
-    return reported(pooled)
+    return reported(pool_shards(pool_measured(fine, sampling.stats_shape), sampling))
 
 
 def with_tail(moments: Moments) -> Moments:

@@ -63,7 +63,25 @@ def measure(
         >>> measured.mean - 2.0**24, measured.tail
         (Array([0.], dtype=float32), Array([1.], dtype=float32))
     """
-    block = _measure_block(sampling, x, w, epsilon)
+    return pool_shards(_measure_block(sampling, x, w, epsilon), sampling)
+
+
+def pool_shards(block: Measured, sampling: Sampling) -> Measured:
+    """Returns the union of the samples of all shards, with one collective.
+
+    Args:
+        block: this shard's, of [*stats_shape].
+        sampling: names the mapped axes; without any, `block` is all there is.
+
+    Returns:
+        `Measured` of [*stats_shape], the same on every shard.
+
+    Examples:
+        >>> sampling = Sampling((1,), axis_name="a")
+        >>> run = lambda x: pool_shards(measure(Sampling((1,)), x, None), sampling).mean
+        >>> jax.vmap(run, axis_name="a")(jnp.array([[1.0], [3.0]])).ravel()
+        Array([2., 2.], dtype=float32)
+    """
     if sampling.axis_name is None:
         return block
     rows = [jnp.broadcast_to(v, block.mean.shape) for v in block]
@@ -114,29 +132,26 @@ def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:
     return Measured(*(v[0] for v in pooled)) if stacked else pooled
 
 
-def centered(
-    sampling: Sampling, x: Array, w: Array | None, mean: Array | None, tail: Array | None
-) -> Array:
+def centered(x: Array, w: Array | None, mean: Array | None, tail: Array | None) -> Array:
     """Returns `x` minus its mean, without rounding the mean to the grid of `x`.
 
     Args:
-        sampling: how the mean was taken.
         x: [*shape].
         w: weights of the rank of `x`, or None.
-        mean: [*stats_shape]; not looked at where nothing is centred.
+        mean: [*stats_shape]; None where nothing is centred.
         tail: [*stats_shape], or None for zero.
 
     Returns:
-        [*shape], float32 or wider; `x` itself where the statistics are not centred. Entries outside
-        the sample that are not finite count as zero.
+        [*shape], float32 or wider; `x` itself where nothing is centred. Entries outside the sample
+        that are not finite count as zero.
 
     Examples:
         >>> x = jnp.array([1e8, 1e8 + 8])
-        >>> centered(Sampling((1,)), x, None, jnp.array([1e8]), jnp.array([4.0]))
+        >>> centered(x, None, jnp.array([1e8]), jnp.array([4.0]))
         Array([-4.,  4.], dtype=float32)
     """
     wide = settled(x, x, w).astype(accumulation_dtype(x.dtype))
-    if not sampling.center or mean is None:
+    if mean is None:
         return wide
     deviation = wide - spread(mean, x.shape)
     return deviation if tail is None else deviation - spread(tail, x.shape)
@@ -273,29 +288,41 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     mean, tail = sum_of_two(pivot, offset)
     measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
-        beyond = _beyond(var, epsilon)
+        lost = beyond(var, epsilon)
         floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
-        operands = (beyond, floor, *measured, x, *(() if w is None else (w,)))
+        operands = (lost, floor, *measured, x, *(() if w is None else (w,)))
         measured = rescue_p.bind(*_internals.varying_alike(*operands), sampling=sampling)
     mean, tail, var, unit = measured
     return Measured(mean, tail, var, unit, count)
 
 
-def _beyond(var: Array, epsilon: float | Array | None) -> Array:
-    """Returns where squares have overflowed, or may have vanished in what a root is taken of."""
+def beyond(var: Array, epsilon: float | Array | None) -> Array:
+    """Returns where squares have overflowed, or may have vanished in what a root is taken of.
+
+    Args:
+        var: [*stats_shape].
+        epsilon: added to `var` under the root; None where no root is taken.
+
+    Returns:
+        [*stats_shape], boolean.
+
+    Examples:
+        >>> beyond(jnp.array([1.0, 1e-35, jnp.inf]), 0.0)
+        Array([False,  True,  True], dtype=bool)
+    """
     info = jnp.finfo(var.dtype)
     smallest = float(info.tiny) / float(info.eps)
-    beyond = ~jnp.isfinite(var)
+    overflowed = ~jnp.isfinite(var)
     if epsilon is None:
         # A variance whose every square has vanished is zero, and not representable.
-        return beyond | ((var < smallest) & (var > 0))
+        return overflowed | ((var < smallest) & (var > 0))
     if isinstance(epsilon, float) and epsilon >= smallest:
-        return beyond
-    return beyond | (var + epsilon < smallest)
+        return overflowed
+    return overflowed | (var + epsilon < smallest)
 
 
-def _rescued(beyond, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling):
-    """Returns mean, tail, variance and unit, taken again if any statistic is `beyond`."""
+def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling):
+    """Returns mean, tail, variance and unit, taken again if any statistic is lost."""
 
     def again():
         pivot, deviation, _, average = _sums(sampling, x, w)
@@ -305,35 +332,28 @@ def _rescued(beyond, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sam
         scaled = inside / spread(unit, x.shape)
         offset = average(scaled) if sampling.center else jnp.zeros_like(pivot)
         scaled = scaled - spread(offset, x.shape)
-        if w is not None:
-            scaled = jnp.where(w > 0, scaled, 0)
         var = average(real_product(scaled, scaled))
         return *sum_of_two(pivot, offset * unit), var, unit
 
-    return list(lax.cond(jnp.any(beyond), again, lambda: (mean, tail, var, unit)))
+    return list(lax.cond(jnp.any(lost), again, lambda: (mean, tail, var, unit)))
 
 
 def _rescue_mapped(operands, dims, *, sampling: Sampling):
     # What is taken again is right for every statistic: one condition serves all that are mapped.
-    beyond, epsilon, *rest = operands
-    size = next(v.shape[d] for v, d in zip(operands, dims) if d is not None)
-    front = [
-        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
-        for v, d in zip(rest, dims[2:])
-    ]
-    if dims[1] is not None:
-        epsilon = jnp.moveaxis(epsilon, dims[1], 0)
-        epsilon = epsilon.reshape(size, *(1,) * (front[0].ndim - epsilon.ndim), *epsilon.shape[1:])
+    whole = range(2, len(operands))
+    size, (lost, epsilon, *front) = _internals.with_front_axis(operands, dims, whole)
+    between = (1,) * (front[0].ndim - epsilon.ndim)
+    epsilon = epsilon.reshape(epsilon.shape[0], *between, *epsilon.shape[1:])
     sampling = sampling._replace(stats_shape=(size, *sampling.stats_shape))
-    out = rescue_p.bind(beyond, epsilon, *front, sampling=sampling)
+    out = rescue_p.bind(lost, epsilon, *front, sampling=sampling)
     return out, [0] * len(out)
 
 
 _internals.define(
     rescue_p,
-    shapes=lambda beyond, epsilon, *rest, sampling: list(rest[:4]),
+    shapes=lambda lost, epsilon, *rest, sampling: list(rest[:4]),
     plain=_rescued,
     batch=_rescue_mapped,
     # A Taylor series is that of the ordinary sums.
-    smooth=lambda beyond, epsilon, mean, tail, var, unit, *rest, sampling: [mean, tail, var, unit],
+    smooth=lambda lost, epsilon, mean, tail, var, unit, *rest, sampling: [mean, tail, var, unit],
 )

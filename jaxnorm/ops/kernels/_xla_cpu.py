@@ -15,17 +15,15 @@ from jax import lax
 from jaxnorm.numerics import sum_of_two
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled
-from jaxnorm.stats import reported, sample_size
-from jaxnorm.stats.measuring import Measured, measure
+from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.stats import sample_size
+from jaxnorm.stats.measuring import Measured, beyond, centered, measure
 from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_sum, hold, spread, sum_alone, sum_of_either
 from jaxnorm.typing import Array, Shape
 
 NEAR = 8.0  # largest mean^2 / var: a sum of squares then loses log2(1 + NEAR) bits, three of 24
 SMALL = 1 << 15  # entries below which the branches cost more than they save
-# From here to the reciprocal squares neither overflow nor vanish in what matters of a variance.
-SMALLEST = 1e-30
 
 
 def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
@@ -61,17 +59,13 @@ def standardize(*operands, problem: Problem, has) -> list:
     measured = _measure(problem, x)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     # XLA takes no branch's result into the loop over the array, as it would a pivot.
-    deviation = x.astype(jnp.float32)
-    if problem.center:
-        deviation = deviation - spread(measured.mean, x.shape)
-        deviation = deviation - spread(measured.tail, x.shape)
+    location = (measured.mean, measured.tail) if problem.center else (None, None)
+    deviation = centered(x, None, *location)
     gain = spread(rstd, x.shape)
     if _joint(rstd.shape, [v.shape for v in (scale, bias) if v is not None]) != x.shape:
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _formulas.affine(deviation, gain, scale, bias).astype(problem.dtype)
-    moments = reported(measured)
-    location = [moments.mean, moments.tail] if problem.center else []
-    return [y, *location, moments.var, rstd]
+    return outputs(problem, y, measured, rstd)
 
 
 def _measure(problem: Problem, x: Array) -> Measured:
@@ -84,8 +78,7 @@ def _measure(problem: Problem, x: Array) -> Measured:
         """Returns the average of `x - shift`, and its variance (the mean square if not centred)."""
 
         def deviation(x):
-            wide = x.astype(jnp.float32)
-            return wide if shift is None else wide - spread(shift, x.shape)
+            return centered(x, None, shift, None)
 
         square = sum_alone(lambda x: jnp.square(deviation(x)), stats_shape, x) / count
         if not problem.center:
@@ -93,22 +86,19 @@ def _measure(problem: Problem, x: Array) -> Measured:
         mean = sum_alone(deviation, stats_shape, x) / count
         return mean, jnp.maximum(square - jnp.square(mean), 0)
 
-    def ordinary(var):
-        return (var + epsilon >= SMALLEST) & (var <= 1 / SMALLEST)
-
     def far():
         if not problem.center:
             return rescued()
         pivot = median_member(x, stats_shape, jnp.float32)
         offset, var = averages(pivot)
         usual = (*sum_of_two(pivot, offset), var, jnp.ones_like(var))
-        return lax.cond(jnp.all(ordinary(var)), lambda: usual, rescued)
+        return lax.cond(jnp.any(beyond(var, epsilon)), rescued, lambda: usual)
 
     def rescued():
         return tuple(measure(problem.sampling, x, None, epsilon)[:4])
 
     mean, var = averages(None)
-    near = ordinary(var) & ((jnp.square(mean) <= NEAR * var) if problem.center else True)
+    near = ~beyond(var, epsilon) & ((jnp.square(mean) <= NEAR * var) if problem.center else True)
     usual = (mean, jnp.zeros_like(var), var, jnp.ones_like(var))
     mean, tail, var, unit = lax.cond(jnp.all(near), lambda: usual, far)
     return Measured(mean, tail, var, unit, jnp.asarray(count, jnp.float32))
@@ -199,9 +189,7 @@ class _Sums:
 
     def deviation(self, x: Array) -> Array:
         """Returns `x - mean`, which is `x` where nothing is centred."""
-        if self.mean is None:
-            return x.astype(jnp.float32)
-        return _formulas.deviation(x, self.mean, self.tail)
+        return centered(x, None, self.mean, self.tail)
 
     def held_standardized(self) -> Array:
         """Returns xhat of the whole array, the statistics kept out of the loop over it."""

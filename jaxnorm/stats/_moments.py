@@ -274,7 +274,7 @@ def mix(
                 "moments along its first axis"
             )
     whole = list(map(with_tail, moments))
-    mean = tail = jnp.zeros(())
+    mean = tail = jnp.zeros((), jnp.result_type(weights, *(m.mean for m in whole)))
     for w, m in zip(weights, whole, strict=True):
         product, lost = product_of_two(m.mean, w)
         mean, rest = sum_of_two(mean, product)

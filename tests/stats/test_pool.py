@@ -188,3 +188,10 @@ def test_bessels_correction_leaves_samples_of_at_most_one_entry_alone():
 def test_moments_are_a_pytree():
     taken = moments(sample(), (1, 1, 6))
     assert isinstance(jax.tree.map(jnp.negative, taken), Moments)
+
+
+@pytest.mark.usefixtures("x64")
+def test_mixed_moments_keep_their_dtype_where_float64_is_enabled():
+    taken = jaxnorm.moments(sample(), (4, 1, 1))
+    mixed = jaxnorm.mix(jnp.array([0.25, 0.75], jnp.float32), [taken, taken])
+    assert {v.dtype for v in (mixed.mean, mixed.var, mixed.tail)} == {np.dtype(np.float32)}

@@ -13,6 +13,7 @@ from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import SpectralState as SpectralState
 from .functional import batch_norm as batch_norm
+from .functional import dynamic_tanh as dynamic_tanh
 from .functional import filter_response_norm as filter_response_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import group_norm as group_norm

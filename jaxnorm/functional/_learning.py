@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import mean_dtype, stats_dtype
+from jaxnorm.functional._member import Spec
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.stats import BatchStats, Estimator, Moments, cumulative, ema, whole_mean
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
@@ -119,23 +120,31 @@ def has_memory(estimator: Estimator | None) -> bool:
     return estimator is not None and not isinstance(estimator.init((0,)), BatchStats)
 
 
-def starts(layer: Any, shape: Shape, complex_as: DTypeLike | None) -> dict[str, Callable[[], Any]]:
-    """Returns the parts of the state of running statistics, each by what makes it.
+def starts(
+    spec: Spec, layer: Any, shape: Shape, complex_as: DTypeLike | None
+) -> dict[str, Callable[[], Any]]:
+    """Returns the parts of the state of a module, each by what makes it.
 
     Args:
-        layer: has the fields `param_dtype` and `estimator`.
+        spec: what is known of the normalizer.
+        layer: has the fields `param_dtype` and, for running statistics, `estimator`.
         shape: [*features].
         complex_as: a complex dtype where the running mean is complex.
 
     Returns:
-        `mean` (zeros), `var` (ones) and, where the estimator has a state of its own, that.
+        The fields of the state where `spec` has a state. Else `mean` (zeros), `var` (ones) and,
+        where the estimator has a state of its own, that.
 
     Examples:
         >>> from types import SimpleNamespace
+        >>> from jaxnorm.functional import SPECS
         >>> layer = SimpleNamespace(param_dtype=jnp.float32, estimator=cumulative())
-        >>> {name: type(start()).__name__ for name, start in starts(layer, (2,), None).items()}
-        {'mean': 'ArrayImpl', 'var': 'ArrayImpl', 'estimator_state': 'Moments'}
+        >>> list(starts(SPECS["batch_norm"], layer, (2,), None))
+        ['mean', 'var', 'estimator_state']
     """
+    if spec.state is not None:
+        first = spec.state(layer, shape)
+        return {name: functools.partial(getattr, first, name) for name in first._fields}
     kept = stats_dtype(layer)
     mean = mean_dtype(complex_as, kept)
     parts = {
@@ -147,10 +156,61 @@ def starts(layer: Any, shape: Shape, complex_as: DTypeLike | None) -> dict[str, 
     return parts
 
 
-def running_stats(layer: Any, store: Store, x: Array, shape: Shape) -> BatchStats:
+def step(
+    spec: Spec,
+    layer: Any,
+    store: Store,
+    call: functools.partial[tuple[Any, Any]],
+    shape: Shape,
+    use_running_average: bool,
+) -> Any:
+    """Returns the output of a normalizer with a state of its own, which may move on.
+
+    Args:
+        spec: says how the state starts.
+        layer: the module.
+        store: where the module keeps the fields of the state.
+        call: the normalizer, with all but its state and what is said of it.
+        shape: [*features].
+        use_running_average: whether the state normalizes and stays as it is.
+
+    Returns:
+        The output.
+
+    Raises:
+        ValueError: the moments of the batch are asked for, which enter no such state.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> from jaxnorm.stats import BatchStats
+        >>> first = BatchStats(jnp.zeros(2), jnp.ones(2))
+        >>> spec = SimpleNamespace(state=lambda layer, shape: first)
+        >>> store = SimpleNamespace(target=lambda average: None, read=lambda name, start: start())
+        >>> call = functools.partial(lambda x, state, **how: (x - state.mean, state), jnp.ones(2))
+        >>> step(spec, None, store, call, (2,), use_running_average=True)
+        Array([1., 1.], dtype=float32)
+    """
+    target = store.target(use_running_average)
+    if target == "batch_moments":
+        raise ValueError(
+            "the moments of a batch cannot enter the state of this norm later; leave "
+            "batch_moments out of the mutable collections"
+        )
+    first = spec.state(layer, shape)  # type: ignore[reportOptionalCall] is called with a state only
+    starting = {name: functools.partial(getattr, first, name) for name in first._fields}
+    state = first._replace(**{name: store.read(name, start) for name, start in starting.items()})
+    y, new = call(state, use_running_average=use_running_average, update_stats=target is not None)
+    if target is not None:
+        for name, value in new._asdict().items():
+            store.write(name, value)
+    return y
+
+
+def running_stats(spec: Spec, layer: Any, store: Store, x: Array, shape: Shape) -> BatchStats:
     """Returns the running mean and variance of a module, made where they are not there yet.
 
     Args:
+        spec: what is known of the normalizer.
         layer: see `starts`.
         store: where the module keeps them.
         x: the input.
@@ -164,7 +224,8 @@ def running_stats(layer: Any, store: Store, x: Array, shape: Shape) -> BatchStat
         >>> store = SimpleNamespace(
         ...     initializing=False, complex_as=lambda x: x.dtype, read=lambda name, start: start())
         >>> layer = SimpleNamespace(param_dtype=jnp.float32, estimator=None)
-        >>> running_stats(layer, store, jnp.ones((8, 2)), (2,)).var
+        >>> from jaxnorm.functional import SPECS
+        >>> running_stats(SPECS["batch_norm"], layer, store, jnp.ones((8, 2)), (2,)).var
         Array([1., 1.], dtype=float32)
     """
     kept, like = stats_dtype(layer), store.complex_as(x)
@@ -174,7 +235,7 @@ def running_stats(layer: Any, store: Store, x: Array, shape: Shape) -> BatchStat
             "change them; leave force_float32_reductions=True",
             stacklevel=2,
         )
-    parts = starts(layer, shape, like)
+    parts = starts(spec, layer, shape, like)
     names = parts if store.initializing else ("mean", "var")
     values = {name: store.read(name, parts[name]) for name in names}
     mean, var = values["mean"], values["var"]

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import normalizable
-from jaxnorm.functional._learning import Store, learn, running_stats
-from jaxnorm.functional._specs import Spec
+from jaxnorm.functional._learning import Store, learn, running_stats, step
+from jaxnorm.functional._member import Spec
 from jaxnorm.numerics import as_array, canonical_axes, real_dtype
 from jaxnorm.typing import Array, ArrayLike, Shape
 
@@ -67,22 +67,25 @@ def run(
         features = tuple(x.shape[axis] for axis in axes)
         stats = None
         if spec.decay is not None:
-            stats = running_stats(layer, store, x, features)
+            stats = running_stats(spec, layer, store, x, features)
             require_fit(stats.mean, features, "mean and var")
-        parameters = {name: store.parameter(name, features) for name in spec.parameters}
+        shapes = {name: parameter_shape(spec, layer, name, features) for name in spec.parameters}
+        parameters = {name: store.parameter(name, shape) for name, shape in shapes.items()}
         promoting = (*parameters.values(), *jax.tree.leaves(given.get("state")))
         dtype = store.result_dtype(x, stats or (), promoting)
         call = functools.partial(
             spec.function,
             normalizable(x, real_dtype(dtype) if layer.dtype is None else dtype),
-            **{name: _of_features(value, features, name) for name, value in parameters.items()},
+            **{name: _fitted(value, shapes[name], name) for name, value in parameters.items()},
             **{name: getattr(layer, name) for name in spec.options},
             **({} if spec.axes is None else {spec.axes: axes[0] if len(axes) == 1 else axes}),
-            **(_sample(layer, store, mask) if spec.sampled else {}),
+            **_sample(spec, layer, store, mask),
             **spec.fixed,
             **given,
             dtype=dtype,
         )
+        if spec.state is not None:
+            return step(spec, layer, store, call, features, use_running_average)
         if stats is None or spec.decay is None:
             return call()
         return learn(layer, store, call, stats, getattr(layer, spec.decay), use_running_average)
@@ -95,12 +98,15 @@ def _feature_axes(spec: Spec, layer: Any, ndim: int) -> tuple[int, ...]:
     return canonical_axes(() if axes is None else axes, ndim, spec.axes)
 
 
-def _sample(layer: Any, store: Store, mask: ArrayLike | None) -> dict[str, Any]:
+def _sample(spec: Spec, layer: Any, store: Store, mask: ArrayLike | None) -> dict[str, Any]:
     """Returns the arguments that say what a sample is."""
+    if not spec.sample:
+        return {}
     sample: dict[str, Any] = {
-        "axis_name": None if store.initializing else layer.axis_name,
-        "axis_index_groups": layer.axis_index_groups,
+        "axis_name": None if store.initializing else getattr(layer, "axis_name", None),
+        "axis_index_groups": getattr(layer, "axis_index_groups", None),
     }
+    sample = {name: value for name, value in sample.items() if name in spec.sample}
     # Flax's fast variance has no correct digit at mean/std 1e4; here both choices are shifted.
     fast = getattr(layer, "use_fast_variance", None)
     if fast is not None:
@@ -108,9 +114,35 @@ def _sample(layer: Any, store: Store, mask: ArrayLike | None) -> dict[str, Any]:
     if mask is None:
         return sample
     mask = jnp.asarray(mask)
-    if jnp.issubdtype(mask.dtype, jnp.inexact):
-        return {**sample, "weights": mask}
-    return {**sample, "mask": mask.astype(jnp.bool_)}
+    if not jnp.issubdtype(mask.dtype, jnp.inexact):
+        return {**sample, "mask": mask.astype(jnp.bool_)}
+    if "weights" not in spec.sample:
+        raise TypeError(
+            f"mask is {mask.dtype} {list(mask.shape)}, which weighs the entries, but this norm "
+            "takes no weights; pass a boolean mask"
+        )
+    return {**sample, "weights": mask}
+
+
+def parameter_shape(spec: Spec, layer: Any, name: str, features: Shape) -> Shape:
+    """Returns the shape in which a module keeps a parameter.
+
+    Args:
+        spec: what is known of the normalizer.
+        layer: the module.
+        name: the parameter.
+        features: [*features].
+
+    Returns:
+        `features`, or what `spec` says of this parameter.
+
+    Examples:
+        >>> from jaxnorm.functional import SPECS
+        >>> parameter_shape(SPECS["layer_norm"], None, "scale", (6,))
+        (6,)
+    """
+    rule = spec.shapes.get(name)
+    return features if rule is None else rule(layer, features)
 
 
 def require_fit(value: Array, sizes: Shape, name: str) -> None:
@@ -137,11 +169,11 @@ def require_fit(value: Array, sizes: Shape, name: str) -> None:
         )
 
 
-def _of_features(value: Array | None, sizes: Shape, name: str) -> Array | None:
+def _fitted(value: Array | None, shape: Shape, name: str) -> Array | None:
     if value is None:
         return None
-    require_fit(value, sizes, name)
-    return value.reshape(sizes)
+    require_fit(value, shape, name)
+    return value.reshape(shape)
 
 
 @contextlib.contextmanager

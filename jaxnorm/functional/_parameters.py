@@ -60,3 +60,19 @@ def place(
         f"{list(features)} of x {list(shape)} nor x itself; give it shape {list(sizes)}, or rank "
         f"{len(shape)} and sizes that broadcast"
     )
+
+
+def all_but_last(shape: Shape) -> Shape:
+    """Returns the statistics shape of one statistic for each feature on the last axis.
+
+    Args:
+        shape: the shape of `x`.
+
+    Returns:
+        The rank of `x`.
+
+    Examples:
+        >>> all_but_last((8, 4, 4, 6))
+        (1, 1, 1, 6)
+    """
+    return kept_shape(shape, (len(shape) - 1,))

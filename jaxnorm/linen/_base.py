@@ -88,6 +88,24 @@ class Norm(nn.Module):
         return run(self.spec, self, Store(self), x, mask=mask)
 
 
+class PointwiseNorm(nn.Module):
+    """Changes each entry by itself; the base of such modules."""
+
+    spec: ClassVar[Spec]
+
+    @nn.compact
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Returns a function of each entry of `x`.
+
+        Args:
+            x: [*shape], features on the axes of the module.
+
+        Returns:
+            The shape of `x`.
+        """
+        return run(self.spec, self, Store(self), x)
+
+
 class RunningNorm(nn.Module):
     """Normalizes each feature over the batch and keeps running statistics; the base of such."""
 
@@ -120,7 +138,7 @@ class RunningNorm(nn.Module):
             ValueError: `use_running_average` given twice or never, a shape that does not fit,
                 variables without `batch_stats`, or `axis_name` not bound.
         """
-        average = _average(self, use_running_average)
+        average = averages(self, use_running_average)
         return run(self.spec, self, Store(self), x, mask=mask, use_running_average=average)
 
 
@@ -144,7 +162,8 @@ class KernelNorm(nn.Module):
 
 
 # Functions, not methods: `nn.tabulate` calls every method of a module that was called, by itself.
-def _average(norm: Any, given: bool | None) -> bool:
+def averages(norm: Any, given: bool | None) -> bool:
+    """Returns whether the running statistics normalize, as the call or the field says."""
     return nn.merge_param("use_running_average", norm.use_running_average, given)
 
 

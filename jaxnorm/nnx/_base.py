@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 
-from jaxnorm.functional import Spec, Target, constant, result_dtype, run, starts
+from jaxnorm.functional import (
+    Spec,
+    Target,
+    constant,
+    parameter_shape,
+    result_dtype,
+    run,
+    starts,
+)
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
 
@@ -28,7 +36,7 @@ class Store:
 
     def __init__(self, norm: Any) -> None:
         self.norm = norm
-        self.label = f"{type(norm).__name__}({norm.num_features})"
+        self.label = f"{type(norm).__name__}({getattr(norm, 'num_features', '')})"
 
     def parameter(self, name: str, shape: Shape) -> Array | None:
         variable = getattr(self.norm, name)
@@ -83,6 +91,26 @@ class Norm(nnx.Module):
         return run(self.spec, self, Store(self), x, mask=mask)
 
 
+class PointwiseNorm(nnx.Module):
+    """Changes each entry by itself; the base of such modules."""
+
+    spec: ClassVar[Spec]
+
+    def __post_init__(self, *given: Any) -> None:
+        make_parameters(self, self.spec, given)
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Returns a function of each entry of `x`.
+
+        Args:
+            x: [*shape], features on the axes of the module.
+
+        Returns:
+            The shape of `x`.
+        """
+        return run(self.spec, self, Store(self), x)
+
+
 class RunningNorm(nnx.Module):
     """Normalizes each feature over the batch and keeps running statistics; the base of such."""
 
@@ -98,7 +126,7 @@ class RunningNorm(nnx.Module):
     def __post_init__(self, *given: Any) -> None:
         self.update_stats = None
         shape, dtype = feature_shape(self.num_features), getattr(self, "dtype", None)
-        for name, start in starts(self, shape, dtype).items():
+        for name, start in starts(self.spec, self, shape, dtype).items():
             setattr(self, name, nnx.data(jax.tree.map(nnx.BatchStat, start())))
         make_parameters(self, self.spec, given)
 
@@ -128,14 +156,8 @@ class RunningNorm(nnx.Module):
                 `axis_name` not bound.
             TypeError: `x` is complex, but the running mean is not.
         """
-        store, average = Store(self), use_running_average
-        average = self.use_running_average if average is None else average
-        if average is None:
-            raise ValueError(
-                f"No `use_running_average` argument was provided to {store.label}; pass it to the "
-                "constructor or to the call, or set it by train(), eval() or nnx.view"
-            )
-        return run(self.spec, self, store, x, mask=mask, use_running_average=average)
+        average = averages(self, use_running_average)
+        return run(self.spec, self, Store(self), x, mask=mask, use_running_average=average)
 
     # nnx.view_info finds the arguments in the docstring if they are indented by two, as in Flax.
     def set_view(
@@ -153,6 +175,17 @@ class RunningNorm(nnx.Module):
             self.update_stats = update_stats
 
 
+def averages(norm: Any, given: bool | None) -> bool:
+    """Returns whether the running statistics normalize, as the call or the attribute says."""
+    average = norm.use_running_average if given is None else given
+    if average is None:
+        raise ValueError(
+            f"No `use_running_average` argument was provided to {Store(norm).label}; pass it to "
+            "the constructor or to the call, or set it by train(), eval() or nnx.view"
+        )
+    return average
+
+
 def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
     """Gives a new norm its parameters, whose keys are drawn in the order of `spec`.
 
@@ -161,12 +194,13 @@ def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
     fields = type(norm).__dataclass_fields__.values()
     names = [field.name for field in fields if isinstance(field.type, dataclasses.InitVar)]
     taken = dict(zip(names, given, strict=True))
-    shape, keys = feature_shape(norm.num_features), taken["rngs"]
+    shape, keys = feature_shape(getattr(norm, "num_features", ())), taken["rngs"]
     for name in spec.parameters:
         # As data in either case, so that a parameter may take the place of None.
         variable = nnx.data(None)
         if getattr(norm, f"use_{name}"):
-            value = taken[f"{name}_init"](keys.params(), shape, norm.param_dtype)
+            size = parameter_shape(spec, norm, name, shape)
+            value = taken[f"{name}_init"](keys.params(), size, norm.param_dtype)
             variable = nnx.Param(value, **taken[f"{name}_metadata"])
         setattr(norm, name, variable)
 

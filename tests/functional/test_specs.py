@@ -33,7 +33,7 @@ def test_each_member_of_the_catalogue_has_a_specification():
 def test_what_a_specification_hands_on_are_arguments_of_the_function(member):
     spec = SPECS[member]
     handed = {*spec.parameters, *spec.options, *spec.fixed, *([spec.axes] if spec.axes else [])}
-    handed |= {"mask", "weights", "axis_name", "axis_index_groups"} if spec.sampled else set()
+    handed |= {*spec.sample} | ({"state"} if spec.state else set())
     assert handed <= {*inspect.signature(inspect.unwrap(spec.function)).parameters}
 
 

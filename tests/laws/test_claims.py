@@ -4,19 +4,18 @@ import inspect
 
 import pytest
 
-from jaxnorm import CATALOGUE
-from tests.laws.members import oracle, over, taken
+from tests.laws.members import CORE, oracle, over, taken
 
 ARGUMENTS = {"mask": "mask", "weights": "weights", "shards": "axis_name", "streaming": "estimator"}
 
 
-@over(CATALOGUE)
+@over(CORE)
 @pytest.mark.parametrize("claim", ARGUMENTS)
 def test_a_member_claims_the_laws_of_the_arguments_that_it_takes(member, claim):
     assert (claim in member.claims) == (ARGUMENTS[claim] in taken(member))
 
 
-@over(CATALOGUE)
+@over(CORE)
 def test_the_defaults_of_a_member_are_those_of_its_oracle(member):
     parameters = inspect.signature(oracle(member)).parameters
     assert taken(member)["epsilon"].default == parameters["epsilon"].default

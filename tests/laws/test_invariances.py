@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnorm import CATALOGUE
-from tests.laws.members import SHAPE, array, claiming, once, output, over
+from tests.laws.members import CORE, SHAPE, array, claiming, once, output, over
 from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
@@ -32,7 +31,7 @@ def without_epsilon(member):
     return compute
 
 
-@over(CATALOGUE)
+@over(CORE)
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_output_is_invariant_just_where_the_row_says_so(member, change, implementation):
     run = without_epsilon(member)

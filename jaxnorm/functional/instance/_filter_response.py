@@ -5,8 +5,8 @@ Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019.
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._instance import instance_stats_shape
 from jaxnorm.functional._parameters import place
+from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance

@@ -5,14 +5,14 @@ Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 
 from typing import Any
 
-from jaxnorm.functional._batch import (
+from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional.batch._batch import (
     SingleValue,
     batch_norm,
     has_single_value,
     squeezed,
     uses_running,
 )
-from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Estimator, Variance, ema, pool

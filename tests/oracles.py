@@ -53,7 +53,7 @@ def filter_response_norm(x, scale=1.0, bias=0.0, *, epsilon=1e-6, weights):
 
 
 def ghost_batch_norm(x, scale=1.0, bias=0.0, *, ghost_batch_size, epsilon=1e-5, weights):
-    parts = (-1, ghost_batch_size, *x.shape[1:])
+    parts = (-1, min(ghost_batch_size, x.shape[0]), *x.shape[1:])
     axes = tuple(range(1, x.ndim))
     y = standardized(x.reshape(parts), axes, epsilon, weights.reshape(parts))
     return y.reshape(x.shape) * scale + bias

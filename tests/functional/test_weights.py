@@ -212,3 +212,13 @@ def test_spectral_norm_refuses_negative_steps():
 def test_an_integer_kernel_is_refused_with_a_remedy(call):
     with pytest.raises(TypeError, match=r"must be floating or complex, got int32 .*convert it"):
         call(KERNEL.astype(np.int32))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-14, 1e14])
+def test_the_direction_of_a_spectral_norm_does_not_depend_on_the_size_of_the_kernel(size):
+    kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    state = SpectralState(jnp.ones(4), jnp.zeros(()))
+    y, new = spectral_norm(kernel * np.float32(size), state, n_steps=200)
+    largest = np.linalg.svd(kernel.astype(np.float64), compute_uv=False)[0]
+    assert relative_error(y, kernel / largest) < rounding(np.float32, kernel.size)
+    assert relative_error(new.sigma, largest * size) < rounding(np.float32, kernel.size)

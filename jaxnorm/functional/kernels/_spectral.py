@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm.numerics import accumulation_dtype, as_array, require_inexact
+from jaxnorm.numerics import accumulation_dtype, as_array, power_of_two, require_inexact
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
@@ -68,7 +68,7 @@ def spectral_norm(
         update_state: whether the state moves. If not, the stored vector serves; where no step was
             ever taken (`sigma` is exactly 1, as it starts) it is still a random direction, and what
             `n_steps` make of it serves instead.
-        epsilon: added to the squared norm of the vectors.
+        epsilon: added to the squared norm of the vectors, whose largest entries are near 1.
         dtype: the output's dtype; that of `kernel` if None.
 
     Returns:
@@ -131,4 +131,6 @@ def _vectors(
 
 
 def _unit(vector: Array, epsilon: float) -> Array:
+    # In a unit of its own, or epsilon would outweigh the square of a small kernel and sigma vanish.
+    vector = vector / power_of_two(jnp.max(jnp.abs(vector), initial=0))
     return vector * lax.rsqrt(jnp.sum(vector * vector) + epsilon)

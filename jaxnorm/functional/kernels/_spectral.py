@@ -103,7 +103,9 @@ def spectral_norm(
     fixed = lax.stop_gradient(matrix)
     u, v = lax.stop_gradient(_vectors(fixed, state, n_steps, update_state, epsilon))
     sigma = v @ matrix @ u
-    w = matrix / jnp.where(sigma != 0, sigma, 1)
+    # In units of sigma, whose square a derivative would divide by.
+    unit = power_of_two(jnp.abs(lax.stop_gradient(sigma)))
+    w = (matrix / unit) / jnp.where(sigma != 0, sigma / unit, 1)
     w = w.reshape(kernel.shape).astype(dtype or kernel.dtype)
     if not update_state:
         return w, state

@@ -27,4 +27,9 @@ from .kernels import weight_norm_scale as weight_norm_scale
 from .kernels import weight_standardization as weight_standardization
 from .layer import layer_norm as layer_norm
 from .layer import rms_norm as rms_norm
+from .pointwise import dynamic_erf as dynamic_erf
 from .pointwise import dynamic_tanh as dynamic_tanh
+from .pointwise import layer_scale as layer_scale
+from .pointwise import re_zero as re_zero
+from .pointwise import skip_init as skip_init
+from .pointwise import thresholded_linear_unit as thresholded_linear_unit

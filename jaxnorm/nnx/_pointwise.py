@@ -6,13 +6,14 @@ from dataclasses import InitVar
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from jaxnorm.functional import SPECS
-from jaxnorm.nnx._base import PointwiseNorm
-from jaxnorm.typing import Axes, DTypeLike
+from jaxnorm.functional import SPECS, run
+from jaxnorm.nnx._base import PointwiseNorm, Store
+from jaxnorm.typing import ArrayLike, Axes, DTypeLike
 
 
 @nnx.dataclass(eq=False)
@@ -43,3 +44,146 @@ class DynamicTanh(PointwiseNorm):
     alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of alpha
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
+
+
+@nnx.dataclass(eq=False)
+class DynamicErf(PointwiseNorm):
+    """Squashes each entry by a learned error function, in the place of a norm.
+
+    Chen et al.: Stronger Normalization-Free Transformers, arXiv:2512.10938, 2025. No statistics.
+
+    Examples:
+        >>> layer = DynamicErf(2, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[0.0, 2.0]])).round(2)
+        Array([[0.  , 0.84]], dtype=float32)
+    """
+
+    spec = SPECS["dynamic_erf"]
+
+    num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1  # the axes that the parameters belong to
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_alpha: bool = True  # whether there is a factor of the input
+    use_shift: bool = True  # whether there is a shift of the input
+    use_scale: bool = True  # whether there is a scale
+    use_bias: bool = True  # whether there is a bias
+    alpha_init: InitVar[initializers.Initializer] = initializers.constant(0.5)  # its initializer
+    shift_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    scale_init: InitVar[initializers.Initializer] = initializers.ones  # its initializer
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    rngs: InitVar[nnx.Rngs]  # keys
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    shift_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+
+
+@nnx.dataclass(eq=False)
+class ThresholdedLinearUnit(PointwiseNorm):
+    """Cuts each entry off from below at a threshold that is learned for each channel.
+
+    Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019.
+
+    Examples:
+        >>> layer = ThresholdedLinearUnit(2, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[-1.0, 2.0]])).round(3)
+        Array([[0., 2.]], dtype=float32)
+    """
+
+    spec = SPECS["thresholded_linear_unit"]
+
+    num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1  # the axes that the parameters belong to
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_threshold: bool = True  # whether there is a threshold
+    threshold_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    rngs: InitVar[nnx.Rngs]  # keys
+    threshold_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+
+
+@nnx.dataclass(eq=False)
+class LayerScale(PointwiseNorm):
+    """Scales the branch of a residual block per channel.
+
+    Touvron et al.: Going deeper with Image Transformers, arXiv:2103.17239, 2021. The scale starts
+    as for 24 layers; the authors take 0.1 up to 18 layers, and 1e-6 beyond 24.
+
+    Examples:
+        >>> layer = LayerScale(2, scale_init=initializers.constant(0.5), rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0, 2.0]])).round(3)
+        Array([[0.5, 1. ]], dtype=float32)
+    """
+
+    spec = SPECS["layer_scale"]
+
+    num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1  # the axes that the parameters belong to
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_scale: bool = True  # whether there is a scale
+    scale_init: InitVar[initializers.Initializer] = initializers.constant(1e-5)  # its initializer
+    rngs: InitVar[nnx.Rngs]  # keys
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+
+
+@nnx.dataclass(eq=False)
+class ReZero(PointwiseNorm):
+    """Adds the branch of a residual block behind one learned number, which starts at zero.
+
+    Bachlechner et al.: ReZero is All You Need, arXiv:2003.04887, 2020.
+
+    Examples:
+        >>> x = jnp.array([[1.0, 2.0]])
+        >>> ReZero(rngs=nnx.Rngs(0))(x, 5 * x)
+        Array([[1., 2.]], dtype=float32)
+    """
+
+    spec = SPECS["re_zero"]
+
+    _: dataclasses.KW_ONLY
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_alpha: bool = True  # whether there is a gate
+    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    rngs: InitVar[nnx.Rngs]  # keys
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+
+    def __call__(self, x: ArrayLike, branch: ArrayLike) -> jax.Array:
+        """Returns the sum of a block's input and its gated branch.
+
+        Args:
+            x: [*shape], the block's input.
+            branch: [*shape], what the block's layers make of `x`.
+
+        Returns:
+            The shape of `x`.
+        """
+        return run(self.spec, self, Store(self), x, branch=branch)
+
+
+@nnx.dataclass(eq=False)
+class SkipInit(PointwiseNorm):
+    """Multiplies the branch of a residual block by one learned number, which starts at zero.
+
+    De, Smith: Batch Normalization Biases Residual Blocks, arXiv:2002.10444, 2020.
+
+    Examples:
+        >>> layer = SkipInit(alpha_init=initializers.constant(0.5), rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0, 2.0]])).round(3)
+        Array([[0.5, 1. ]], dtype=float32)
+    """
+
+    spec = SPECS["skip_init"]
+
+    _: dataclasses.KW_ONLY
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_alpha: bool = True  # whether there is a gate
+    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    rngs: InitVar[nnx.Rngs]  # keys
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable

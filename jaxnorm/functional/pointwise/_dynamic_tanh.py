@@ -5,8 +5,8 @@ Zhu, Chen, He, LeCun, Liu: Transformers without Normalization, arXiv:2503.10622,
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
-from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, require_inexact
+from jaxnorm.functional.pointwise._parts import affine, widened
+from jaxnorm.numerics import as_array, require_inexact
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
 
@@ -22,11 +22,12 @@ def dynamic_tanh(
     """Returns `x` squashed entry by entry, scaled and shifted.
 
     `y = tanh(alpha x) * scale + bias`, in float32 or wider and rounded once (Zhu et al.,
-    arXiv:2503.10622, 2025, equation 2). No statistics, so no mask is needed.
+    arXiv:2503.10622, 2025, section 4). No statistics, so no mask is needed.
 
     Args:
         x: [*shape], floating.
-        alpha: [], or broadcastable to `x`; the authors start it at 0.5.
+        alpha: [], or broadcastable to `x`; the authors start it at 0.5, and differently for
+            language models.
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         feature_axes: the axes that scale and bias belong to.
@@ -37,7 +38,7 @@ def dynamic_tanh(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: `x` is not floating or complex.
+        TypeError: `x` is not floating.
 
     Examples:
         >>> dynamic_tanh(jnp.array([0.0, 2.0, 1e4]), 0.5).round(3)
@@ -45,11 +46,6 @@ def dynamic_tanh(
     """
     x = as_array(x)
     require_inexact(x)
-    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
-    wide = accumulation_dtype(x.dtype)
-    y = jnp.tanh(jnp.asarray(alpha, wide) * x.astype(wide))
-    for name, parameter in (("scale", scale), ("bias", bias)):
-        placed = place(parameter, x.shape, features, name)
-        if placed is not None:
-            y = y * placed if name == "scale" else y + placed
+    wide = widened(x)
+    y = affine(jnp.tanh(jnp.asarray(alpha, wide.dtype) * wide), scale, bias, feature_axes)
     return y.astype(dtype or x.dtype)

@@ -15,6 +15,12 @@ from .functional import SpectralState as SpectralState
 from .functional import batch_norm as batch_norm
 from .functional import dynamic_erf as dynamic_erf
 from .functional import dynamic_tanh as dynamic_tanh
+from .functional import evo_norm_b0 as evo_norm_b0
+from .functional import evo_norm_b1 as evo_norm_b1
+from .functional import evo_norm_b2 as evo_norm_b2
+from .functional import evo_norm_s0 as evo_norm_s0
+from .functional import evo_norm_s1 as evo_norm_s1
+from .functional import evo_norm_s2 as evo_norm_s2
 from .functional import filter_response_norm as filter_response_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import group_norm as group_norm

@@ -15,6 +15,12 @@ from ._module import run as run
 from .batch import SingleValue as SingleValue
 from .batch import batch_norm as batch_norm
 from .batch import ghost_batch_norm as ghost_batch_norm
+from .evolved import evo_norm_b0 as evo_norm_b0
+from .evolved import evo_norm_b1 as evo_norm_b1
+from .evolved import evo_norm_b2 as evo_norm_b2
+from .evolved import evo_norm_s0 as evo_norm_s0
+from .evolved import evo_norm_s1 as evo_norm_s1
+from .evolved import evo_norm_s2 as evo_norm_s2
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape

@@ -5,6 +5,12 @@ They have Flax's names, fields, variables and checkpoints.
 
 from ._batch import BatchNorm as BatchNorm
 from ._batch import GhostBatchNorm as GhostBatchNorm
+from ._evolved import EvoNormB0 as EvoNormB0
+from ._evolved import EvoNormB1 as EvoNormB1
+from ._evolved import EvoNormB2 as EvoNormB2
+from ._evolved import EvoNormS0 as EvoNormS0
+from ._evolved import EvoNormS1 as EvoNormS1
+from ._evolved import EvoNormS2 as EvoNormS2
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm

@@ -15,6 +15,14 @@ from ._module import run as run
 from .batch import SingleValue as SingleValue
 from .batch import batch_norm as batch_norm
 from .batch import ghost_batch_norm as ghost_batch_norm
+from .conditional import ada_layer_norm as ada_layer_norm
+from .conditional import ada_layer_norm_zero as ada_layer_norm_zero
+from .conditional import adaptive_instance_norm as adaptive_instance_norm
+from .conditional import conditional_batch_norm as conditional_batch_norm
+from .conditional import film as film
+from .conditional import modulated_rms_norm as modulated_rms_norm
+from .conditional import resize_segmentation as resize_segmentation
+from .conditional import spade as spade
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape

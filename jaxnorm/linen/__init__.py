@@ -5,6 +5,13 @@ They have Flax's names, fields, variables and checkpoints.
 
 from ._batch import BatchNorm as BatchNorm
 from ._batch import GhostBatchNorm as GhostBatchNorm
+from ._conditional import SPADE as SPADE
+from ._conditional import AdaLayerNorm as AdaLayerNorm
+from ._conditional import AdaLayerNormZero as AdaLayerNormZero
+from ._conditional import AdaptiveInstanceNorm as AdaptiveInstanceNorm
+from ._conditional import ConditionalBatchNorm as ConditionalBatchNorm
+from ._conditional import FiLM as FiLM
+from ._conditional import ModulatedRMSNorm as ModulatedRMSNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm

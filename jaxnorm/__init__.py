@@ -21,10 +21,13 @@ from .functional import dynamic_tanh as dynamic_tanh
 from .functional import film as film
 from .functional import filter_response_norm as filter_response_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
+from .functional import graph_norm as graph_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
 from .functional import layer_norm as layer_norm
+from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
+from .functional import pair_norm as pair_norm
 from .functional import resize_segmentation as resize_segmentation
 from .functional import rms_norm as rms_norm
 from .functional import spade as spade

@@ -23,6 +23,9 @@ from .conditional import film as film
 from .conditional import modulated_rms_norm as modulated_rms_norm
 from .conditional import resize_segmentation as resize_segmentation
 from .conditional import spade as spade
+from .graph import graph_norm as graph_norm
+from .graph import message_norm as message_norm
+from .graph import pair_norm as pair_norm
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape

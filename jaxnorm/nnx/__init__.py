@@ -12,6 +12,9 @@ from ._conditional import AdaptiveInstanceNorm as AdaptiveInstanceNorm
 from ._conditional import ConditionalBatchNorm as ConditionalBatchNorm
 from ._conditional import FiLM as FiLM
 from ._conditional import ModulatedRMSNorm as ModulatedRMSNorm
+from ._graph import GraphNorm as GraphNorm
+from ._graph import MessageNorm as MessageNorm
+from ._graph import PairNorm as PairNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm

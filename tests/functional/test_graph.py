@@ -22,6 +22,7 @@ NORMS = {
     "pair_norm": (jaxnorm.pair_norm, {}),
     "pair_norm_si": (functools.partial(jaxnorm.pair_norm, scale_individually=True), {}),
 }
+graph_norm, pair_norm = compiled(jaxnorm.graph_norm), compiled(jaxnorm.pair_norm)
 every_norm = pytest.mark.parametrize("name", NORMS)
 
 
@@ -78,10 +79,8 @@ def test_nodes_without_ids_are_one_graph(name):
 
 
 def test_a_share_of_one_is_the_norm_without_a_share_and_has_a_gradient():
-    def graph_norm(x, alpha):
-        return jaxnorm.graph_norm(x, IDS, alpha, num_segments=2)
-
-    assert_equal(graph_norm(X, np.ones(4)), jaxnorm.graph_norm(X, IDS, num_segments=2))
+    one = np.ones(4, np.float32)
+    assert_equal(graph_norm(X, IDS, one, num_segments=2), graph_norm(X, IDS, num_segments=2))
 
     def definition(x, alpha):
         member = (np.arange(2)[:, None] == IDS).astype(x.dtype)
@@ -89,12 +88,15 @@ def test_a_share_of_one_is_the_norm_without_a_share_and_has_a_gradient():
         rest = x - alpha * (member.T @ (share @ x))
         return rest / jnp.sqrt(member.T @ (share @ rest**2) + 1e-5)
 
-    def gradient(norm, x, ones):
-        return jax.grad(lambda alpha: jnp.sum(norm(x, alpha) * x**3))(ones)
+    def ours(x, alpha):
+        return jaxnorm.graph_norm(x, IDS, alpha, num_segments=2)
+
+    def gradient(norm):
+        return jax.jit(jax.grad(lambda alpha, x: jnp.sum(norm(x, alpha) * x**3)))
 
     with jax.enable_x64(True):
-        want = np.asarray(gradient(definition, jnp.float64(X), jnp.ones(4, jnp.float64)))
-    assert relative_error(gradient(graph_norm, jnp.asarray(X), jnp.ones(4)), want) < BOUND
+        want = np.asarray(gradient(definition)(np.float64(one), np.float64(X)))
+    assert relative_error(gradient(ours)(one, X), want) < BOUND
 
 
 @every_norm
@@ -106,9 +108,9 @@ def test_nodes_that_are_all_equal_have_finite_outputs_and_gradients(name, value)
 
 
 def test_pair_norm_keeps_the_mean_squared_length_and_its_variant_each_length():
-    y = np.float64(jaxnorm.pair_norm(X, scale=3.0, epsilon=0.0))
+    y = np.float64(pair_norm(X, scale=3.0, epsilon=0.0))
     assert relative_error((y**2).sum(1).mean(), 9.0) < BOUND
-    y = np.float64(jaxnorm.pair_norm(X, scale=3.0, scale_individually=True, epsilon=0.0))
+    y = np.float64(pair_norm(X, scale=3.0, scale_individually=True, epsilon=0.0))
     assert relative_error((y**2).sum(1), np.full(len(X), 9.0)) < BOUND
 
 
@@ -120,9 +122,14 @@ def test_a_message_gets_the_length_of_its_node():
 
 def test_a_message_or_a_node_of_length_zero_has_a_finite_gradient():
     x, message = jnp.asarray(X).at[0].set(0), jnp.asarray(X).at[1].set(0)
-    y, pullback = jax.vjp(jaxnorm.message_norm, x, message)
+
+    @compiled
+    def run(x, message):
+        y, pullback = jax.vjp(jaxnorm.message_norm, x, message)
+        return y, *pullback(jnp.ones_like(y))
+
+    y, dx, dm = run(x, message)
     assert not np.asarray(y[:2]).any()
-    dx, dm = pullback(jnp.ones_like(y))
     assert np.isfinite(dx).all() and np.isfinite(dm).all()
     assert not np.asarray(dx[0]).any()
 
@@ -140,6 +147,6 @@ def test_a_message_of_another_shape_is_refused():
 def test_complex_nodes_have_no_share():
     x = X.astype(np.complex64) * (1 + 2j)
     want = (x - x.mean(0)) / np.sqrt((np.abs(x - x.mean(0)) ** 2).mean(0) + 1e-5)
-    assert relative_error(jaxnorm.graph_norm(x), want) < BOUND
+    assert relative_error(graph_norm(x), want) < BOUND
     with pytest.raises(TypeError, match=r"alpha needs a real x, got complex64 \[7, 4\]"):
         jaxnorm.graph_norm(x, alpha=ALPHA)

@@ -37,8 +37,8 @@ def conditional_batch_norm(
     """Returns `x` normalized per feature, scaled and shifted per example, and new statistics.
 
     `y = (x - mean) / sqrt(var + epsilon) * (scale_offset + scale) + bias`; statistics shape
-    `(1, 1, 1, C)` for `x [N, H, W, C]`, float32 or wider (de Vries et al., arXiv:1707.00683, 2017,
-    section 3: the condition predicts the change of the scale, and of the bias).
+    `(1, 1, 1, C)` for `x [N, H, W, C]`, float32 or wider (de Vries et al., arXiv:1707.00683, 2017:
+    the condition predicts the change of the scale, and of the bias).
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`), floating or complex, of any rank.

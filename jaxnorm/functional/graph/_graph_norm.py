@@ -1,6 +1,6 @@
 """Graph normalization: each feature over the nodes of a graph, less a learned share of the mean.
 
-Cai et al.: GraphNorm: A Principled Approach to Accelerating GNN Training, arXiv:2009.03294, 2020.
+Cai et al.: GraphNorm, arXiv:2009.03294, 2020.
 """
 
 import math

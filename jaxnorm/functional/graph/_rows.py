@@ -13,8 +13,7 @@ MEMBERS: tuple[Member, ...] = (
         function=graph_norm,
         stats_shape=None,
         claims=frozenset({"mask", "weights", "offset", "range", "scale"}),
-        paper="Cai et al.: GraphNorm: A Principled Approach to Accelerating GNN Training, "
-        "arXiv:2009.03294, 2020",
+        paper="Cai et al.: GraphNorm, arXiv:2009.03294, 2020",
         center=True,
         cost="two passes for the statistics of segments",
         elsewhere="PyTorch Geometric",

@@ -48,7 +48,8 @@ class _NormOfGraphs(nn.Module):
 class GraphNorm(_NormOfGraphs):
     """Normalizes each feature over the nodes of a graph, less a learned share of the mean.
 
-    Cai et al.: GraphNorm, arXiv:2009.03294, 2020. One statistic per graph and feature, in float32 or wider.
+    Cai et al.: GraphNorm, arXiv:2009.03294, 2020. One statistic per graph and feature, in float32
+    or wider.
 
     Examples:
         >>> layer, ids = GraphNorm(num_segments=2), jnp.array([0, 0, 1, 1])

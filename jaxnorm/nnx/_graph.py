@@ -55,7 +55,8 @@ class _NormOfGraphs(nnx.Module):
 class GraphNorm(_NormOfGraphs):
     """Normalizes each feature over the nodes of a graph, less a learned share of the mean.
 
-    Cai et al.: GraphNorm, arXiv:2009.03294, 2020. One statistic per graph and feature, in float32 or wider.
+    Cai et al.: GraphNorm, arXiv:2009.03294, 2020. One statistic per graph and feature, in float32
+    or wider.
 
     Examples:
         >>> layer, ids = GraphNorm(1, num_segments=2, rngs=nnx.Rngs(0)), jnp.array([0, 0, 1, 1])

@@ -5,13 +5,15 @@ from types import MappingProxyType
 
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional.batch import _rows as batch
+from jaxnorm.functional.conditional import _rows as conditional
 from jaxnorm.functional.evolved import _rows as evolved
+from jaxnorm.functional.graph import _rows as graph
 from jaxnorm.functional.instance import _rows as instance
 from jaxnorm.functional.kernels import _rows as kernels
 from jaxnorm.functional.layer import _rows as layer
 from jaxnorm.functional.pointwise import _rows as pointwise
 
-_THEMES = (batch, layer, instance, evolved, kernels, pointwise)
+_THEMES = (batch, layer, instance, evolved, graph, conditional, kernels, pointwise)
 
 CATALOGUE: tuple[Member, ...] = tuple(row for theme in _THEMES for row in theme.MEMBERS)
 """Every member of the library."""

@@ -5,12 +5,22 @@ They have Flax's names, fields, variables and checkpoints.
 
 from ._batch import BatchNorm as BatchNorm
 from ._batch import GhostBatchNorm as GhostBatchNorm
+from ._conditional import SPADE as SPADE
+from ._conditional import AdaLayerNorm as AdaLayerNorm
+from ._conditional import AdaLayerNormZero as AdaLayerNormZero
+from ._conditional import AdaptiveInstanceNorm as AdaptiveInstanceNorm
+from ._conditional import ConditionalBatchNorm as ConditionalBatchNorm
+from ._conditional import FiLM as FiLM
+from ._conditional import ModulatedRMSNorm as ModulatedRMSNorm
 from ._evolved import EvoNormB0 as EvoNormB0
 from ._evolved import EvoNormB1 as EvoNormB1
 from ._evolved import EvoNormB2 as EvoNormB2
 from ._evolved import EvoNormS0 as EvoNormS0
 from ._evolved import EvoNormS1 as EvoNormS1
 from ._evolved import EvoNormS2 as EvoNormS2
+from ._graph import GraphNorm as GraphNorm
+from ._graph import MessageNorm as MessageNorm
+from ._graph import PairNorm as PairNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm

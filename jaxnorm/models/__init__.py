@@ -28,7 +28,6 @@ from ._resnet import BasicBlock as BasicBlock
 from ._resnet import ResNet as ResNet
 from ._resnet import Shortcut as Shortcut
 from ._style import StyleNet as StyleNet
-from ._style import adaptive_instance_norm as adaptive_instance_norm
 from ._vgg import vgg_11 as vgg_11
 from ._vgg import vgg_16 as vgg_16
 from ._vgg import vgg_small as vgg_small

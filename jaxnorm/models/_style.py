@@ -5,36 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxnorm.functional import instance_norm
+from jaxnorm.functional import adaptive_instance_norm
 from jaxnorm.linen import InstanceNorm
 from jaxnorm.models._norms import NormFactory, apply_norm, has_own_bias
-from jaxnorm.stats import moments
 from jaxnorm.typing import Array, DTypeLike
-
-
-def adaptive_instance_norm(content: Array, style: Array, *, epsilon: float = 1e-5) -> Array:
-    """Returns the content's features with the mean and the deviation of the style's, per channel.
-
-    Huang and Belongie, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization
-    (arXiv:1703.06868, 2017), section 5.
-
-    Args:
-        content: [N, H, W, C].
-        style: [N, H', W', C].
-        epsilon: added to both variances.
-
-    Returns:
-        [N, H, W, C], of the dtype of `content`.
-
-    Examples:
-        >>> content = jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1)
-        >>> style = jnp.array([10.0, 30.0]).reshape(1, 2, 1, 1)
-        >>> adaptive_instance_norm(content, style, epsilon=1e-9).ravel()
-        Array([10., 30.], dtype=float32)
-    """
-    wanted = moments(style, (style.shape[0], 1, 1, style.shape[-1]))
-    scale = jnp.sqrt(wanted.var + epsilon)
-    return instance_norm(content, scale, wanted.mean, epsilon=epsilon)
 
 
 class StyleNet(nn.Module):

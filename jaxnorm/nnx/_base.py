@@ -191,9 +191,7 @@ def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
 
     `given` is what the constructor takes and the norm does not keep, in the order of its fields.
     """
-    fields = type(norm).__dataclass_fields__.values()
-    names = [field.name for field in fields if isinstance(field.type, dataclasses.InitVar)]
-    taken = dict(zip(names, given, strict=True))
+    taken = taken_only(norm, given)
     shape, keys = feature_shape(getattr(norm, "num_features", ())), taken["rngs"]
     for name in spec.parameters:
         # As data in either case, so that a parameter may take the place of None.
@@ -203,6 +201,13 @@ def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
             value = taken[f"{name}_init"](keys.params(), size, norm.param_dtype)
             variable = nnx.Param(value, **taken[f"{name}_metadata"])
         setattr(norm, name, variable)
+
+
+def taken_only(norm: Any, given: Sequence[Any]) -> dict[str, Any]:
+    """Returns by name what the constructor takes and the norm does not keep."""
+    fields = type(norm).__dataclass_fields__.values()
+    names = [field.name for field in fields if isinstance(field.type, dataclasses.InitVar)]
+    return dict(zip(names, given, strict=True))
 
 
 def _is_variable(node: Any) -> bool:

@@ -20,6 +20,8 @@ from ._running import debiased as debiased
 from ._running import ema as ema
 from ._running import whole_mean as whole_mean
 from ._running import window as window
+from ._segments import segment_moments as segment_moments
+from ._segments import segment_units as segment_units
 from ._units import units as units
 from .sampling import Variance as Variance
 from .shapes import reduced_stats_shape as reduced_stats_shape

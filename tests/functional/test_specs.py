@@ -58,7 +58,7 @@ def test_what_the_function_does_not_default_to_is_a_field_without_a_default(room
         for f in dataclasses.fields(cls)
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     }
-    assert required == lacking - {"num_features", "layer_instance"}
+    assert required == lacking - {"num_features", "segmentation_features", "layer_instance"}
 
 
 @every_spec

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnorm import adaptive_instance_norm
 from jaxnorm.linen import BatchNorm
-from jaxnorm.models import StyleNet, adaptive_instance_norm
+from jaxnorm.models import StyleNet
 
 
 def shapes_of(model, side=256):

@@ -2,4 +2,8 @@
 
 from ._batch import SingleValue as SingleValue
 from ._batch import batch_norm as batch_norm
+from ._ema import ema_batch_norm as ema_batch_norm
 from ._ghost import ghost_batch_norm as ghost_batch_norm
+from ._mean_only import mean_only_batch_norm as mean_only_batch_norm
+from ._renorm import batch_renorm as batch_renorm
+from ._renorm import batch_renorm_schedule as batch_renorm_schedule

@@ -15,6 +15,7 @@ from .functional import SpectralState as SpectralState
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
+from .functional import domain_batch_norm as domain_batch_norm
 from .functional import dynamic_tanh as dynamic_tanh
 from .functional import ema_batch_norm as ema_batch_norm
 from .functional import filter_response_norm as filter_response_norm
@@ -26,6 +27,8 @@ from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import rms_norm as rms_norm
 from .functional import spectral_norm as spectral_norm
 from .functional import spectral_norm_init as spectral_norm_init
+from .functional import split_batch_norm as split_batch_norm
+from .functional import virtual_batch_norm as virtual_batch_norm
 from .functional import weight_norm as weight_norm
 from .functional import weight_norm_scale as weight_norm_scale
 from .functional import weight_standardization as weight_standardization

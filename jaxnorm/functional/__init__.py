@@ -16,9 +16,12 @@ from .batch import SingleValue as SingleValue
 from .batch import batch_norm as batch_norm
 from .batch import batch_renorm as batch_renorm
 from .batch import batch_renorm_schedule as batch_renorm_schedule
+from .batch import domain_batch_norm as domain_batch_norm
 from .batch import ema_batch_norm as ema_batch_norm
 from .batch import ghost_batch_norm as ghost_batch_norm
 from .batch import mean_only_batch_norm as mean_only_batch_norm
+from .batch import split_batch_norm as split_batch_norm
+from .batch import virtual_batch_norm as virtual_batch_norm
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape

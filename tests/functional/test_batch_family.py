@@ -22,18 +22,22 @@ def state(*shape):
     return BatchStats(mean.astype(np.float32), var.astype(np.float32))
 
 
-# The call in training mode, and the shape of its statistics.
+DOMAINS = {"domain": np.array([0, 1, 1, 0, 2, 2, 0, 2]), "num_domains": 3}
+# The function, the shape of its statistics, and what else it is called with.
 FAMILY = {
-    "batch_renorm": (jaxnorm.batch_renorm, (6,)),
-    "ema_batch_norm": (jaxnorm.ema_batch_norm, (6,)),
-    "mean_only_batch_norm": (jaxnorm.mean_only_batch_norm, (6,)),
+    "batch_renorm": (jaxnorm.batch_renorm, (6,), {}),
+    "ema_batch_norm": (jaxnorm.ema_batch_norm, (6,), {}),
+    "mean_only_batch_norm": (jaxnorm.mean_only_batch_norm, (6,), {}),
+    "split_batch_norm": (jaxnorm.split_batch_norm, (2, 6), {}),
+    "domain_batch_norm": (jaxnorm.domain_batch_norm, (3, 6), DOMAINS),
 }
 over_family = pytest.mark.parametrize("name", FAMILY)
 
 
 def normalizer(name, **options):
-    function, shape = FAMILY[name]
-    call = functools.partial(function, stats=state(*shape), estimator=ema(0.7), **options)
+    function, shape, given = FAMILY[name]
+    how = {"stats": state(*shape), "estimator": ema(0.7), **given, **options}
+    call = functools.partial(function, **how)
     return jax.jit(lambda x, **sample: call(x, **sample))
 
 

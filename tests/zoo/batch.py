@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import stop_gradient
 
 import jaxnorm
@@ -63,8 +64,55 @@ def mean_only_batch_norm_oracle(x, mean, var, bias, *, mask=None):
     return {"y": x - own + bias, "mean": blend(mean, own), "var": blend(var, own_var)}
 
 
+def virtual_batch_norm_oracle(x, reference, scale, bias, *, mask=None, include_example=True):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    mean, var = sample(reference)
+
+    def normalized(example, share):
+        both = jnp.concatenate([reference, example[None]])
+        weights = jnp.concatenate([jnp.ones(reference.shape), share[None]])
+        own, own_var = sample(both, weights) if include_example else (mean, var)
+        return (example - own[0]) / jnp.sqrt(own_var[0] + EPSILON)
+
+    y = jnp.stack([normalized(x[i], w[i]) for i in range(len(x))])
+    y_reference = (reference - mean) / jnp.sqrt(var + EPSILON)
+    return y * scale + bias, y_reference * scale + bias
+
+
+def split_batch_norm_oracle(x, mean, var, scale, bias, *, mask=None):
+    parts, size = len(mean), len(x) // len(mean)
+    w = jnp.ones(x.shape) if mask is None else mask
+    ys, means, variances = [], [], []
+    for s in range(parts):
+        at = slice(s * size, (s + 1) * size)
+        own, own_var = sample(x[at], w[at])
+        gain, shift = (scale, bias) if scale.ndim == 1 else (scale[s], bias[s])
+        ys.append((x[at] - own) / jnp.sqrt(own_var + EPSILON) * gain + shift)
+        means.append(blend(mean[s], own))
+        variances.append(blend(var[s], own_var))
+    return {"y": jnp.concatenate(ys), "mean": jnp.stack(means), "var": jnp.stack(variances)}
+
+
+def domain_batch_norm_oracle(x, mean, var, scale, bias, domain, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    y, means, variances = jnp.zeros(x.shape), [], []
+    for d in range(len(mean)):
+        member = (domain == d).reshape(-1, *(1,) * (x.ndim - 1))
+        some = d in THERE
+        own, own_var = sample(x, w * member) if some else (mean[d], var[d])
+        sd = jnp.sqrt(own_var + EPSILON)
+        gain, shift = (scale, bias) if scale.ndim == 1 else (scale[d], bias[d])
+        y = jnp.where(member, (x - own) / sd * gain + shift, y)
+        means.append(blend(mean[d], own) if some else mean[d])
+        variances.append(blend(var[d], own_var) if some else var[d])
+    return {"y": y, "mean": jnp.stack(means), "var": jnp.stack(variances)}
+
+
 STATE = ("mean", "var")
 MOVING = {"decay": DECAY}
+# The domains of the examples; none is of domain 1.
+DOMAIN = np.array([2, 0, 0, 2, 2, 0], np.int32)
+THERE = (0, 2)
 # One bound of each kind holds in some features and not in others.
 BOUNDS = {"r_max": 1.3, "d_max": 0.5}
 
@@ -106,6 +154,93 @@ CASES = [
         },
         module=MOVING,
         features=5,
+        state=STATE,
+    ),
+    Case(
+        "virtual_batch_norm",
+        call=jaxnorm.virtual_batch_norm,
+        oracle=virtual_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "reference": rng.normal(size=(4, 3, 5)),
+            **affine(rng, 5),
+        },
+        moved=("x", "reference"),
+        module={},
+        features=5,
+        given=("reference",),
+    ),
+    Case(
+        "virtual_batch_norm",
+        variant="without the example",
+        call=functools.partial(jaxnorm.virtual_batch_norm, include_example=False),
+        oracle=functools.partial(virtual_batch_norm_oracle, include_example=False),
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "reference": rng.normal(size=(4, 3, 5)),
+            **affine(rng, 5),
+        },
+        moved=("x", "reference"),
+        module={"include_example": False},
+        features=5,
+        given=("reference",),
+    ),
+    Case(
+        "split_batch_norm",
+        call=training(jaxnorm.split_batch_norm),
+        oracle=split_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(6, 3, 5)),
+            **running(rng, 2, 5),
+            **affine(rng, 2, 5),
+        },
+        module=MOVING,
+        features=5,
+        state=STATE,
+    ),
+    Case(
+        "split_batch_norm",
+        variant="shared affine",
+        call=training(jaxnorm.split_batch_norm, shared_affine=True, num_splits=3),
+        oracle=split_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(6, 2, 5)),
+            **running(rng, 3, 5),
+            **affine(rng, 5),
+        },
+        module={**MOVING, "shared_affine": True, "num_splits": 3},
+        features=5,
+        state=STATE,
+    ),
+    Case(
+        "domain_batch_norm",
+        call=training(jaxnorm.domain_batch_norm, num_domains=3),
+        oracle=domain_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(6, 3, 5)),
+            "domain": DOMAIN,
+            **running(rng, 3, 5),
+            **affine(rng, 3, 5),
+        },
+        module={**MOVING, "num_domains": 3},
+        features=5,
+        given=("domain",),
+        state=STATE,
+    ),
+    Case(
+        "domain_batch_norm",
+        variant="shared affine",
+        call=training(jaxnorm.domain_batch_norm, num_domains=3, shared_affine=True),
+        oracle=domain_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(6, 3, 5)),
+            "domain": DOMAIN,
+            **running(rng, 3, 5),
+            **affine(rng, 5),
+        },
+        module={**MOVING, "num_domains": 3, "shared_affine": True},
+        features=5,
+        given=("domain",),
         state=STATE,
     ),
 ]

@@ -1,13 +1,19 @@
 """Rows of the catalogue for norms with statistics over the batch, and how modules call them."""
 
+from typing import Any
+
 from jaxnorm.functional._claims import CENTRED
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional._parameters import all_but_last
 from jaxnorm.functional.batch._batch import batch_norm
+from jaxnorm.functional.batch._domain import domain_batch_norm
 from jaxnorm.functional.batch._ema import ema_batch_norm
 from jaxnorm.functional.batch._ghost import ghost_batch_norm, ghost_stats_shape
 from jaxnorm.functional.batch._mean_only import mean_only_batch_norm
 from jaxnorm.functional.batch._renorm import batch_renorm
+from jaxnorm.functional.batch._split import split_batch_norm
+from jaxnorm.functional.batch._virtual import virtual_batch_norm
+from jaxnorm.typing import Shape
 
 # What holds for norms over the batch whose output also depends on the running statistics.
 POOLED = frozenset({"mask", "weights", "shards"})
@@ -68,7 +74,52 @@ MEMBERS: tuple[Member, ...] = (
         elsewhere="",
         limits="no scale: it goes with weight normalization",
     ),
+    Member(
+        name="virtual_batch_norm",
+        function=virtual_batch_norm,
+        stats_shape=lambda shape: (shape[0], *(1,) * (len(shape) - 2), shape[-1]),
+        claims=POOLED | {"offset"},
+        paper="Salimans et al.: Improved Techniques for Training GANs, arXiv:1606.03498, 2016",
+        center=True,
+        cost="one pass over x and over the reference batch, which every layer carries along",
+        elsewhere="TorchGAN, TF-GAN",
+        limits="its variances must be representable in float32, unlike those of batch_norm",
+    ),
+    Member(
+        name="split_batch_norm",
+        function=split_batch_norm,
+        stats_shape=lambda shape: (2, *all_but_last(shape)[1:]),
+        claims=CENTRED,
+        paper="Xie et al.: Adversarial Examples Improve Image Recognition, arXiv:1911.09665, 2019",
+        center=True,
+        stateful=True,
+        elsewhere="timm",
+        limits="splits of one size, cut along the first axis",
+    ),
+    Member(
+        name="domain_batch_norm",
+        function=domain_batch_norm,
+        stats_shape=None,
+        claims=POOLED | {"offset", "shift"},
+        paper="Chang, You, Seo, Kwak, Han: Domain-Specific Batch Normalization for Unsupervised "
+        "Domain Adaptation, arXiv:1906.03950, 2019",
+        center=True,
+        stateful=True,
+        options={"num_domains": 2},
+        cost="two passes for the statistics of each domain",
+        elsewhere="detectron2 as CycleBatchNormList, with a shared affine",
+        limits="a domain of one value per feature in the batch has variance zero",
+    ),
 )
+
+
+def _of_splits(module: Any, features: Shape) -> Shape:
+    return features if module.shared_affine else (module.num_splits, *features)
+
+
+def _of_domains(module: Any, features: Shape) -> Shape:
+    return features if module.shared_affine else (module.num_domains, *features)
+
 
 RUNNING = ("epsilon", "variance")
 
@@ -92,5 +143,29 @@ SPECS: dict[str, Spec] = {
         axes="axis",
         options=("variance",),
         decay="decay",
+    ),
+    "virtual_batch_norm": Spec(
+        "VirtualBatchNorm",
+        virtual_batch_norm,
+        axes="axis",
+        options=("include_example", *RUNNING),
+    ),
+    "split_batch_norm": Spec(
+        "SplitBatchNorm",
+        split_batch_norm,
+        axes="axis",
+        options=("num_splits", "shared_affine", *RUNNING),
+        decay="decay",
+        shapes={"scale": _of_splits, "bias": _of_splits},
+        running=lambda module, features: (module.num_splits, *features),
+    ),
+    "domain_batch_norm": Spec(
+        "DomainBatchNorm",
+        domain_batch_norm,
+        axes="axis",
+        options=("num_domains", "shared_affine", *RUNNING),
+        decay="decay",
+        shapes={"scale": _of_domains, "bias": _of_domains},
+        running=lambda module, features: (module.num_domains, *features),
     ),
 }

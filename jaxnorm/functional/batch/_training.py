@@ -118,7 +118,7 @@ def rows(
     size = (count, *(shape[axis] for axis in features))
     index = jnp.asarray(index)
 
-    def taken(part: Array) -> Array:
+    def taken(part: ArrayLike) -> Array:
         part = jnp.asarray(part)
         if part.shape != size:
             raise ValueError(

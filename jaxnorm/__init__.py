@@ -11,7 +11,9 @@ from . import ops as ops
 from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
+from .functional import L1State as L1State
 from .functional import SpectralState as SpectralState
+from .functional import batch_group_norm as batch_group_norm
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
@@ -22,8 +24,10 @@ from .functional import filter_response_norm as filter_response_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
+from .functional import l1_batch_norm as l1_batch_norm
 from .functional import layer_norm as layer_norm
 from .functional import mean_only_batch_norm as mean_only_batch_norm
+from .functional import recurrent_batch_norm as recurrent_batch_norm
 from .functional import rms_norm as rms_norm
 from .functional import spectral_norm as spectral_norm
 from .functional import spectral_norm_init as spectral_norm_init

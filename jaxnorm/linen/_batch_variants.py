@@ -284,3 +284,127 @@ class DomainBatchNorm(RunningNorm):
         average = averages(self, use_running_average)
         given = {"use_running_average": average, "domain": domain}
         return run(self.spec, self, Store(self), x, mask=mask, **given)
+
+
+class RecurrentBatchNorm(RunningNorm):
+    """Normalizes one time step over the batch, with running statistics of each step.
+
+    Cooijmans et al.: Recurrent Batch Normalization, arXiv:1603.09025, 2016. Running statistics are
+    [max_steps, *features]; the call takes the step. Scale starts at 0.1 as in the paper.
+
+    Examples:
+        >>> layer = RecurrentBatchNorm(max_steps=4, use_running_average=False)
+        >>> x = jnp.array([[1.0], [3.0]])
+        >>> variables = layer.init(jax.random.key(0), x, step=0)
+        >>> y, _ = layer.apply(variables, x, step=0, mutable=["batch_stats"])
+        >>> y.ravel().round(2)
+        Array([-0.1,  0.1], dtype=float32)
+    """
+
+    spec = SPECS["recurrent_batch_norm"]
+
+    max_steps: int  # how many steps have running statistics of their own
+    use_running_average: bool | None = None  # whether running statistics normalize
+    axis: Axes = -1  # the feature axes, not the first
+    decay: float = 0.99  # the weight of the old running statistics
+    epsilon: float = 1e-5  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.constant(0.1)  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+    estimator: Estimator | None = None  # of the running statistics; ema(decay) if None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: ArrayLike,
+        use_running_average: bool | None = None,
+        *,
+        step: ArrayLike,
+        mask: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Returns `x` normalized per feature, and updates the running statistics of the step.
+
+        Args:
+            x: [N, *spatial, *features] (or features at `axis`).
+            use_running_average: whether the running statistics normalize.
+            step: [], integer from zero, which may be traced; beyond `max_steps` the last serves.
+            mask: broadcastable to `x`; an entry's part in the statistics, or its weight.
+
+        Returns:
+            The shape of `x`.
+        """
+        average = averages(self, use_running_average)
+        given = {"use_running_average": average, "step": step}
+        return run(self.spec, self, Store(self), x, mask=mask, **given)
+
+
+class L1BatchNorm(RunningNorm):
+    """Normalizes each feature over the batch by its mean absolute deviation.
+
+    Wu et al.: L1-Norm Batch Normalization, arXiv:1802.09769, 2018. The running statistics are
+    `mean` and `deviation`.
+
+    Examples:
+        >>> layer = L1BatchNorm(use_running_average=False)
+        >>> x = jnp.array([[1.0], [5.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, _ = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.ravel().round(3)
+        Array([-0.798,  0.798], dtype=float32)
+    """
+
+    spec = SPECS["l1_batch_norm"]
+
+    use_running_average: bool | None = None  # whether running statistics normalize
+    axis: Axes = -1  # the feature axes
+    decay: float = 0.99  # the weight of the old running statistics
+    epsilon: float = 1e-5  # added to the deviation
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+
+
+class BatchGroupNorm(RunningNorm):
+    """Normalizes groups of channels and positions over the batch.
+
+    Zhou et al.: Batch Group Normalization, arXiv:2012.02782, 2020. Running statistics are
+    [num_groups].
+
+    Examples:
+        >>> layer = BatchGroupNorm(num_groups=2, use_running_average=False)
+        >>> x = jnp.array([[1.0, 3.0, 8.0, 4.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, _ = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.round(2)
+        Array([[-1.,  1.,  1., -1.]], dtype=float32)
+    """
+
+    spec = SPECS["batch_group_norm"]
+
+    num_groups: int  # contiguous groups of channels and positions
+    use_running_average: bool | None = None  # whether running statistics normalize
+    axis: int = -1  # the channel axis, not the first
+    decay: float = 0.99  # the weight of the old running statistics
+    epsilon: float = 1e-5  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+    estimator: Estimator | None = None  # of the running statistics; ema(decay) if None

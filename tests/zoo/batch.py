@@ -7,7 +7,7 @@ import numpy as np
 from jax.lax import stop_gradient
 
 import jaxnorm
-from jaxnorm import BatchStats, ema
+from jaxnorm import BatchStats, L1State, ema
 from tests.zoo.cases import Case
 
 DECAY, EPSILON = 0.7, 1e-5
@@ -106,6 +106,39 @@ def domain_batch_norm_oracle(x, mean, var, scale, bias, domain, *, mask=None):
         means.append(blend(mean[d], own) if some else mean[d])
         variances.append(blend(var[d], own_var) if some else var[d])
     return {"y": y, "mean": jnp.stack(means), "var": jnp.stack(variances)}
+
+
+def recurrent_batch_norm_oracle(x, mean, var, step, scale, bias, *, mask=None):
+    own, own_var = sample(x, mask)
+    row = jnp.minimum(step, len(mean) - 1)
+    y = (x - own) / jnp.sqrt(own_var + EPSILON) * scale + bias
+    mean = mean.at[row].set(blend(mean[row], own))
+    return {"y": y, "mean": mean, "var": var.at[row].set(blend(var[row], own_var))}
+
+
+def l1_batch_norm_call(x, mean, deviation, scale, bias, *, mask=None):
+    how = {"use_running_average": False, "decay": DECAY, "mask": mask}
+    y, state = jaxnorm.l1_batch_norm(x, L1State(mean, deviation), scale, bias, **how)
+    return {"y": y, **state._asdict()}
+
+
+def l1_batch_norm_oracle(x, mean, deviation, scale, bias, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    count, (own, _) = w.sum((0, 1)), sample(x, mask)
+    own_deviation = jnp.sqrt(jnp.pi / 2) * (w * jnp.abs(x - own)).sum((0, 1)) / count
+    y = (x - own) / (own_deviation + EPSILON) * scale + bias
+    return {"y": y, "mean": blend(mean, own), "deviation": blend(deviation, own_deviation)}
+
+
+def batch_group_norm_oracle(x, mean, var, scale, bias, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask
+    # Channels first, as the paper has them.
+    parts = (len(x), len(mean), -1)
+    values, shares = (jnp.moveaxis(v, -1, 1).reshape(parts) for v in (x, w))
+    own, own_var = sample(values, shares, (0, 2))
+    y = (values - own) / jnp.sqrt(own_var + EPSILON)
+    y = jnp.moveaxis(y.reshape(len(x), x.shape[-1], *x.shape[1:-1]), 1, -1)
+    return {"y": y * scale + bias, "mean": blend(mean, own), "var": blend(var, own_var)}
 
 
 STATE = ("mean", "var")
@@ -241,6 +274,62 @@ CASES = [
         module={**MOVING, "num_domains": 3, "shared_affine": True},
         features=5,
         given=("domain",),
+        state=STATE,
+    ),
+    Case(
+        "recurrent_batch_norm",
+        call=training(jaxnorm.recurrent_batch_norm, max_steps=3),
+        oracle=recurrent_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "step": 1,
+            **running(rng, 3, 5),
+            **affine(rng, 5),
+        },
+        module={**MOVING, "max_steps": 3},
+        features=5,
+        given=("step",),
+        state=STATE,
+    ),
+    Case(
+        "l1_batch_norm",
+        call=l1_batch_norm_call,
+        oracle=l1_batch_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "mean": rng.normal(size=5),
+            "deviation": rng.uniform(0.5, 1.5, 5),
+            **affine(rng, 5),
+        },
+        module=MOVING,
+        features=5,
+        state=("mean", "deviation"),
+    ),
+    Case(
+        "batch_group_norm",
+        call=training(jaxnorm.batch_group_norm, num_groups=3),
+        oracle=batch_group_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(3, 2, 2, 6)),
+            **running(rng, 3),
+            **affine(rng, 6),
+        },
+        module={**MOVING, "num_groups": 3},
+        features=6,
+        state=STATE,
+    ),
+    Case(
+        "batch_group_norm",
+        variant="more groups than channels",
+        call=training(jaxnorm.batch_group_norm, num_groups=6),
+        oracle=batch_group_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(5, 2, 2, 3)),
+            **running(rng, 6),
+            **affine(rng, 3),
+        },
+        module={**MOVING, "num_groups": 6},
+        features=3,
         state=STATE,
     ),
 ]

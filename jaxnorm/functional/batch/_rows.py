@@ -2,14 +2,20 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxnorm.functional._claims import CENTRED
+from jaxnorm.functional._dtypes import stats_dtype
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional._parameters import all_but_last
 from jaxnorm.functional.batch._batch import batch_norm
+from jaxnorm.functional.batch._batch_group import batch_group_norm
 from jaxnorm.functional.batch._domain import domain_batch_norm
 from jaxnorm.functional.batch._ema import ema_batch_norm
 from jaxnorm.functional.batch._ghost import ghost_batch_norm, ghost_stats_shape
+from jaxnorm.functional.batch._l1 import L1State, l1_batch_norm
 from jaxnorm.functional.batch._mean_only import mean_only_batch_norm
+from jaxnorm.functional.batch._recurrent import recurrent_batch_norm
 from jaxnorm.functional.batch._renorm import batch_renorm
 from jaxnorm.functional.batch._split import split_batch_norm
 from jaxnorm.functional.batch._virtual import virtual_batch_norm
@@ -110,6 +116,43 @@ MEMBERS: tuple[Member, ...] = (
         elsewhere="detectron2 as CycleBatchNormList, with a shared affine",
         limits="a domain of one value per feature in the batch has variance zero",
     ),
+    Member(
+        name="recurrent_batch_norm",
+        function=recurrent_batch_norm,
+        stats_shape=all_but_last,
+        claims=CENTRED,
+        paper="Cooijmans, Ballas, Laurent, Gulcehre, Courville: Recurrent Batch Normalization, "
+        "arXiv:1603.09025, 2016",
+        center=True,
+        stateful=True,
+        options={"max_steps": 3},
+        limits="one time step in a call; the running statistics of all steps are updated as one",
+    ),
+    Member(
+        name="l1_batch_norm",
+        function=l1_batch_norm,
+        stats_shape=all_but_last,
+        claims=CENTRED,
+        paper="Wu, Li, Deng, Liu, Xie, Shi: L1-Norm Batch Normalization for Efficient Training of "
+        "Deep Neural Networks, arXiv:1802.09769, 2018",
+        center=True,
+        stateful=True,
+        cost="two passes, the second for the deviations from the mean of the first",
+        limits="real inputs, and a moving average only: absolute deviations cannot be pooled",
+    ),
+    Member(
+        name="batch_group_norm",
+        function=batch_group_norm,
+        stats_shape=None,
+        claims=CENTRED,
+        paper="Zhou, Sun, Ye, Lan, Luo, Lai, Esperanca, Yang, Li: Batch Group Normalization, "
+        "arXiv:2012.02782, 2020",
+        center=True,
+        stateful=True,
+        options={"num_groups": 2},
+        cost="one pass for the statistics, and a transposition where channels are last",
+        limits="with groups of positions every input must have the size that it was trained on",
+    ),
 )
 
 
@@ -119,6 +162,11 @@ def _of_splits(module: Any, features: Shape) -> Shape:
 
 def _of_domains(module: Any, features: Shape) -> Shape:
     return features if module.shared_affine else (module.num_domains, *features)
+
+
+def _l1_start(module: Any, features: Shape) -> L1State:
+    kept = stats_dtype(module)
+    return L1State(jnp.zeros(features, kept), jnp.ones(features, kept))
 
 
 RUNNING = ("epsilon", "variance")
@@ -167,5 +215,28 @@ SPECS: dict[str, Spec] = {
         decay="decay",
         shapes={"scale": _of_domains, "bias": _of_domains},
         running=lambda module, features: (module.num_domains, *features),
+    ),
+    "recurrent_batch_norm": Spec(
+        "RecurrentBatchNorm",
+        recurrent_batch_norm,
+        axes="axis",
+        options=("max_steps", *RUNNING),
+        decay="decay",
+        running=lambda module, features: (module.max_steps, *features),
+    ),
+    "l1_batch_norm": Spec(
+        "L1BatchNorm",
+        l1_batch_norm,
+        axes="axis",
+        options=("decay", *RUNNING),
+        state=_l1_start,
+    ),
+    "batch_group_norm": Spec(
+        "BatchGroupNorm",
+        batch_group_norm,
+        axes="axis",
+        options=("num_groups", *RUNNING),
+        decay="decay",
+        running=lambda module, features: (module.num_groups,),
     ),
 }

@@ -1,7 +1,5 @@
 """Recurrent, L1 and batch group normalization: steps under scan, evaluation, and special groups."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +9,15 @@ import jaxnorm
 from jaxnorm import (
     BatchStats,
     L1State,
-    batch_group_norm,
     cumulative,
     ema,
-    l1_batch_norm,
     recurrent_batch_norm,
 )
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
+
+batch_group_norm = compiled(jaxnorm.batch_group_norm)
+l1_batch_norm = compiled(jaxnorm.l1_batch_norm)
 
 X = np.random.default_rng(0).normal(3, 2, (5, 6, 4)).astype(np.float32)  # [T, N, C]
 STEPS = 3
@@ -93,10 +93,11 @@ def test_l1_of_equal_values_is_the_bias_with_finite_gradients():
     state = L1State(jnp.zeros(2), jnp.ones(2))
 
     def loss(x):
-        y, _ = l1_batch_norm(x, state, None, jnp.full(2, 7.0), use_running_average=False)
+        bias = jnp.full(2, 7.0)
+        y, _ = jaxnorm.l1_batch_norm(x, state, None, bias, use_running_average=False)
         return y.sum(), y
 
-    gradient, y = jax.grad(loss, has_aux=True)(jnp.full((4, 2), 3.0))
+    gradient, y = jax.jit(jax.grad(loss, has_aux=True))(jnp.full((4, 2), 3.0))
     np.testing.assert_array_equal(y, np.full((4, 2), 7.0))
     assert np.isfinite(gradient).all()
 
@@ -126,7 +127,6 @@ def test_groups_that_do_not_divide_the_values_are_refused():
 
 def test_evaluation_of_groups_is_by_their_running_statistics():
     stats = BatchStats(jnp.array([1.0, 2.0]), jnp.array([4.0, 9.0]))
-    run = functools.partial(batch_group_norm, num_groups=2, use_running_average=True)
-    y, _ = run(X, stats)
+    y, _ = batch_group_norm(X, stats, num_groups=2, use_running_average=True)
     mean, sd = np.repeat([1.0, 2.0], 2), np.sqrt(np.repeat([4.0, 9.0], 2) + 1e-5)
     assert_right(y, (X - mean) / sd)

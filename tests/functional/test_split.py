@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 import jaxnorm
-from jaxnorm import BatchStats, split_batch_norm, virtual_batch_norm
+from jaxnorm import BatchStats
+from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
+
+split_batch_norm = compiled(jaxnorm.split_batch_norm)
+virtual_batch_norm = compiled(jaxnorm.virtual_batch_norm)
 
 X = np.random.default_rng(0).normal(3, 2, (6, 4, 5)).astype(np.float32)
 STATS = BatchStats(
@@ -50,7 +54,8 @@ def test_features_may_stand_at_another_axis_than_the_first():
 def test_no_example_of_a_virtual_batch_depends_on_another():
     reference = X[::-1] + 1
     y, _ = virtual_batch_norm(X, reference)
-    alone = jax.vmap(lambda x: virtual_batch_norm(x[None], reference)[0][0])(X)
+    one = jax.vmap(lambda x: jaxnorm.virtual_batch_norm(x[None], reference)[0][0])
+    alone = jax.jit(one)(X)
     assert_right(y, alone)
 
 
@@ -63,8 +68,11 @@ def test_an_entry_of_weight_two_in_the_reference_stands_there_twice():
 
 def test_the_reference_batch_may_be_spread_over_shards():
     parts = X.reshape(3, 2, 4, 5)
-    run = jax.vmap(lambda r: virtual_batch_norm(X, r, axis_name="shards"), axis_name="shards")
-    y, y_reference = run(parts)
+
+    def shard(part):
+        return jaxnorm.virtual_batch_norm(X, part, axis_name="shards")
+
+    y, y_reference = jax.jit(jax.vmap(shard, axis_name="shards"))(parts)
     want, wanted = virtual_batch_norm(X, X)
     assert_right(y[1], want)
     assert_right(y_reference.reshape(X.shape), wanted)
@@ -78,7 +86,7 @@ def test_a_reference_with_other_features_is_refused():
 
 def test_the_module_passes_the_reference_batch_on():
     layer = jaxnorm.linen.VirtualBatchNorm()
-    (y, y_reference), _ = layer.init_with_output(jax.random.key(0), X, X + 1)
+    (y, y_reference), _ = jax.jit(layer.init_with_output)(jax.random.key(0), X, X + 1)
     want, wanted = virtual_batch_norm(X, X + 1)
     assert_right(y, want)
     assert_right(y_reference, wanted)

@@ -145,6 +145,7 @@ def starts(
     if spec.state is not None:
         first = spec.state(layer, shape)
         return {name: functools.partial(getattr, first, name) for name in first._fields}
+    shape = running_shape(spec, layer, shape)
     kept = stats_dtype(layer)
     mean = mean_dtype(complex_as, kept)
     parts = {
@@ -154,6 +155,25 @@ def starts(
     if has_memory(layer.estimator):
         parts[STATE] = functools.partial(layer.estimator.init, shape, mean)
     return parts
+
+
+def running_shape(spec: Spec, layer: Any, shape: Shape) -> Shape:
+    """Returns the shape in which a module keeps its running mean and variance.
+
+    Args:
+        spec: what is known of the normalizer.
+        layer: the module.
+        shape: [*features].
+
+    Returns:
+        `shape`, or what `spec` says.
+
+    Examples:
+        >>> from jaxnorm.functional import SPECS
+        >>> running_shape(SPECS["batch_norm"], None, (2,))
+        (2,)
+    """
+    return shape if spec.running is None else spec.running(layer, shape)
 
 
 def step(

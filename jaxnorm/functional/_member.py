@@ -69,4 +69,5 @@ class Spec(NamedTuple):
     sample: tuple[str, ...] = ("mask", "weights", "axis_name", "axis_index_groups")  # its arguments
     decay: str | None = None  # the field for the weight of old running statistics, if it has any
     shapes: Mapping[str, Callable[[Any, Shape], Shape]] = NOTHING  # (module, [*features]) -> shape
+    running: Callable[[Any, Shape], Shape] | None = None  # likewise for the running statistics
     state: Callable[[Any, Shape], Any] | None = None  # (module, [*features]) -> the first state

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import normalizable
-from jaxnorm.functional._learning import Store, learn, running_stats, step
+from jaxnorm.functional._learning import Store, learn, running_shape, running_stats, step
 from jaxnorm.functional._member import Spec
 from jaxnorm.numerics import as_array, canonical_axes, real_dtype
 from jaxnorm.typing import Array, ArrayLike, Shape
@@ -68,7 +68,7 @@ def run(
         stats = None
         if spec.decay is not None:
             stats = running_stats(spec, layer, store, x, features)
-            require_fit(stats.mean, features, "mean and var")
+            require_fit(stats.mean, running_shape(spec, layer, features), "mean and var")
         shapes = {name: parameter_shape(spec, layer, name, features) for name in spec.parameters}
         parameters = {name: store.parameter(name, shape) for name, shape in shapes.items()}
         promoting = (*parameters.values(), *jax.tree.leaves(given.get("state")))

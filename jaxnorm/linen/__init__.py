@@ -5,6 +5,15 @@ They have Flax's names, fields, variables and checkpoints.
 
 from ._batch import BatchNorm as BatchNorm
 from ._batch import GhostBatchNorm as GhostBatchNorm
+from ._batch_variants import BatchGroupNorm as BatchGroupNorm
+from ._batch_variants import BatchRenorm as BatchRenorm
+from ._batch_variants import DomainBatchNorm as DomainBatchNorm
+from ._batch_variants import EMABatchNorm as EMABatchNorm
+from ._batch_variants import L1BatchNorm as L1BatchNorm
+from ._batch_variants import MeanOnlyBatchNorm as MeanOnlyBatchNorm
+from ._batch_variants import RecurrentBatchNorm as RecurrentBatchNorm
+from ._batch_variants import SplitBatchNorm as SplitBatchNorm
+from ._batch_variants import VirtualBatchNorm as VirtualBatchNorm
 from ._conditional import SPADE as SPADE
 from ._conditional import AdaLayerNorm as AdaLayerNorm
 from ._conditional import AdaLayerNormZero as AdaLayerNormZero

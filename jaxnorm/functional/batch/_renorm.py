@@ -1,0 +1,163 @@
+"""Batch renormalization: batch statistics, corrected towards the running ones.
+
+Ioffe: Batch Renormalization, arXiv:1702.03275, 2017.
+"""
+
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional.batch._batch import SingleValue, squeezed
+from jaxnorm.functional.batch._training import shaped, switches, whole_count
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
+from jaxnorm.ops import Implementation, normalize, standardize
+from jaxnorm.stats import Estimator, Moments, Variance, ema, moments
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
+
+
+def batch_renorm(
+    x: ArrayLike,
+    stats: Any,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    r_max: ArrayLike = 3.0,
+    d_max: ArrayLike = 5.0,
+    use_running_average: bool,
+    update_stats: bool | None = None,
+    estimator: Estimator = ema(0.99),
+    axis: Axes = -1,
+    epsilon: float = 1e-5,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    variance: Variance = "one_pass",
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    single_value: SingleValue = "raise",
+    dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> tuple[Array, Any]:
+    """Returns `x` normalized as the running statistics would, and these after this batch.
+
+    `y = ((x - mean_B) / sd_B * r + d) * scale + bias` with `sd = sqrt(var + epsilon)` and, as
+    constants for the gradient, `r = clip(sd_B / sd, 1 / r_max, r_max)` and
+    `d = clip((mean_B - mean) / sd, -d_max, d_max)`, the running statistics being those before this
+    batch; float32 or wider (Ioffe, arXiv:1702.03275, 2017, algorithm 1). With `r_max = 1` and
+    `d_max = 0` this is batch normalization; unclipped, the forward pass is that of evaluation.
+
+    Args:
+        x: [N, *spatial, *features] (or features at `axis`), floating, of any rank.
+        stats: the state of `estimator`, statistics of [*features]; see `Estimator.init`.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        r_max: [], at least 1, the largest r; may be traced, see `batch_renorm_schedule`.
+        d_max: [], not negative, the largest |d|; may be traced.
+        use_running_average: whether the running statistics normalize instead of the batch's own.
+        update_stats: whether the batch enters the running statistics; if None, just where it
+            normalizes.
+        estimator: how it does; "decay" of `ema` weighs the old value.
+        axis: the feature axes; all others are reduced.
+        epsilon: added to the variance.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where one value stands behind a statistic: "raise", or normalize with the
+            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        dtype: the output's dtype; that of `x` if None.
+        implementation: "xla", "native" (CPU) or None for the faster one.
+
+    Returns:
+        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
+        `stats`.
+
+    Raises:
+        ValueError: one value per feature, a shape that does not fit, or an unbound `axis_name`.
+        TypeError: `x` is not floating, or complex: the bounds order the corrections.
+
+    Examples:
+        >>> x, stats = jnp.array([[1.0], [5.0]]), ema().init((1,))
+        >>> y, _ = batch_renorm(x, stats, use_running_average=False, d_max=2.5)
+        >>> y.ravel().round(2)
+        Array([0.5, 4.5], dtype=float32)
+    """
+    x = as_array(x)
+    if jnp.iscomplexobj(x):
+        raise TypeError(
+            f"batch_renorm needs a real x, got {x.dtype} {list(x.shape)}: the bounds of complex "
+            "corrections are not defined; use batch_norm"
+        )
+    if (isinstance(r_max, Real) and r_max < 1) or (isinstance(d_max, Real) and d_max < 0):
+        raise ValueError(
+            f"r_max={r_max} must be at least 1 and d_max={d_max} not negative; use 1 and 0 for no "
+            "correction"
+        )
+    features = canonical_axes(axis, x.ndim, "axis")
+    stats_shape = kept_shape(x.shape, features)
+    mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
+    sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
+    average, update = switches(
+        "batch_renorm",
+        x.shape,
+        stats_shape,
+        use_running_average=use_running_average,
+        update_stats=update_stats,
+        single_value=single_value,
+        **mapped,
+    )
+    result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
+    scale = place(scale, x.shape, features, "scale")
+    bias = place(bias, x.shape, features, "bias")
+    running = shaped(whole_count(estimator.read(stats)), stats_shape)
+    if average:
+        y = normalize(x, running, scale=scale, bias=bias, epsilon=epsilon, dtype=result)
+        batch = moments(x, stats_shape, **sample) if update else None
+    else:
+        how = {"epsilon": epsilon, "dtype": wide, "implementation": implementation}
+        y, batch = standardize(x, stats_shape, **how, **sample)
+        r, d = _corrections(batch, running, r_max, d_max, epsilon)
+        y = y * r + d
+        y = (y if scale is None else y * scale) + (0 if bias is None else bias)
+    if update and batch is not None:
+        stats = estimator.update(stats, squeezed(batch, features))
+    return y.astype(result), stats
+
+
+def _corrections(
+    batch: Moments, running: Moments, r_max: ArrayLike, d_max: ArrayLike, epsilon: float
+) -> tuple[Array, Array]:
+    """Returns r and d, one and zero for an empty sample, as constants."""
+    tails = [0 if part.tail is None else part.tail for part in (batch, running)]
+    sd = jnp.sqrt(running.var + epsilon)
+    # The difference of the heads first: the means may be large and close to each other.
+    moved = (batch.mean - running.mean) + (tails[0] - tails[1])
+    r_max, d_max, seen = jnp.asarray(r_max), jnp.asarray(d_max), batch.count > 0
+    r = jnp.clip(jnp.sqrt(batch.var + epsilon) / sd, 1 / r_max, r_max)
+    d = jnp.clip(moved / sd, -d_max, d_max)
+    return jax.lax.stop_gradient((jnp.where(seen, r, 1), jnp.where(seen, d, 0)))
+
+
+def batch_renorm_schedule(step: ArrayLike) -> tuple[Array, Array]:
+    """Returns the bounds that the paper relaxes in the course of training.
+
+    Batch normalization for 5000 steps; then `r_max` rises from 1 to 3 at step 40000, and `d_max`
+    from 0 to 5 at step 25000 (Ioffe, arXiv:1702.03275, 2017, section 4). Linear in between, where
+    the paper says "gradually".
+
+    Args:
+        step: [], the number of training steps before this one; may be traced.
+
+    Returns:
+        `r_max` and `d_max`, [] of float32.
+
+    Examples:
+        >>> batch_renorm_schedule(15_000)[1]
+        Array(2.5, dtype=float32)
+    """
+    step = jnp.asarray(step, jnp.float32)
+    share = jnp.clip((step - 5e3) / 35e3, 0, 1), jnp.clip((step - 5e3) / 20e3, 0, 1)
+    return 1 + 2 * share[0], 5 * share[1]

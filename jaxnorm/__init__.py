@@ -19,7 +19,10 @@ from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
 from .functional import layer_norm as layer_norm
+from .functional import p_rms_norm as p_rms_norm
+from .functional import pixel_norm as pixel_norm
 from .functional import rms_norm as rms_norm
+from .functional import scale_norm as scale_norm
 from .functional import spectral_norm as spectral_norm
 from .functional import spectral_norm_init as spectral_norm_init
 from .functional import weight_norm as weight_norm

@@ -26,5 +26,8 @@ from .kernels import weight_norm as weight_norm
 from .kernels import weight_norm_scale as weight_norm_scale
 from .kernels import weight_standardization as weight_standardization
 from .layer import layer_norm as layer_norm
+from .layer import p_rms_norm as p_rms_norm
+from .layer import pixel_norm as pixel_norm
 from .layer import rms_norm as rms_norm
+from .layer import scale_norm as scale_norm
 from .pointwise import dynamic_tanh as dynamic_tanh

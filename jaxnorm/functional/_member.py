@@ -70,3 +70,4 @@ class Spec(NamedTuple):
     decay: str | None = None  # the field for the weight of old running statistics, if it has any
     shapes: Mapping[str, Callable[[Any, Shape], Shape]] = NOTHING  # (module, [*features]) -> shape
     state: Callable[[Any, Shape], Any] | None = None  # (module, [*features]) -> the first state
+    first: Mapping[str, Callable[[Any, Shape], float]] = NOTHING  # a start if NAME_init is None

@@ -13,4 +13,7 @@ from ._kernels import WeightNorm as WeightNorm
 from ._kernels import WeightStandardization as WeightStandardization
 from ._layer import LayerNorm as LayerNorm
 from ._layer import RMSNorm as RMSNorm
+from ._layer_variants import PixelNorm as PixelNorm
+from ._layer_variants import PRMSNorm as PRMSNorm
+from ._layer_variants import ScaleNorm as ScaleNorm
 from ._pointwise import DynamicTanh as DynamicTanh

@@ -25,9 +25,16 @@ from .kernels import spectral_norm_init as spectral_norm_init
 from .kernels import weight_norm as weight_norm
 from .kernels import weight_norm_scale as weight_norm_scale
 from .kernels import weight_standardization as weight_standardization
+from .layer import add_layer_norm as add_layer_norm
+from .layer import add_rms_norm as add_rms_norm
+from .layer import gated_rms_norm as gated_rms_norm
 from .layer import layer_norm as layer_norm
+from .layer import moment_shortcut as moment_shortcut
 from .layer import p_rms_norm as p_rms_norm
 from .layer import pixel_norm as pixel_norm
+from .layer import poly_norm as poly_norm
+from .layer import positional_norm as positional_norm
+from .layer import qk_norm as qk_norm
 from .layer import rms_norm as rms_norm
 from .layer import scale_norm as scale_norm
 from .pointwise import dynamic_tanh as dynamic_tanh

@@ -32,7 +32,7 @@ def p_rms_norm(
     """Returns `x` divided by the root mean square of its first features, scaled and shifted.
 
     `y = x / sqrt(mean(x[:k]^2) + epsilon) * scale + bias` with `k = ceil(share C)`; statistics
-    shape: 1 on `axis`, float32 or wider (Zhang, Sennrich, arXiv:1910.07467, 2019, section 3.2).
+    shape: 1 on `axis`, float32 or wider (Zhang, Sennrich, arXiv:1910.07467, 2019: pRMSNorm).
 
     Args:
         x: [*batch, C], floating or complex, of any rank from 1.

@@ -27,7 +27,7 @@ def scale_norm(
     """Returns `x` with length `scale` over `reduction_axes`.
 
     `y = scale x / max(|x|, epsilon)` with `|x|^2 = sum(x^2)`; statistics shape: 1 on the reduced
-    axes, float32 or wider (Nguyen, Salazar, arXiv:1910.05895, 2019, section 2.2).
+    axes, float32 or wider (Nguyen, Salazar, arXiv:1910.05895, 2019).
 
     Args:
         x: [*batch, C], floating or complex, of any rank from 1.

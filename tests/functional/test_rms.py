@@ -3,9 +3,11 @@
 import inspect
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxnorm
 from tests.stats.programs import compiled
@@ -66,6 +68,21 @@ def test_a_cast_before_the_scale_rounds_the_normalized_value_as_llama_does(dtype
     np.testing.assert_array_equal(np.asarray(y, np.float32), np.asarray(want, np.float32))
     after = rms_norm(x, SCALE, dtype=dtype)
     assert (np.asarray(y, np.float32) != np.asarray(after, np.float32)).any()
+
+
+@pytest.mark.parametrize("room", ["linen", "nnx"])
+def test_a_module_with_a_scale_of_zeros_around_zero_is_the_norm_alone(room):
+    x = jnp.asarray(X, jnp.bfloat16)
+    fields = {"zero_centered": True, "cast": "before", "scale_init": nn.initializers.zeros}
+    if room == "linen":
+        norm = jaxnorm.linen.RMSNorm(**fields)
+        y = norm.apply(norm.init(jax.random.key(0), x), x)
+    else:
+        y = jaxnorm.nnx.RMSNorm(6, **fields, rngs=nnx.Rngs(0))(x)
+    # Rounded to the dtype of x, though a scale in float32 asks for float32.
+    rounded = jnp.asarray(expected(np.asarray(x, np.float32)), jnp.bfloat16)
+    assert y.dtype == jnp.float32
+    np.testing.assert_array_equal(y, rounded.astype(jnp.float32))
 
 
 def test_in_float32_both_casts_are_the_same():

@@ -1,7 +1,7 @@
 """Norms of each position over its features."""
 
-from ._add import add_layer_norm as add_layer_norm
-from ._add import add_rms_norm as add_rms_norm
+from ._add_layer import add_layer_norm as add_layer_norm
+from ._add_rms import add_rms_norm as add_rms_norm
 from ._gated import gated_rms_norm as gated_rms_norm
 from ._layer import layer_norm as layer_norm
 from ._p_rms import p_rms_norm as p_rms_norm

@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxnorm.functional._claims import CENTRED, SAMPLED
 from jaxnorm.functional._member import Member, Spec
-from jaxnorm.functional.layer._add import add_layer_norm, add_rms_norm
+from jaxnorm.functional.layer._add_layer import add_layer_norm
+from jaxnorm.functional.layer._add_rms import add_rms_norm
 from jaxnorm.functional.layer._gated import gated_rms_norm
 from jaxnorm.functional.layer._layer import layer_norm
 from jaxnorm.functional.layer._p_rms import p_rms_norm
@@ -49,6 +50,7 @@ MEMBERS: tuple[Member, ...] = (
         stats_shape=lambda shape: reduced_stats_shape(shape, -1),
         claims=SAMPLED - {"shards"},
         paper="Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019",
+        cost="one pass, which reads the features beyond the share with weight zero",
         limits="shards of the feature axis would each measure the first of their own features",
     ),
     Member(

@@ -1,11 +1,10 @@
-"""The sum with the residual and its norm in one call, as blocks with a norm first chain them.
+"""The sum with the residual and its RMS norm in one call.
 
-Xiong et al.: On Layer Normalization in the Transformer Architecture, arXiv:2002.04745, 2020.
+Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 """
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.layer._layer import layer_norm
 from jaxnorm.functional.layer._rms import rms_norm
 from jaxnorm.numerics import accumulation_dtype, as_array, require_inexact
 from jaxnorm.ops import Implementation
@@ -65,7 +64,7 @@ def add_rms_norm(
         >>> y.round(3), total
         (Array([[ 1., -1.]], dtype=float32), Array([[ 3., -3.]], dtype=float32))
     """
-    x, residual, total = _sum(x, residual)
+    x, residual, total = residual_sum(x, residual)
     y = rms_norm(
         total,
         scale,
@@ -84,80 +83,24 @@ def add_rms_norm(
     return y, total.astype(residual_dtype or jnp.promote_types(x.dtype, residual.dtype))
 
 
-def add_layer_norm(
-    x: ArrayLike,
-    residual: ArrayLike,
-    scale: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    *,
-    reduction_axes: Axes = -1,
-    feature_axes: Axes = -1,
-    epsilon: float = 1e-6,
-    zero_centered: bool = False,
-    mask: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    axis_name: AxisName | None = None,
-    axis_index_groups: AxisIndexGroups = None,
-    dtype: DTypeLike | None = None,
-    residual_dtype: DTypeLike | None = None,
-    implementation: Implementation | None = None,
-) -> tuple[Array, Array]:
-    """Returns `x + residual` with mean 0 and variance 1 over `reduction_axes`, and the sum itself.
-
-    `s = x + residual`, `y = (s - mean) / sqrt(var + epsilon) * scale + bias`; statistics shape: 1
-    on the reduced axes. The sum is taken in float32 or wider and normalized before it is rounded
-    (the norm: Ba, Kiros, Hinton, arXiv:1607.06450, 2016).
+def residual_sum(x: ArrayLike, residual: ArrayLike) -> tuple[Array, Array, Array]:
+    """Returns both arrays, and their sum in float32 or wider.
 
     Args:
-        x: [*batch, C], floating or complex: the output of a block.
-        residual: [*batch, C]: the input of that block.
-        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
-        bias: like `scale`; None for zero.
-        reduction_axes: the axes that the statistics are taken over.
-        feature_axes: the axes that a [*features] scale and bias belong to.
-        epsilon: added to the variance.
-        zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider.
-        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
-        weights: real, broadcastable to `x`, not negative; each entry's share.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
-        dtype: the dtype of `y`; that of `x` if None.
-        residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
-        implementation: "xla", "native" (CPU) or None for the faster one.
+        x: [*shape], floating or complex.
+        residual: [*shape], likewise.
 
     Returns:
-        `y` [*batch, C] of `dtype`, and `x + residual` [*batch, C] of `residual_dtype`.
+        Three arrays [*shape].
 
     Raises:
-        ValueError: the shapes differ, an axis does not fit, or `axis_name` is not bound.
-        TypeError: `x` or `residual` is not floating or complex.
+        ValueError: the shapes differ.
+        TypeError: an array is not floating or complex.
 
     Examples:
-        >>> y, total = add_layer_norm(jnp.array([[1.0, -3.0]]), jnp.array([[2.0, 0.0]]))
-        >>> y.round(3), total
-        (Array([[ 1., -1.]], dtype=float32), Array([[ 3., -3.]], dtype=float32))
+        >>> residual_sum(jnp.ones(2, jnp.bfloat16), jnp.ones(2, jnp.bfloat16))[2]
+        Array([2., 2.], dtype=float32)
     """
-    x, residual, total = _sum(x, residual)
-    y = layer_norm(
-        total,
-        scale,
-        bias,
-        reduction_axes=reduction_axes,
-        feature_axes=feature_axes,
-        epsilon=epsilon,
-        zero_centered=zero_centered,
-        mask=mask,
-        weights=weights,
-        axis_name=axis_name,
-        axis_index_groups=axis_index_groups,
-        dtype=dtype or x.dtype,
-        implementation=implementation,
-    )
-    return y, total.astype(residual_dtype or jnp.promote_types(x.dtype, residual.dtype))
-
-
-def _sum(x: ArrayLike, residual: ArrayLike) -> tuple[Array, Array, Array]:
-    """Returns both arrays, and their sum in float32 or wider."""
     x, residual = as_array(x), as_array(residual)
     require_inexact(x)
     require_inexact(residual, "residual")

@@ -16,6 +16,8 @@ from .functional import SpectralState as SpectralState
 from .functional import ada_layer_norm as ada_layer_norm
 from .functional import ada_layer_norm_zero as ada_layer_norm_zero
 from .functional import adaptive_instance_norm as adaptive_instance_norm
+from .functional import add_layer_norm as add_layer_norm
+from .functional import add_rms_norm as add_rms_norm
 from .functional import batch_group_norm as batch_group_norm
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
@@ -33,6 +35,7 @@ from .functional import evo_norm_s1 as evo_norm_s1
 from .functional import evo_norm_s2 as evo_norm_s2
 from .functional import film as film
 from .functional import filter_response_norm as filter_response_norm
+from .functional import gated_rms_norm as gated_rms_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import graph_norm as graph_norm
 from .functional import group_norm as group_norm
@@ -43,11 +46,18 @@ from .functional import layer_scale as layer_scale
 from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
+from .functional import moment_shortcut as moment_shortcut
+from .functional import p_rms_norm as p_rms_norm
 from .functional import pair_norm as pair_norm
+from .functional import pixel_norm as pixel_norm
+from .functional import poly_norm as poly_norm
+from .functional import positional_norm as positional_norm
+from .functional import qk_norm as qk_norm
 from .functional import re_zero as re_zero
 from .functional import recurrent_batch_norm as recurrent_batch_norm
 from .functional import resize_segmentation as resize_segmentation
 from .functional import rms_norm as rms_norm
+from .functional import scale_norm as scale_norm
 from .functional import skip_init as skip_init
 from .functional import spade as spade
 from .functional import spectral_norm as spectral_norm

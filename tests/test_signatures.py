@@ -13,7 +13,14 @@ from tests.flax_suite.differences import CLASSES
 
 WRAPPERS = ("WeightNorm", "SpectralNorm")
 # What ours take beyond Flax's, after all that Flax's take by position.
-OURS = {"BatchNorm": ("estimator",), "BatchNorm.set_view": ("update_stats",)}
+OURS = {
+    "BatchNorm": ("estimator",),
+    "BatchNorm.set_view": ("update_stats",),
+    "LayerNorm": ("zero_centered",),
+    "RMSNorm": ("zero_centered", "cast"),
+}
+# What leaves the module as Flax's is.
+NEUTRAL = (None, False, "after")
 # What linen adds to the fields of every module.
 OF_EVERY_MODULE = ("parent", "name")
 
@@ -47,7 +54,7 @@ def flaxs_then_ours(found: list[Argument], name: str) -> list[Argument]:
     own = [a for a in found if a.name not in OF_EVERY_MODULE]
     ours = OURS.get(name, ())
     extra = own[len(own) - len(ours) :]
-    assert tuple(a.name for a in extra) == ours and all(a.default is None for a in extra)
+    assert tuple(a.name for a in extra) == ours and all(a.default in NEUTRAL for a in extra)
     return [a for a in found if a not in extra]
 
 

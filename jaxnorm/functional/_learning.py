@@ -30,8 +30,11 @@ class Store(Protocol):
     label: str  # what errors call the module
     initializing: bool  # whether this call makes the variables
 
-    def parameter(self, name: str, shape: Shape) -> Array | None:
-        """Returns a parameter as it is stored, made of `shape` if need be; None if it is unused."""
+    def parameter(self, name: str, shape: Shape, first: float = 0.0) -> Array | None:
+        """Returns a parameter as it is stored, made of `shape` if need be; None if it is unused.
+
+        `first` is what it starts at where the module has no initializer for it.
+        """
         ...
 
     def result_dtype(self, x: ArrayLike, stats: Any, parameters: Any) -> jnp.dtype:

@@ -71,3 +71,4 @@ class Spec(NamedTuple):
     shapes: Mapping[str, Callable[[Any, Shape], Shape]] = NOTHING  # (module, [*features]) -> shape
     running: Callable[[Any, Shape], Shape] | None = None  # likewise for the running statistics
     state: Callable[[Any, Shape], Any] | None = None  # (module, [*features]) -> the first state
+    first: Mapping[str, Callable[[Any, Shape], float]] = NOTHING  # a start if NAME_init is None

@@ -70,7 +70,11 @@ def run(
             stats = running_stats(spec, layer, store, x, features)
             require_fit(stats.mean, running_shape(spec, layer, features), "mean and var")
         shapes = {name: parameter_shape(spec, layer, name, features) for name in spec.parameters}
-        parameters = {name: store.parameter(name, shape) for name, shape in shapes.items()}
+        firsts = {name: (first(layer, features),) for name, first in spec.first.items()}
+        parameters = {
+            name: store.parameter(name, shape, *firsts.get(name, ()))
+            for name, shape in shapes.items()
+        }
         promoting = (*parameters.values(), *jax.tree.leaves(given.get("state")))
         dtype = store.result_dtype(x, stats or (), promoting)
         call = functools.partial(

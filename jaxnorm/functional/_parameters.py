@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.typing import Array, ArrayLike, Shape
 
 
@@ -60,6 +61,27 @@ def place(
         f"{list(features)} of x {list(shape)} nor x itself; give it shape {list(sizes)}, or rank "
         f"{len(shape)} and sizes that broadcast"
     )
+
+
+def about_one(scale: ArrayLike | None, zero_centered: bool) -> ArrayLike | None:
+    """Returns `1 + scale` where a scale is kept around zero, else `scale` itself.
+
+    Args:
+        scale: of any shape, or None for one.
+        zero_centered: whether one is added, in float32 or wider: in bfloat16 the sum would lose
+            digits.
+
+    Returns:
+        The shape of `scale`, or None.
+
+    Examples:
+        >>> about_one(jnp.array([0.25]), True), about_one(None, True)
+        (Array([1.25], dtype=float32), None)
+    """
+    if scale is None or not zero_centered:
+        return scale
+    scale = jnp.asarray(scale)
+    return 1 + scale.astype(accumulation_dtype(scale.dtype))
 
 
 def all_but_last(shape: Shape) -> Shape:

@@ -38,6 +38,15 @@ from ._kernels import WeightNorm as WeightNorm
 from ._kernels import WeightStandardization as WeightStandardization
 from ._layer import LayerNorm as LayerNorm
 from ._layer import RMSNorm as RMSNorm
+from ._layer_variants import AddLayerNorm as AddLayerNorm
+from ._layer_variants import AddRMSNorm as AddRMSNorm
+from ._layer_variants import GatedRMSNorm as GatedRMSNorm
+from ._layer_variants import PixelNorm as PixelNorm
+from ._layer_variants import PolyNorm as PolyNorm
+from ._layer_variants import PositionalNorm as PositionalNorm
+from ._layer_variants import PRMSNorm as PRMSNorm
+from ._layer_variants import QKNorm as QKNorm
+from ._layer_variants import ScaleNorm as ScaleNorm
 from ._pointwise import DynamicErf as DynamicErf
 from ._pointwise import DynamicTanh as DynamicTanh
 from ._pointwise import LayerScale as LayerScale

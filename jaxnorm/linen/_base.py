@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.nn import initializers
 
 from jaxnorm.functional import Spec, Target, result_dtype, run, weight_norm_scale
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, PyTree, Shape
@@ -28,12 +29,14 @@ class Store:
         self.label = " ".join([type(module).__name__, *path])
         self.initializing = module.is_initializing()
 
-    def parameter(self, name: str, shape: Shape) -> Array | None:
+    def parameter(self, name: str, shape: Shape, first: float = 0.0) -> Array | None:
         if not getattr(self.module, f"use_{name}"):
             return None
         init, dtype = getattr(self.module, f"{name}_init"), self.module.param_dtype
         if init is weight_norm_scale:
             return self.module.param(self.prefix + name, lambda key: self._lengths().astype(dtype))
+        if init is None:
+            init = initializers.constant(first)
         return self.module.param(self.prefix + name, init, shape, dtype)
 
     def _lengths(self) -> Array:

@@ -1,6 +1,6 @@
 """Norms of each position over its features, as linen modules."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax.nn import initializers
@@ -27,6 +27,7 @@ class LayerNorm(Norm):
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         force_float32_reductions: without effect, sums are always float32 or wider.
+        zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
 
     Examples:
         >>> import jax
@@ -53,6 +54,7 @@ class LayerNorm(Norm):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+    zero_centered: bool = False
 
 
 class RMSNorm(Norm):
@@ -71,6 +73,8 @@ class RMSNorm(Norm):
         feature_axes: the axes that the scale belongs to.
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance, force_float32_reductions: without effect; the sums are always right.
+        zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
+        cast: "after" or "before" the scale, when the output is rounded; see `jaxnorm.rms_norm`.
 
     Examples:
         >>> import jax
@@ -95,3 +99,5 @@ class RMSNorm(Norm):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+    zero_centered: bool = False
+    cast: Literal["after", "before"] = "after"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
+from jax.nn import initializers
 
 from jaxnorm.functional import (
     Spec,
@@ -38,7 +39,7 @@ class Store:
         self.norm = norm
         self.label = f"{type(norm).__name__}({getattr(norm, 'num_features', '')})"
 
-    def parameter(self, name: str, shape: Shape) -> Array | None:
+    def parameter(self, name: str, shape: Shape, first: float = 0.0) -> Array | None:
         variable = getattr(self.norm, name)
         return None if variable is None else variable[...]
 
@@ -198,7 +199,10 @@ def make_parameters(norm: Any, spec: Spec, given: Sequence[Any]) -> None:
         variable = nnx.data(None)
         if getattr(norm, f"use_{name}"):
             size = parameter_shape(spec, norm, name, shape)
-            value = taken[f"{name}_init"](keys.params(), size, norm.param_dtype)
+            init = taken[f"{name}_init"]
+            if init is None:
+                init = initializers.constant(spec.first[name](norm, shape))
+            value = init(keys.params(), size, norm.param_dtype)
             variable = nnx.Param(value, **taken[f"{name}_metadata"])
         setattr(norm, name, variable)
 

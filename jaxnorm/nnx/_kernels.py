@@ -60,7 +60,7 @@ class KernelStore(Store):
         self.norm, self.path = norm, path
         self.label = f"{type(norm).__name__} {path}"
 
-    def parameter(self, name: str, shape: Shape) -> Array | None:
+    def parameter(self, name: str, shape: Shape, first: float = 0.0) -> Array | None:
         if self.norm.scales is None:
             return None
         if self.path not in self.norm.scales:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class LayerNorm(Norm):
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
         bias_metadata, scale_metadata: metadata of the bias and of the scale.
+        zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
 
     Examples:
         >>> layer = LayerNorm(2, rngs=nnx.Rngs(0))
@@ -67,6 +68,7 @@ class LayerNorm(Norm):
     rngs: InitVar[nnx.Rngs]
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    zero_centered: bool = False
 
 
 @nnx.dataclass(eq=False)
@@ -90,6 +92,8 @@ class RMSNorm(Norm):
         promote_dtype: (x, scale), dtype -> all of the dtype that the result gets.
         rngs: keys.
         scale_metadata: metadata of the scale.
+        zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
+        cast: "after" or "before" the scale, when the output is rounded; see `jaxnorm.rms_norm`.
 
     Examples:
         >>> layer = RMSNorm(2, scale_init=initializers.constant(5.0), rngs=nnx.Rngs(0))
@@ -115,6 +119,8 @@ class RMSNorm(Norm):
     promote_dtype: PromoteDtypeFn = dtypes.promote_dtype
     rngs: InitVar[nnx.Rngs]
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    zero_centered: bool = False
+    cast: Literal["after", "before"] = "after"
 
     # As in Flax, whose only norm with a positional mask this is.
     def __call__(self, x: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:

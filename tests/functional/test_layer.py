@@ -60,6 +60,11 @@ def test_epsilon_is_added_to_the_variance():
     assert_right(layer_norm(X, epsilon=0.5), expected(X, -1, epsilon=0.5))
 
 
+def test_one_is_added_to_a_zero_centered_scale_in_float32():
+    scale = jnp.full(6, 15.8125, jnp.bfloat16)  # 16.8125 is no bfloat16
+    assert_right(layer_norm(X, scale, zero_centered=True), expected(X, -1, 16.8125))
+
+
 def test_the_numbers_are_those_of_flax():
     module = nn.LayerNorm(use_fast_variance=False)
     variables = {"params": {"scale": SCALE[0, 0], "bias": BIAS[0, 0]}}

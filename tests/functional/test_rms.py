@@ -1,9 +1,13 @@
 """Root mean square normalization against float64 NumPy and Flax."""
 
+import inspect
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxnorm
 from tests.stats.programs import compiled
@@ -43,15 +47,52 @@ def test_the_numbers_are_those_of_flax():
     assert_right(rms_norm(X, SCALE), np.asarray(y))
 
 
-def test_an_offset_is_added_to_the_scale_in_float32_where_bfloat16_would_lose_it():
+def test_one_is_added_to_a_scale_in_float32_where_bfloat16_would_lose_it():
     # 15.8125 is a bfloat16, 16.8125 is not.
     scale = jnp.full(6, 15.8125, jnp.bfloat16)
     assert float(scale[0] + jnp.bfloat16(1)) != 16.8125
-    assert_right(rms_norm(X, scale, scale_offset=1.0), expected(X, -1, 16.8125))
+    assert_right(rms_norm(X, scale, zero_centered=True), expected(X, -1, 16.8125))
 
 
-def test_an_offset_without_a_scale_changes_nothing():
-    assert_right(rms_norm(X, scale_offset=1.0), expected(X))
+def test_centring_a_scale_at_zero_without_a_scale_changes_nothing():
+    assert_right(rms_norm(X, zero_centered=True), expected(X))
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.float32])
+def test_a_cast_before_the_scale_rounds_the_normalized_value_as_llama_does(dtype):
+    x = jnp.asarray(X, jnp.bfloat16)
+    rounded = jnp.asarray(expected(np.asarray(x, np.float32)), jnp.bfloat16)
+    want = (rounded.astype(jnp.float32) * SCALE).astype(dtype or jnp.bfloat16)
+    y = rms_norm(x, SCALE, cast="before", dtype=dtype)
+    assert y.dtype == want.dtype
+    np.testing.assert_array_equal(np.asarray(y, np.float32), np.asarray(want, np.float32))
+    after = rms_norm(x, SCALE, dtype=dtype)
+    assert (np.asarray(y, np.float32) != np.asarray(after, np.float32)).any()
+
+
+@pytest.mark.parametrize("room", ["linen", "nnx"])
+def test_a_module_with_a_scale_of_zeros_around_zero_is_the_norm_alone(room):
+    x = jnp.asarray(X, jnp.bfloat16)
+    fields = {"zero_centered": True, "cast": "before", "scale_init": nn.initializers.zeros}
+    if room == "linen":
+        norm = jaxnorm.linen.RMSNorm(**fields)
+        y = norm.apply(norm.init(jax.random.key(0), x), x)
+    else:
+        y = jaxnorm.nnx.RMSNorm(6, **fields, rngs=nnx.Rngs(0))(x)
+    # Rounded to the dtype of x, though a scale in float32 asks for float32.
+    rounded = jnp.asarray(expected(np.asarray(x, np.float32)), jnp.bfloat16)
+    assert y.dtype == jnp.float32
+    np.testing.assert_array_equal(y, rounded.astype(jnp.float32))
+
+
+def test_in_float32_both_casts_are_the_same():
+    y = rms_norm(X, SCALE, BIAS, cast="before", zero_centered=True)
+    assert_right(y, expected(X, -1, 1 + SCALE.astype(np.float64), BIAS))
+
+
+def test_an_unknown_cast_is_refused():
+    with pytest.raises(ValueError, match="cast='never' must be 'after' or 'before'"):
+        inspect.unwrap(jaxnorm.rms_norm)(X, cast="never")
 
 
 def test_a_parameter_that_fits_neither_features_nor_input_is_refused():

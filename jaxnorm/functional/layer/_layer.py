@@ -3,7 +3,7 @@
 Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 """
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import about_one, place
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
@@ -18,6 +18,7 @@ def layer_norm(
     reduction_axes: Axes = -1,
     feature_axes: Axes = -1,
     epsilon: float = 1e-6,
+    zero_centered: bool = False,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     variance: Variance = "one_pass",
@@ -38,6 +39,8 @@ def layer_norm(
         reduction_axes: the axes that the statistics are taken over.
         feature_axes: the axes that a [*features] scale and bias belong to.
         epsilon: added to the variance.
+        zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider; a scale
+            of zeros is then that of the identity.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative; each entry's share.
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
@@ -67,7 +70,7 @@ def layer_norm(
     y, _ = standardize(
         x,
         reduced_stats_shape(x.shape, reduction_axes),
-        scale=place(scale, x.shape, features, "scale"),
+        scale=place(about_one(scale, zero_centered), x.shape, features, "scale"),
         bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,
         mask=mask,

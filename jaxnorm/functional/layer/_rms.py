@@ -3,9 +3,12 @@
 Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
 """
 
-import jax.numpy as jnp
+from typing import Literal
 
-from jaxnorm.functional._parameters import place
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.functional._parameters import about_one, place
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
@@ -20,7 +23,8 @@ def rms_norm(
     reduction_axes: Axes = -1,
     feature_axes: Axes = -1,
     epsilon: float = 1e-6,
-    scale_offset: float = 0.0,
+    zero_centered: bool = False,
+    cast: Literal["after", "before"] = "after",
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     variance: Variance = "one_pass",
@@ -31,7 +35,7 @@ def rms_norm(
 ) -> Array:
     """Returns `x` with mean square 1 over `reduction_axes`, then scaled and shifted.
 
-    `y = x / sqrt(mean(x^2) + epsilon) * (scale + scale_offset) + bias`; statistics shape: 1 on the
+    `y = x / sqrt(mean(x^2) + epsilon) * scale + bias`; statistics shape: 1 on the
     reduced axes, float32 or wider (Zhang, Sennrich, arXiv:1910.07467, 2019, equation 4).
 
     Args:
@@ -41,8 +45,10 @@ def rms_norm(
         reduction_axes: the axes that the mean square is taken over.
         feature_axes: the axes that a [*features] scale and bias belong to.
         epsilon: added to the mean square, inside the root.
-        scale_offset: added to `scale` in float32 or wider; 1 for a scale stored around zero, as in
-            Gemma, where the sum in bfloat16 would lose digits.
+        zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider, as in
+            Gemma; a scale of zeros is then that of the identity.
+        cast: when the normalized value is rounded to the dtype of `x`: "after" scale and bias, as
+            in Gemma, which is one rounding; or "before" them, as in Llama and T5, which is two.
         mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
         weights: real, broadcastable to `x`, not negative; each entry's share.
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
@@ -55,7 +61,7 @@ def rms_norm(
         [*batch, C], of `dtype`.
 
     Raises:
-        ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
+        ValueError: an axis or a shape does not fit, `cast` is unknown, or `axis_name` is not bound.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -67,23 +73,35 @@ def rms_norm(
         The authors' code adds 1e-8 outside the root; PyTorch's default epsilon is the dtype's.
     """
     x = as_array(x)
+    if cast not in ("after", "before"):
+        raise ValueError(f"cast={cast!r} must be 'after' or 'before' the scale")
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
-    if scale is not None and scale_offset:
-        scale = jnp.asarray(scale)
-        scale = scale.astype(accumulation_dtype(scale.dtype)) + scale_offset
+    scale = place(about_one(scale, zero_centered), x.shape, features, "scale")
+    bias = place(bias, x.shape, features, "bias")
+    before = cast == "before" and not (scale is None and bias is None)
     y, _ = standardize(
         x,
         reduced_stats_shape(x.shape, reduction_axes),
         center=False,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        scale=None if before else scale,
+        bias=None if before else bias,
         epsilon=epsilon,
         mask=mask,
         weights=weights,
         variance=variance,
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
-        dtype=dtype,
+        dtype=x.dtype if before else dtype,
         implementation=implementation,
     )
-    return y
+    return _affine(y, scale, bias).astype(dtype or x.dtype) if before else y
+
+
+def _affine(y: Array, scale: Array | None, bias: Array | None) -> Array:
+    """Returns `y * scale + bias` in float32 or wider, `y` rounded to its dtype before."""
+    wide = y.astype(accumulation_dtype(y.dtype))
+    if y.dtype == jnp.bfloat16:
+        # XLA may drop a rounding to bfloat16 that a conversion to float32 follows.
+        wide = lax.reduce_precision(wide, exponent_bits=8, mantissa_bits=7)
+    y = wide if scale is None else wide * scale
+    return y if bias is None else y + bias

@@ -1,0 +1,113 @@
+"""The sum with the residual and its RMS norm in one call.
+
+Zhang, Sennrich: Root Mean Square Layer Normalization, arXiv:1910.07467, 2019.
+"""
+
+import jax.numpy as jnp
+
+from jaxnorm.functional.layer._rms import rms_norm
+from jaxnorm.numerics import accumulation_dtype, as_array, require_inexact
+from jaxnorm.ops import Implementation
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
+
+
+def add_rms_norm(
+    x: ArrayLike,
+    residual: ArrayLike,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    reduction_axes: Axes = -1,
+    feature_axes: Axes = -1,
+    epsilon: float = 1e-6,
+    zero_centered: bool = False,
+    mask: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+    dtype: DTypeLike | None = None,
+    residual_dtype: DTypeLike | None = None,
+    implementation: Implementation | None = None,
+) -> tuple[Array, Array]:
+    """Returns `x + residual` with mean square 1 over `reduction_axes`, scaled, and the sum itself.
+
+    `s = x + residual`, `y = s / sqrt(mean(s^2) + epsilon) * scale + bias`; statistics shape: 1 on
+    the reduced axes. The sum is taken in float32 or wider and normalized before it is rounded (the
+    norm: Zhang, Sennrich, arXiv:1910.07467, 2019).
+
+    Args:
+        x: [*batch, C], floating or complex: the output of a block.
+        residual: [*batch, C]: the input of that block.
+        scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        reduction_axes: the axes that the mean square is taken over.
+        feature_axes: the axes that a [*features] scale and bias belong to.
+        epsilon: added to the mean square, inside the root.
+        zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider.
+        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
+        weights: real, broadcastable to `x`, not negative; each entry's share.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
+        dtype: the dtype of `y`; that of `x` if None.
+        residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
+        implementation: "xla", "native" (CPU) or None for the faster one.
+
+    Returns:
+        `y` [*batch, C] of `dtype`, and `x + residual` [*batch, C] of `residual_dtype`.
+
+    Raises:
+        ValueError: the shapes differ, an axis does not fit, or `axis_name` is not bound.
+        TypeError: `x` or `residual` is not floating or complex.
+
+    Examples:
+        >>> y, total = add_rms_norm(jnp.array([[1.0, -3.0]]), jnp.array([[2.0, 0.0]]))
+        >>> y.round(3), total
+        (Array([[ 1., -1.]], dtype=float32), Array([[ 3., -3.]], dtype=float32))
+    """
+    x, residual, total = residual_sum(x, residual)
+    y = rms_norm(
+        total,
+        scale,
+        bias,
+        reduction_axes=reduction_axes,
+        feature_axes=feature_axes,
+        epsilon=epsilon,
+        zero_centered=zero_centered,
+        mask=mask,
+        weights=weights,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+        dtype=dtype or x.dtype,
+        implementation=implementation,
+    )
+    return y, total.astype(residual_dtype or jnp.promote_types(x.dtype, residual.dtype))
+
+
+def residual_sum(x: ArrayLike, residual: ArrayLike) -> tuple[Array, Array, Array]:
+    """Returns both arrays, and their sum in float32 or wider.
+
+    Args:
+        x: [*shape], floating or complex.
+        residual: [*shape], likewise.
+
+    Returns:
+        Three arrays [*shape].
+
+    Raises:
+        ValueError: the shapes differ.
+        TypeError: an array is not floating or complex.
+
+    Examples:
+        >>> residual_sum(jnp.ones(2, jnp.bfloat16), jnp.ones(2, jnp.bfloat16))[2]
+        Array([2., 2.], dtype=float32)
+    """
+    x, residual = as_array(x), as_array(residual)
+    require_inexact(x)
+    require_inexact(residual, "residual")
+    if x.shape != residual.shape:
+        raise ValueError(
+            f"residual {list(residual.shape)} must have the shape of x {list(x.shape)}, to which "
+            "it is added"
+        )
+    wide = [v.astype(accumulation_dtype(v.dtype)) for v in (x, residual)]
+    return x, residual, wide[0] + wide[1]

@@ -8,9 +8,16 @@ from ._batch import GhostBatchNorm as GhostBatchNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm
+from ._kernels import ScaledWeightStandardization as ScaledWeightStandardization
 from ._kernels import SpectralNorm as SpectralNorm
+from ._kernels import WeightCentralization as WeightCentralization
 from ._kernels import WeightNorm as WeightNorm
 from ._kernels import WeightStandardization as WeightStandardization
 from ._layer import LayerNorm as LayerNorm
 from ._layer import RMSNorm as RMSNorm
+from ._pointwise import DynamicErf as DynamicErf
 from ._pointwise import DynamicTanh as DynamicTanh
+from ._pointwise import LayerScale as LayerScale
+from ._pointwise import ReZero as ReZero
+from ._pointwise import SkipInit as SkipInit
+from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit

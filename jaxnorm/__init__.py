@@ -13,6 +13,7 @@ from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
 from .functional import SpectralState as SpectralState
+from .functional import activation_gain as activation_gain
 from .functional import ada_layer_norm as ada_layer_norm
 from .functional import ada_layer_norm_zero as ada_layer_norm_zero
 from .functional import adaptive_instance_norm as adaptive_instance_norm
@@ -43,6 +44,7 @@ from .functional import instance_norm as instance_norm
 from .functional import l1_batch_norm as l1_batch_norm
 from .functional import layer_norm as layer_norm
 from .functional import layer_scale as layer_scale
+from .functional import layer_scale_start as layer_scale_start
 from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
@@ -58,6 +60,7 @@ from .functional import recurrent_batch_norm as recurrent_batch_norm
 from .functional import resize_segmentation as resize_segmentation
 from .functional import rms_norm as rms_norm
 from .functional import scale_norm as scale_norm
+from .functional import scaled_weight_standardization as scaled_weight_standardization
 from .functional import skip_init as skip_init
 from .functional import spade as spade
 from .functional import spectral_norm as spectral_norm
@@ -65,6 +68,7 @@ from .functional import spectral_norm_init as spectral_norm_init
 from .functional import split_batch_norm as split_batch_norm
 from .functional import thresholded_linear_unit as thresholded_linear_unit
 from .functional import virtual_batch_norm as virtual_batch_norm
+from .functional import weight_centralization as weight_centralization
 from .functional import weight_norm as weight_norm
 from .functional import weight_norm_scale as weight_norm_scale
 from .functional import weight_standardization as weight_standardization

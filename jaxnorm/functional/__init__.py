@@ -48,8 +48,11 @@ from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape
 from .instance import instance_norm as instance_norm
 from .kernels import SpectralState as SpectralState
+from .kernels import activation_gain as activation_gain
+from .kernels import scaled_weight_standardization as scaled_weight_standardization
 from .kernels import spectral_norm as spectral_norm
 from .kernels import spectral_norm_init as spectral_norm_init
+from .kernels import weight_centralization as weight_centralization
 from .kernels import weight_norm as weight_norm
 from .kernels import weight_norm_scale as weight_norm_scale
 from .kernels import weight_standardization as weight_standardization
@@ -68,6 +71,7 @@ from .layer import scale_norm as scale_norm
 from .pointwise import dynamic_erf as dynamic_erf
 from .pointwise import dynamic_tanh as dynamic_tanh
 from .pointwise import layer_scale as layer_scale
+from .pointwise import layer_scale_start as layer_scale_start
 from .pointwise import re_zero as re_zero
 from .pointwise import skip_init as skip_init
 from .pointwise import thresholded_linear_unit as thresholded_linear_unit

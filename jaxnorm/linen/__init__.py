@@ -33,7 +33,9 @@ from ._graph import PairNorm as PairNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm
+from ._kernels import ScaledWeightStandardization as ScaledWeightStandardization
 from ._kernels import SpectralNorm as SpectralNorm
+from ._kernels import WeightCentralization as WeightCentralization
 from ._kernels import WeightNorm as WeightNorm
 from ._kernels import WeightStandardization as WeightStandardization
 from ._layer import LayerNorm as LayerNorm

@@ -91,6 +91,65 @@ class WeightStandardization(KernelNorm):
     variable_filter: Iterable[str] | None = dataclasses.field(default_factory=lambda: {"kernel"})
 
 
+class ScaledWeightStandardization(KernelNorm):
+    """Runs a layer with kernels that keep the variance of its input, for networks without norms.
+
+    Brock, De, Smith: Characterizing signal propagation to close the performance gap in unnormalized
+    ResNets, arXiv:2101.08692, 2021. Pure: the layer's parameters are never written. Statistics over
+    all but the feature axes of each kernel, in float32 or wider. Each kernel is multiplied by the
+    parameter `LAYER/KERNEL/scale` [*features], which starts at one, and by `gain`.
+
+    Attributes:
+        variable_filter: parts of the paths of those parameters that are normalized; all if None.
+
+    Examples:
+        >>> layer = ScaledWeightStandardization(nn.Dense(1), gain=2.0)
+        >>> variables = layer.init(jax.random.key(0), jnp.eye(2))
+        >>> variables["params"]["layer_instance"]["kernel"] = jnp.array([[3.0], [5.0]])
+        >>> layer.apply(variables, jnp.eye(2)).round(3)
+        Array([[-1.414],
+               [ 1.414]], dtype=float32)
+    """
+
+    spec = SPECS["scaled_weight_standardization"]
+
+    layer_instance: nn.Module  # the layer whose kernels are normalized
+    gain: float = 1.0  # of the activation before the layer; see `jaxnorm.activation_gain`
+    epsilon: float = 1e-4  # what the sum of squared deviations counts as at least
+    dtype: DTypeLike | None = None  # of the kernels; as promoted if None
+    param_dtype: DTypeLike = jnp.float32  # of the scale
+    use_scale: bool = True  # whether a scale is learned
+    scale_init: initializers.Initializer = initializers.ones  # its initializer
+    feature_axes: Axes = -1  # the axes that have statistics of their own
+    variable_filter: Iterable[str] | None = dataclasses.field(default_factory=lambda: {"kernel"})
+
+
+class WeightCentralization(KernelNorm):
+    """Runs a layer with kernels of mean 0 for each output, of the deviation that they have.
+
+    Yan et al.: Towards Stabilizing Batch Statistics in Backward Propagation of Batch Normalization,
+    arXiv:2001.06838, 2020. Pure: the layer's parameters are never written.
+
+    Attributes:
+        variable_filter: parts of the paths of those parameters that are centered; all if None.
+
+    Examples:
+        >>> layer = WeightCentralization(nn.Dense(1))
+        >>> variables = layer.init(jax.random.key(0), jnp.eye(2))
+        >>> variables["params"]["layer_instance"]["kernel"] = jnp.array([[3.0], [7.0]])
+        >>> layer.apply(variables, jnp.eye(2))
+        Array([[-2.],
+               [ 2.]], dtype=float32)
+    """
+
+    spec = SPECS["weight_centralization"]
+
+    layer_instance: nn.Module  # the layer whose kernels are centered
+    dtype: DTypeLike | None = None  # of the kernels; their own if None
+    feature_axes: Axes = -1  # the axes that have a mean of their own
+    variable_filter: Iterable[str] | None = dataclasses.field(default_factory=lambda: {"kernel"})
+
+
 class SpectralNorm(nn.Module):
     """Runs a layer with its kernels divided by their largest singular value.
 

@@ -1,8 +1,9 @@
 """Small Flax models with the normalization as an argument.
 
 A norm is given as a factory, such as `jaxnorm.linen.LayerNorm` or
-`functools.partial(jaxnorm.linen.BatchNorm, momentum=0.9)`, or as None; the models name their layers
-and tell those with running averages whether they train.
+`functools.partial(jaxnorm.linen.BatchNorm, momentum=0.9)`, by its name in the catalogue such as
+"layer_norm", or as None; the models name their layers and tell those with running averages whether
+they train.
 """
 
 from ._cnn import CNN as CNN
@@ -21,7 +22,9 @@ from ._mlp import MLP as MLP
 from ._norms import Activation as Activation
 from ._norms import Initializer as Initializer
 from ._norms import NormFactory as NormFactory
+from ._norms import apply_kernel_norm as apply_kernel_norm
 from ._norms import apply_norm as apply_norm
+from ._norms import norm_factory as norm_factory
 from ._presets import resnet_18 as resnet_18
 from ._presets import resnet_20 as resnet_20
 from ._resnet import BasicBlock as BasicBlock

@@ -25,7 +25,7 @@ class CNN(nn.Module):
         num_outputs: the width of the output.
         stages: the widths of the convolutions of each stage; a 2x2 max-pool ends each stage.
         features: the widths of the hidden dense layers.
-        norm: makes the norm of each hidden layer (see `apply_norm`); None for none.
+        norm: makes the norm of each hidden layer, or its name (see `apply_norm`); None for none.
         activation: the nonlinearity.
         use_bias: whether hidden layers have a bias; None for a bias just where the norm that
             follows has none.
@@ -49,7 +49,7 @@ class CNN(nn.Module):
     num_outputs: int
     stages: Sequence[Sequence[int]] = ((32,), (64,))
     features: Sequence[int] = (128,)
-    norm: NormFactory | None = None
+    norm: NormFactory | str | None = None
     activation: Activation = nn.relu
     use_bias: bool | None = None
     dropout_rate: float = 0.0

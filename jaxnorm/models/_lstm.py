@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnorm.models._norms import Initializer, NormFactory, apply_norm
+from jaxnorm.models._norms import Initializer, NormFactory, apply_norm, norm_factory
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.typing import Array, DTypeLike, PyTree
 
@@ -39,7 +39,7 @@ class LSTMCell(nn.Module):
 
     Args:
         features: the width of the cell and of its output.
-        norm: makes the three norms (see `apply_norm`); None for none.
+        norm: makes the three norms, or their name (see `apply_norm`); None for none.
         forget_bias: where the bias of the forget gate starts; the others start at zero.
         kernel_init: initializer of the input's kernel.
         recurrent_init: initializer of the hidden state's kernel.
@@ -56,7 +56,7 @@ class LSTMCell(nn.Module):
     """
 
     features: int
-    norm: NormFactory | None = None
+    norm: NormFactory | str | None = None
     forget_bias: float = 1.0
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
@@ -116,7 +116,7 @@ class LSTM(nn.Module):
 
     Args:
         features: the width of the cell and of the output.
-        norm: makes the norms of the cell (see `LSTMCell`); None for none.
+        norm: makes the norms of the cell, or their name (see `LSTMCell`); None for none.
         stats_steps: how many time steps have running statistics of their own.
         forget_bias: where the bias of the forget gate starts.
         kernel_init: initializer of the input's kernel.
@@ -136,7 +136,7 @@ class LSTM(nn.Module):
     """
 
     features: int
-    norm: NormFactory | None = None
+    norm: NormFactory | str | None = None
     stats_steps: int = 1
     forget_bias: float = 1.0
     kernel_init: Initializer = nn.initializers.xavier_uniform()
@@ -224,7 +224,8 @@ def _kept(stored: Array, updated: Array) -> Array:
     return stored.at[:count].set(jnp.concatenate([own, later.mean(0, keepdims=True)]))
 
 
-def _takes_bias(norm: NormFactory | None) -> bool:
+def _takes_bias(norm: NormFactory | str | None) -> bool:
+    norm = norm_factory(norm)
     return norm is not None and "use_bias" in inspect.signature(norm).parameters
 
 

@@ -22,7 +22,7 @@ class MLP(nn.Module):
     Args:
         features: the widths of the hidden layers.
         num_outputs: the width of the output.
-        norm: makes the norm of each hidden layer (see `apply_norm`); None for none.
+        norm: makes the norm of each hidden layer, or its name (see `apply_norm`); None for none.
         activation: the nonlinearity.
         use_bias: whether hidden dense layers have a bias; None for a bias just where the norm that
             follows has none.
@@ -45,7 +45,7 @@ class MLP(nn.Module):
 
     features: Sequence[int]
     num_outputs: int
-    norm: NormFactory | None = None
+    norm: NormFactory | str | None = None
     activation: Activation = nn.relu
     use_bias: bool | None = None
     dropout_rate: float = 0.0

@@ -1,12 +1,15 @@
 """The normalization of a model as an argument: one adapter between a factory and a layer."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 
+from jaxnorm import linen
+from jaxnorm.functional import CATALOGUE, SPECS
 from jaxnorm.typing import Array
 
 NormFactory = Callable[..., Any]
@@ -19,8 +22,49 @@ Activation = Callable[[Array], Array]
 """A pointwise nonlinearity."""
 
 
+def norm_factory(
+    norm: NormFactory | str | None, of: Literal["activations", "kernel"] = "activations"
+) -> NormFactory | None:
+    """Returns what makes the layers of `norm`, which may be the name of a member of the catalogue.
+
+    A name stands for the class in `jaxnorm.linen` with its defaults. A model can call each member
+    whose class needs no further fields and whose layer needs no argument besides its input.
+
+    Args:
+        norm: a name such as "layer_norm", a factory, which is returned as it is, or None.
+        of: whether activations or the kernels of a layer are to be normalized.
+
+    Returns:
+        A factory, or None.
+
+    Raises:
+        ValueError: no member has this name, it normalizes the other thing, or it needs more than a
+            model gives.
+
+    Examples:
+        >>> norm_factory("layer_norm").__name__, norm_factory("spectral_norm", "kernel").__name__
+        ('LayerNorm', 'SpectralNorm')
+    """
+    if not isinstance(norm, str):
+        return norm
+    named = {member.name: member for member in CATALOGUE}
+    fitting = [name for name, member in named.items() if member.of == of and not _lacks(name, of)]
+    if norm not in named or named[norm].of != of:
+        kind = " is not in the catalogue"
+        if norm in named:
+            kind = " normalizes kernels" if of == "activations" else " normalizes activations"
+        raise ValueError(f"norm {norm!r}{kind}; use one of {', '.join(fitting)}, or a factory")
+    lacking, module = _lacks(norm, of), SPECS[norm].module
+    if lacking:
+        raise ValueError(
+            f"norm {norm!r} needs {', '.join(lacking)}; use a function or a partial of "
+            f"jaxnorm.linen.{module} that gives what the model does not"
+        )
+    return getattr(linen, module)
+
+
 def apply_norm(
-    norm: NormFactory | None,
+    norm: NormFactory | str | None,
     x: Array,
     *,
     train: bool,
@@ -37,7 +81,8 @@ def apply_norm(
     Args:
         norm: a factory such as `jaxnorm.linen.LayerNorm`,
             `functools.partial(jaxnorm.linen.BatchNorm, momentum=0.9)` or
-            `lambda: jaxnorm.linen.GroupNorm(num_groups=4)`; None for no normalization.
+            `lambda: jaxnorm.linen.GroupNorm(num_groups=4)`, or a name (see `norm_factory`); None
+            for no normalization.
         x: [N, ..., C], the layer's input.
         train: whether batch statistics are used, and running averages updated.
         name: the layer's name among its parent's children.
@@ -47,13 +92,14 @@ def apply_norm(
         [N, ..., C], of the dtype that the layer gives.
 
     Raises:
-        ValueError: a field is given that the factory does not take.
+        ValueError: a field is given that the factory does not take, or the name does not fit.
 
     Examples:
         >>> import jax.numpy as jnp
         >>> apply_norm(None, jnp.array([[3.0, 4.0]]), train=True)
         Array([[3., 4.]], dtype=float32)
     """
+    norm = norm_factory(norm)
     unknown = sorted(field for field in fields if norm is None or not _takes(norm, field))
     if unknown:
         raise ValueError(
@@ -68,14 +114,56 @@ def apply_norm(
     return layer(x)
 
 
-def has_own_bias(norm: NormFactory | None, use_bias: bool | None) -> bool:
+def apply_kernel_norm(
+    kernel_norm: NormFactory | str | None, layer: nn.Module, x: Array, *, train: bool
+) -> Array:
+    """Returns the output of a layer, its kernels normalized by what `kernel_norm` makes.
+
+    To be called inside a module's `@nn.compact` method. The parameters of the layer stay where they
+    are; those of the wrapper, which is called NAME_normed, are its own. A wrapper that iterates,
+    such as spectral norm, is told `update_stats=train`.
+
+    Args:
+        kernel_norm: makes a wrapper of the layer, such as `jaxnorm.linen.WeightStandardization`, or
+            a name (see `norm_factory`); None for the layer by itself.
+        layer: a named child of the module, such as a convolution.
+        x: [N, ..., C], its input.
+        train: whether statistics of the kernels are updated.
+
+    Returns:
+        [N, ..., features], what the layer makes of `x`.
+
+    Raises:
+        ValueError: no norm of kernels has this name.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> class Net(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         dense = nn.Dense(1, kernel_init=nn.initializers.ones, name="dense")
+        ...         return apply_kernel_norm("weight_centralization", dense, x, train=True)
+        >>> Net().init_with_output(jax.random.key(0), jnp.ones((1, 2)))[0]
+        Array([[0.]], dtype=float32)
+    """
+    factory = norm_factory(kernel_norm, "kernel")
+    if factory is None:
+        return layer(x)  # type: ignore[reportCallIssue]  # a linen module is called
+    name = {"name": f"{layer.name}_normed"} if _takes(factory, "name") else {}
+    wrapper = factory(layer, **name)
+    iterates = "update_stats" in inspect.signature(type(wrapper).__call__).parameters
+    return wrapper(x, update_stats=train) if iterates else wrapper(x)
+
+
+def has_own_bias(norm: NormFactory | str | None, use_bias: bool | None) -> bool:
     """Returns whether the dense or convolution layer before `norm` has a bias.
 
     The bias of the norm takes the place of the layer's bias. Before a norm without a bias, such as
-    RMS norm or any norm with `use_bias=False`, the layer has one of its own.
+    RMS norm or any norm with `use_bias=False`, the layer has one of its own; also before a
+    pointwise function in the place of a norm, which shifts behind its squashing only.
 
     Args:
-        norm: the factory of the normalization that follows, or None.
+        norm: the factory or name of the normalization that follows, or None.
         use_bias: the user's choice; None for a bias just where the norm has none. A norm has a bias
             if its layer has a true attribute `use_bias`.
 
@@ -89,6 +177,7 @@ def has_own_bias(norm: NormFactory | None, use_bias: bool | None) -> bool:
     """
     if use_bias is not None:
         return use_bias
+    norm = norm_factory(norm)
     # A parent of its own: the layer must not become a child of the module that asks.
     return norm is None or not _Biased(norm, parent=None).apply({})
 
@@ -102,7 +191,29 @@ class _Biased(nn.Module):
     def __call__(self) -> bool:
         layer = _layer(self.norm, False, "norm", {})
         # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
-        return bool(getattr(layer, "__dict__", {}).get("use_bias", False))
+        biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
+        return biased and not _is_pointwise(type(layer))
+
+
+def _is_pointwise(cls: type) -> bool:
+    function = getattr(getattr(cls, "spec", None), "function", None)
+    return any(m.function is function and m.theme == "pointwise" for m in CATALOGUE)
+
+
+def _lacks(name: str, of: str) -> list[str]:
+    """Returns the fields and arguments of a member's module that a model does not give."""
+    cls = getattr(linen, SPECS[name].module)
+    lacking = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.init
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if of == "kernel":
+        return [field for field in lacking if field != "layer_instance"]
+    arguments = list(inspect.signature(cls.__call__).parameters.values())[2:]
+    return lacking + [a.name for a in arguments if a.default is inspect.Parameter.empty]
 
 
 def _layer(norm: NormFactory, train: bool, name: str | None, fields: dict[str, Any]) -> Any:

@@ -8,7 +8,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxnorm.linen import BatchNorm
-from jaxnorm.models._norms import Activation, Initializer, NormFactory, apply_norm, has_own_bias
+from jaxnorm.models._norms import (
+    Activation,
+    Initializer,
+    NormFactory,
+    apply_kernel_norm,
+    apply_norm,
+    has_own_bias,
+)
 from jaxnorm.typing import Array, DTypeLike
 
 Shortcut = Literal["identity", "projection"]
@@ -25,7 +32,7 @@ class BasicBlock(nn.Module):
     Args:
         width: channels of the output.
         strides: spatial stride of the first convolution and of the shortcut.
-        norm: makes the norms (see `apply_norm`); None for none.
+        norm: makes the norms, or their name (see `apply_norm`); None for none.
         activation: the nonlinearity.
         shortcut: where the shape changes, "identity" subsamples x and pads its channels with zeros
             (option A of section 4.2), "projection" takes a strided 1x1 convolution and a norm (B).
@@ -33,6 +40,7 @@ class BasicBlock(nn.Module):
             as its shortcut (Goyal et al., arXiv:1706.02677, 2017, section 5.1).
         kernel_init: initializer of the kernels.
         dtype: computation dtype; None for that of the input and parameters.
+        kernel_norm: wraps each convolution (see `apply_kernel_norm`); None for none.
 
     Returns:
         The module. A call on x [N, H, W, C] returns [N, H', W', width] with H' = ceil(H / strides).
@@ -47,12 +55,13 @@ class BasicBlock(nn.Module):
 
     width: int
     strides: int = 1
-    norm: NormFactory | None = None
+    norm: NormFactory | str | None = None
     activation: Activation = nn.relu
     shortcut: Shortcut = "identity"
     zero_init_residual: bool = False
     kernel_init: Initializer = he_fan_out
     dtype: DTypeLike | None = None
+    kernel_norm: NormFactory | str | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
@@ -76,17 +85,17 @@ class BasicBlock(nn.Module):
             (2, 4, 4, 4)
         """
         last = {"scale_init": nn.initializers.zeros} if self.zero_init_residual else {}
-        y = self._conv(3, self.strides, "conv_0")(x)
+        y = self._conv(x, 3, self.strides, "conv_0", train)
         y = apply_norm(self.norm, y, train=train, name="norm_0")
         self.sow("intermediates", "preactivation_0", y)
-        y = self._conv(3, 1, "conv_1")(self.activation(y))
+        y = self._conv(self.activation(y), 3, 1, "conv_1", train)
         y = apply_norm(self.norm, y, train=train, name="norm_1", **last)
         y = y + self._shortcut(x, train)
         self.sow("intermediates", "preactivation_1", y)
         return self.activation(y)
 
-    def _conv(self, size: int, strides: int, name: str) -> nn.Conv:
-        return nn.Conv(
+    def _conv(self, x: Array, size: int, strides: int, name: str, train: bool) -> Array:
+        conv = nn.Conv(
             self.width,
             (size, size),
             strides,
@@ -96,6 +105,7 @@ class BasicBlock(nn.Module):
             dtype=self.dtype,
             name=name,
         )
+        return apply_kernel_norm(self.kernel_norm, conv, x, train=train)
 
     def _shortcut(self, x: Array, train: bool) -> Array:
         if self.shortcut not in ("identity", "projection"):
@@ -106,7 +116,7 @@ class BasicBlock(nn.Module):
         if self.strides == 1 and missing == 0:
             return x
         if self.shortcut == "projection":
-            projected = self._conv(1, self.strides, "conv_shortcut")(x)
+            projected = self._conv(x, 1, self.strides, "conv_shortcut", train)
             return apply_norm(self.norm, projected, train=train, name="norm_shortcut")
         if missing < 0:
             raise ValueError(
@@ -127,13 +137,16 @@ class ResNet(nn.Module):
         stage_sizes: the number of basic blocks of each stage.
         widths: the channels of each stage.
         num_outputs: the width of the output.
-        norm: makes every norm (see `apply_norm`); None for none.
+        norm: makes every norm, or its name (see `apply_norm`); None for none.
         activation: the nonlinearity.
         shortcut: "identity" (padded with zeros) or "projection" where the shape changes.
         zero_init_residual: whether the last norm of each block starts with a scale of zero.
         kernel_init: initializer of the convolutions' kernels.
         dtype: computation dtype of the convolutions; None for that of the input and parameters.
             The output is float32 or wider.
+        kernel_norm: wraps each convolution (see `apply_kernel_norm`); None for none. Weight
+            standardization with group norm is "weight_standardization" with
+            `norm=functools.partial(jaxnorm.linen.GroupNorm, num_groups=8)`.
 
     Returns:
         The module. A call on x [N, H, W, C] with `train=False` returns [N, num_outputs].
@@ -149,12 +162,13 @@ class ResNet(nn.Module):
     stage_sizes: Sequence[int]
     widths: Sequence[int]
     num_outputs: int
-    norm: NormFactory | None = BatchNorm
+    norm: NormFactory | str | None = BatchNorm
     activation: Activation = nn.relu
     shortcut: Shortcut = "identity"
     zero_init_residual: bool = False
     kernel_init: Initializer = he_fan_out
     dtype: DTypeLike | None = None
+    kernel_norm: NormFactory | str | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> Array:
@@ -185,7 +199,8 @@ class ResNet(nn.Module):
             )
         stem = functools.partial(nn.Conv, kernel_init=self.kernel_init, dtype=self.dtype)
         use_bias = has_own_bias(self.norm, None)
-        x = stem(self.widths[0], (3, 3), padding=1, use_bias=use_bias, name="conv_stem")(x)
+        conv = stem(self.widths[0], (3, 3), padding=1, use_bias=use_bias, name="conv_stem")
+        x = apply_kernel_norm(self.kernel_norm, conv, x, train=train)
         x = apply_norm(self.norm, x, train=train, name="norm_stem")
         self.sow("intermediates", "preactivation_stem", x)
         x = self.activation(x)
@@ -205,5 +220,6 @@ class ResNet(nn.Module):
             zero_init_residual=self.zero_init_residual,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
+            kernel_norm=self.kernel_norm,
             name=name,
         )

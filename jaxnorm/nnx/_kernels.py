@@ -84,11 +84,12 @@ class KernelNorm(nnx.Module):
     use_scale: Any
     variable_filter: Any
 
-    def __post_init__(self, rngs: nnx.Rngs) -> None:
+    def __post_init__(self, rngs: nnx.Rngs | None) -> None:
         if self.feature_axes is None:
             self.feature_axes = ()
         self.variable_filter = nnx.filterlib.to_predicate(self.variable_filter)
-        scales = {path: self._first(v[...], rngs) for path, v in self._kernels().items()}
+        kernels = self._kernels().items() if self.use_scale else ()
+        scales = {path: self._first(v[...], rngs) for path, v in kernels}
         self.scales = nnx.data(scales) if self.use_scale else None
 
     def __call__(self, x: ArrayLike, *args: Any, **kwargs: Any) -> Any:
@@ -112,7 +113,7 @@ class KernelNorm(nnx.Module):
         every = parameters(self.layer_instance).items()
         return {path: kernel for path, kernel in every if self.variable_filter(path, kernel)}
 
-    def _first(self, kernel: Array, rngs: nnx.Rngs) -> nnx.Param:
+    def _first(self, kernel: Array, rngs: Any) -> nnx.Param:
         if self.scale_init is weight_norm_scale:
             return nnx.Param(weight_norm_scale(kernel, feature_axes=self.feature_axes))
         # Flax draws no key here: one of a copy leaves the stream of later layers as it is there.
@@ -200,6 +201,63 @@ class WeightStandardization(KernelNorm):
     dtype: DTypeLike | None = None  # of the kernels; as promoted if None
     variable_filter: nnx.filterlib.Filter = nnx.PathContains("kernel")
     rngs: InitVar[nnx.Rngs]  # keys
+
+
+@nnx.dataclass(eq=False)
+class ScaledWeightStandardization(KernelNorm):
+    """Runs a layer with kernels that keep the variance of its input, for networks without norms.
+
+    Brock, De, Smith: Characterizing signal propagation to close the performance gap in unnormalized
+    ResNets, arXiv:2101.08692, 2021. Pure: the layer's kernels are never written. Statistics over
+    all but the feature axes of each kernel, in float32 or wider. Each kernel is multiplied by the
+    `nnx.Param` `scales[path]` [*features], which starts at one, and by `gain`.
+
+    Examples:
+        >>> linear = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> linear.kernel[...] = jnp.array([[3.0], [5.0]])
+        >>> ScaledWeightStandardization(linear, gain=2.0, rngs=nnx.Rngs(0))(jnp.eye(2)).round(3)
+        Array([[-1.414],
+               [ 1.414]], dtype=float32)
+    """
+
+    spec = SPECS["scaled_weight_standardization"]
+
+    layer_instance: nnx.Module  # the layer whose kernels are normalized
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1  # the axes that have statistics of their own
+    use_scale: bool = True  # whether a scale is learned
+    scale_init: initializers.Initializer = initializers.ones  # its initializer
+    gain: float = 1.0  # of the activation before the layer; see `jaxnorm.activation_gain`
+    epsilon: float = 1e-4  # what the sum of squared deviations counts as at least
+    dtype: DTypeLike | None = None  # of the kernels; as promoted if None
+    variable_filter: nnx.filterlib.Filter = nnx.PathContains("kernel")  # what is normalized
+    rngs: InitVar[nnx.Rngs]  # keys
+
+
+@nnx.dataclass(eq=False)
+class WeightCentralization(KernelNorm):
+    """Runs a layer with kernels of mean 0 for each output, of the deviation that they have.
+
+    Yan et al.: Towards Stabilizing Batch Statistics in Backward Propagation of Batch Normalization,
+    arXiv:2001.06838, 2020. Pure: the layer's kernels are never written.
+
+    Examples:
+        >>> linear = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> linear.kernel[...] = jnp.array([[3.0], [7.0]])
+        >>> WeightCentralization(linear)(jnp.eye(2))
+        Array([[-2.],
+               [ 2.]], dtype=float32)
+    """
+
+    spec = SPECS["weight_centralization"]
+    use_scale = False
+
+    layer_instance: nnx.Module  # the layer whose kernels are centered
+    _: dataclasses.KW_ONLY
+    feature_axes: Axes = -1  # the axes that have a mean of their own
+    dtype: DTypeLike | None = None  # of the kernels; their own if None
+    variable_filter: nnx.filterlib.Filter = nnx.PathContains("kernel")  # what is centered
+    rngs: InitVar[nnx.Rngs | None] = None  # keys, of which none is drawn
 
 
 @nnx.dataclass(eq=False)

@@ -53,8 +53,7 @@ class DynamicErf(PointwiseNorm):
     Chen et al.: Stronger Normalization-Free Transformers, arXiv:2512.10938, 2025. No statistics.
 
     Examples:
-        >>> layer = DynamicErf(2, rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[0.0, 2.0]])).round(2)
+        >>> DynamicErf(2, rngs=nnx.Rngs(0))(jnp.array([[0.0, 2.0]])).round(2)
         Array([[0.  , 0.84]], dtype=float32)
     """
 
@@ -62,103 +61,105 @@ class DynamicErf(PointwiseNorm):
 
     num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
     _: dataclasses.KW_ONLY
-    feature_axes: Axes = -1  # the axes that the parameters belong to
     dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
     param_dtype: DTypeLike = jnp.float32  # of the parameters
-    use_alpha: bool = True  # whether there is a factor of the input
-    use_shift: bool = True  # whether there is a shift of the input
-    use_scale: bool = True  # whether there is a scale
-    use_bias: bool = True  # whether there is a bias
-    alpha_init: InitVar[initializers.Initializer] = initializers.constant(0.5)  # its initializer
-    shift_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
-    scale_init: InitVar[initializers.Initializer] = initializers.ones  # its initializer
-    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    use_alpha: bool = True  # whether the input is scaled
+    use_shift: bool = True  # whether the input is shifted
+    use_scale: bool = True  # whether a scale is learned
+    use_bias: bool = True  # whether a bias is learned
+    alpha_init: InitVar[initializers.Initializer] = initializers.constant(0.5)  # of alpha []
+    shift_init: InitVar[initializers.Initializer] = initializers.zeros  # of the shift []
+    scale_init: InitVar[initializers.Initializer] = initializers.ones  # of the scale
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # of the bias
+    feature_axes: Axes = -1  # the axes that scale and bias belong to
     rngs: InitVar[nnx.Rngs]  # keys
-    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
-    shift_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
-    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
-    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of alpha
+    shift_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the shift
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
 
 
 @nnx.dataclass(eq=False)
 class ThresholdedLinearUnit(PointwiseNorm):
-    """Cuts each entry off from below at a threshold that is learned for each channel.
+    """Cuts each feature off from below at a learned threshold.
 
-    Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019.
+    Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019. As it starts the
+    layer is a ReLU.
 
     Examples:
-        >>> layer = ThresholdedLinearUnit(2, rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[-1.0, 2.0]])).round(3)
-        Array([[0., 2.]], dtype=float32)
+        >>> start = initializers.constant(-1.0)
+        >>> layer = ThresholdedLinearUnit(2, threshold_init=start, rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[-3.0, 2.0]]))
+        Array([[-1.,  2.]], dtype=float32)
     """
 
     spec = SPECS["thresholded_linear_unit"]
 
     num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
     _: dataclasses.KW_ONLY
-    feature_axes: Axes = -1  # the axes that the parameters belong to
-    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
-    param_dtype: DTypeLike = jnp.float32  # of the parameters
-    use_threshold: bool = True  # whether there is a threshold
-    threshold_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and threshold give
+    param_dtype: DTypeLike = jnp.float32  # of the threshold
+    use_threshold: bool = True  # whether a threshold is learned; a ReLU if not
+    threshold_init: InitVar[initializers.Initializer] = initializers.zeros  # of the threshold
+    feature_axes: Axes = -1  # the axes that the threshold belongs to
     rngs: InitVar[nnx.Rngs]  # keys
-    threshold_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    threshold_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the threshold
 
 
 @nnx.dataclass(eq=False)
 class LayerScale(PointwiseNorm):
-    """Scales the branch of a residual block per channel.
+    """Multiplies a residual branch by a small learned scale for each feature.
 
-    Touvron et al.: Going deeper with Image Transformers, arXiv:2103.17239, 2021. The scale starts
-    as for 24 layers; the authors take 0.1 up to 18 layers, and 1e-6 beyond 24.
+    Touvron et al.: Going deeper with Image Transformers, arXiv:2103.17239, 2021. To be added to
+    what the branch was computed of; `jaxnorm.layer_scale_start` has the start for each depth.
 
     Examples:
-        >>> layer = LayerScale(2, scale_init=initializers.constant(0.5), rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[1.0, 2.0]])).round(3)
-        Array([[0.5, 1. ]], dtype=float32)
+        >>> layer = LayerScale(2, scale_init=initializers.constant(0.1), rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[10.0, 20.0]]))
+        Array([[1., 2.]], dtype=float32)
     """
 
     spec = SPECS["layer_scale"]
 
     num_features: int | Sequence[int]  # the size of the feature axis, or one for each of several
     _: dataclasses.KW_ONLY
-    feature_axes: Axes = -1  # the axes that the parameters belong to
-    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
-    param_dtype: DTypeLike = jnp.float32  # of the parameters
-    use_scale: bool = True  # whether there is a scale
-    scale_init: InitVar[initializers.Initializer] = initializers.constant(1e-5)  # its initializer
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and scale give
+    param_dtype: DTypeLike = jnp.float32  # of the scale
+    use_scale: bool = True  # whether the branch is scaled
+    scale_init: InitVar[initializers.Initializer] = initializers.constant(1e-5)  # of the scale
+    feature_axes: Axes = -1  # the axes that the scale belongs to
     rngs: InitVar[nnx.Rngs]  # keys
-    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale
 
 
 @nnx.dataclass(eq=False)
 class ReZero(PointwiseNorm):
-    """Adds the branch of a residual block behind one learned number, which starts at zero.
+    """Adds a residual branch with a learned weight that starts at zero.
 
     Bachlechner et al.: ReZero is All You Need, arXiv:2003.04887, 2020.
 
     Examples:
         >>> x = jnp.array([[1.0, 2.0]])
-        >>> ReZero(rngs=nnx.Rngs(0))(x, 5 * x)
+        >>> ReZero(rngs=nnx.Rngs(0))(x, x**2)
         Array([[1., 2.]], dtype=float32)
     """
 
     spec = SPECS["re_zero"]
 
     _: dataclasses.KW_ONLY
-    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
-    param_dtype: DTypeLike = jnp.float32  # of the parameters
-    use_alpha: bool = True  # whether there is a gate
-    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    dtype: DTypeLike | None = None  # the output's dtype; if None what x and alpha give
+    param_dtype: DTypeLike = jnp.float32  # of alpha
+    use_alpha: bool = True  # whether the branch is weighted
+    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # of alpha []
     rngs: InitVar[nnx.Rngs]  # keys
-    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of alpha
 
     def __call__(self, x: ArrayLike, branch: ArrayLike) -> jax.Array:
-        """Returns the sum of a block's input and its gated branch.
+        """Returns `x` plus the weighted branch.
 
         Args:
-            x: [*shape], the block's input.
-            branch: [*shape], what the block's layers make of `x`.
+            x: [*shape], what the branch was computed of.
+            branch: [*shape], its output.
 
         Returns:
             The shape of `x`.
@@ -168,22 +169,23 @@ class ReZero(PointwiseNorm):
 
 @nnx.dataclass(eq=False)
 class SkipInit(PointwiseNorm):
-    """Multiplies the branch of a residual block by one learned number, which starts at zero.
+    """Multiplies a residual branch by one learned factor that starts at zero.
 
-    De, Smith: Batch Normalization Biases Residual Blocks, arXiv:2002.10444, 2020.
+    De, Smith: Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep
+    Networks, arXiv:2002.10444, 2020. To be added to what the branch was computed of.
 
     Examples:
         >>> layer = SkipInit(alpha_init=initializers.constant(0.5), rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[1.0, 2.0]])).round(3)
+        >>> layer(jnp.array([[1.0, 2.0]]))
         Array([[0.5, 1. ]], dtype=float32)
     """
 
     spec = SPECS["skip_init"]
 
     _: dataclasses.KW_ONLY
-    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
-    param_dtype: DTypeLike = jnp.float32  # of the parameters
-    use_alpha: bool = True  # whether there is a gate
-    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # its initializer
+    dtype: DTypeLike | None = None  # the output's dtype; if None what the branch and alpha give
+    param_dtype: DTypeLike = jnp.float32  # of alpha
+    use_alpha: bool = True  # whether the branch is weighted
+    alpha_init: InitVar[initializers.Initializer] = initializers.zeros  # of alpha []
     rngs: InitVar[nnx.Rngs]  # keys
-    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of its variable
+    alpha_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of alpha

@@ -94,3 +94,43 @@ def test_a_bias_stays_as_it_is_and_no_gain_is_made_unless_asked_for():
     params["layer_instance"]["bias"] = jnp.arange(5.0)
     zero = norm.apply({"params": params}, np.zeros((1, 4), np.float32))
     assert_array_equal(zero[0], np.arange(5.0))
+
+
+def scaled(kernel, gain=1.0):
+    wide = np.float64(kernel)
+    return gain * (wide - wide.mean(0)) / np.sqrt(np.maximum(wide.var(0) * len(wide), 1e-4))
+
+
+def centered(kernel):
+    wide = np.float64(kernel)
+    return wide - wide.mean(0)
+
+
+def in_both_rooms(name, **fields):
+    """Yields the output of each room's wrapper of a dense layer with the kernel of this file."""
+    norm = getattr(jaxnorm.linen, name)(nn.Dense(5), **fields)
+    params = norm.init(KEY, X)["params"]
+    params["layer_instance"]["kernel"] = jnp.asarray(KERNEL)
+    if "layer_instance/kernel/scale" in params:
+        params["layer_instance/kernel/scale"] = jnp.asarray(GAIN)
+    yield norm.apply({"params": params}, X)
+    linear = nnx.Linear(4, 5, rngs=nnx.Rngs(0))
+    linear.kernel[...] = jnp.asarray(KERNEL)
+    norm = getattr(jaxnorm.nnx, name)(linear, **fields, rngs=nnx.Rngs(0))
+    if norm.scales is not None:
+        norm.scales["kernel",][...] = jnp.asarray(GAIN)
+    yield norm(X)
+    assert_array_equal(linear.kernel, KERNEL)
+
+
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_scaled_weight_standardization_is_that_of_float64_in_both_rooms(use_scale):
+    fields = {"use_scale": use_scale, "gain": 1.7}
+    expected = X @ (scaled(KERNEL, 1.7) * (GAIN if use_scale else 1.0))
+    for y in in_both_rooms("ScaledWeightStandardization", **fields):
+        assert relative_error(y, expected) < BOUND
+
+
+def test_weight_centralization_is_that_of_float64_in_both_rooms():
+    for y in in_both_rooms("WeightCentralization"):
+        assert relative_error(y, X @ centered(KERNEL)) < BOUND

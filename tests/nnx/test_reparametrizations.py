@@ -8,7 +8,12 @@ from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxnorm
-from jaxnorm.nnx import SpectralNorm, WeightNorm
+from jaxnorm.nnx import (
+    ScaledWeightStandardization,
+    SpectralNorm,
+    WeightCentralization,
+    WeightNorm,
+)
 from tests.linen.reference import sample
 
 EPS = float(jnp.finfo(jnp.float32).eps)
@@ -27,7 +32,11 @@ def spectral_normed(layer, **fields):
     return SpectralNorm(layer, rngs=nnx.Rngs(1), **fields)
 
 
-@pytest.mark.parametrize("wrap", [weight_normed, spectral_normed])
+def scaled(layer):
+    return ScaledWeightStandardization(layer, rngs=nnx.Rngs(1))
+
+
+@pytest.mark.parametrize("wrap", [weight_normed, spectral_normed, scaled, WeightCentralization])
 def test_law_15_the_kernel_is_never_written(wrap):
     layer = linear()
     kernel = np.asarray(layer.kernel)
@@ -134,7 +143,7 @@ class Block(nnx.Module):
         return x
 
 
-@pytest.mark.parametrize("wrap", [weight_normed, spectral_normed])
+@pytest.mark.parametrize("wrap", [weight_normed, spectral_normed, scaled, WeightCentralization])
 def test_all_other_state_of_the_layer_moves_and_is_kept(wrap):
     block = Block(nnx.Rngs(0))
     wrapped = wrap(block)

@@ -1,79 +1,107 @@
 """Cases of the pointwise functions."""
 
+import jax
 import jax.numpy as jnp
-from jax.scipy.special import erf
 
-import jaxnorm
+from jaxnorm import (
+    dynamic_erf,
+    dynamic_tanh,
+    layer_scale,
+    re_zero,
+    skip_init,
+    thresholded_linear_unit,
+)
 from tests.zoo.cases import Case
 
 
-def affine(y, scale, bias):
-    return scale * y + bias
+def dynamic_tanh_oracle(x, alpha, scale, bias):
+    return scale * jnp.tanh(alpha * x) + bias
 
 
-def arrays(*numbers, vectors=("scale", "bias")):
-    def draw(rng):
-        x = {"x": rng.normal(size=(4, 3, 6))}
-        drawn = {name: rng.normal(size=6) for name in vectors}
-        return {**x, **{name: rng.uniform(0.3, 0.7) for name in numbers}, **drawn}
-
-    return draw
+def dynamic_erf_oracle(x, alpha, shift, scale, bias):
+    return scale * (1 - jax.scipy.special.erfc(alpha * x + shift)) + bias
 
 
-def with_branch(rng):
-    return {
-        "x": rng.normal(size=(4, 6)),
-        "branch": rng.normal(size=(4, 6)),
-        "alpha": rng.uniform(0.3, 0.7),
-    }
+def thresholded_linear_unit_oracle(x, threshold):
+    return jnp.where(x > threshold, x, threshold)
+
+
+def layer_scale_oracle(x, scale):
+    return x @ jnp.diag(scale)
+
+
+def re_zero_oracle(x, branch, alpha):
+    return x + alpha * branch
+
+
+def skip_init_oracle(x, alpha):
+    return alpha * x
 
 
 CASES = [
     Case(
         "dynamic_tanh",
-        call=jaxnorm.dynamic_tanh,
-        oracle=lambda x, alpha, scale, bias: affine(jnp.tanh(alpha * x), scale, bias),
-        arrays=arrays("alpha"),
+        call=dynamic_tanh,
+        oracle=dynamic_tanh_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 6)),
+            "alpha": rng.uniform(0.3, 0.7),
+            "scale": rng.normal(size=6),
+            "bias": rng.normal(size=6),
+        },
         module={},
         features=6,
     ),
     Case(
         "dynamic_erf",
-        call=jaxnorm.dynamic_erf,
-        oracle=lambda x, alpha, shift, scale, bias: affine(erf(alpha * x + shift), scale, bias),
-        arrays=arrays("alpha", "shift"),
+        call=dynamic_erf,
+        oracle=dynamic_erf_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 6)),
+            "alpha": rng.uniform(0.3, 0.7),
+            "shift": rng.uniform(-0.3, 0.3),
+            "scale": rng.normal(size=6),
+            "bias": rng.normal(size=6),
+        },
         module={},
         features=6,
     ),
     Case(
         "thresholded_linear_unit",
-        call=jaxnorm.thresholded_linear_unit,
-        oracle=lambda x, threshold: jnp.where(x > threshold, x, threshold),
-        arrays=arrays(vectors=("threshold",)),
+        call=thresholded_linear_unit,
+        oracle=thresholded_linear_unit_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 6)),
+            "threshold": rng.normal(size=6),
+        },
         module={},
         features=6,
     ),
     Case(
         "layer_scale",
-        call=jaxnorm.layer_scale,
-        oracle=lambda x, scale: x * scale,
-        arrays=arrays(vectors=("scale",)),
+        call=layer_scale,
+        oracle=layer_scale_oracle,
+        arrays=lambda rng: {"x": rng.normal(size=(4, 3, 6)), "scale": rng.normal(size=6)},
         module={},
         features=6,
     ),
     Case(
         "re_zero",
-        call=jaxnorm.re_zero,
-        oracle=lambda x, branch, alpha: x + alpha * branch,
-        arrays=with_branch,
+        call=re_zero,
+        oracle=re_zero_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 6)),
+            "branch": rng.normal(size=(4, 6)),
+            "alpha": rng.normal(),
+        },
         module={},
         given=("branch",),
     ),
     Case(
         "skip_init",
-        call=jaxnorm.skip_init,
-        oracle=lambda x, alpha: alpha * x,
-        arrays=arrays("alpha", vectors=()),
+        call=skip_init,
+        oracle=skip_init_oracle,
+        arrays=lambda rng: {"x": rng.normal(size=(4, 6)), "alpha": rng.normal()},
         module={},
     ),
 ]

@@ -2,7 +2,11 @@
 
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional._parameters import all_but_last
+from jaxnorm.functional.kernels._scaled_weight_standardization import (
+    scaled_weight_standardization,
+)
 from jaxnorm.functional.kernels._spectral import spectral_norm
+from jaxnorm.functional.kernels._weight_centralization import weight_centralization
 from jaxnorm.functional.kernels._weight_norm import weight_norm
 from jaxnorm.functional.kernels._weight_standardization import weight_standardization
 
@@ -27,6 +31,29 @@ MEMBERS: tuple[Member, ...] = (
         elsewhere="timm",
     ),
     Member(
+        name="scaled_weight_standardization",
+        function=scaled_weight_standardization,
+        stats_shape=all_but_last,
+        claims=frozenset({"offset", "shift"}),
+        paper="Brock, De, Smith: Characterizing signal propagation to close the performance gap in "
+        "unnormalized ResNets, arXiv:2101.08692, 2021",
+        of="kernel",
+        center=True,
+        elsewhere="timm",
+        limits="kernels of a small deviation are not scaled up: the variance has a lower bound",
+    ),
+    Member(
+        name="weight_centralization",
+        function=weight_centralization,
+        stats_shape=all_but_last,
+        claims=frozenset({"offset", "range", "shift"}),
+        paper="Yan et al.: Towards Stabilizing Batch Statistics in Backward Propagation of Batch "
+        "Normalization, arXiv:2001.06838, 2020",
+        of="kernel",
+        center=True,
+        limits="the deviation of the kernel stays as it is",
+    ),
+    Member(
         name="spectral_norm",
         function=spectral_norm,
         stats_shape=None,
@@ -43,6 +70,16 @@ SPECS: dict[str, Spec] = {
     "weight_norm": Spec("WeightNorm", weight_norm, parameters=("scale",), sample=()),
     "weight_standardization": Spec(
         "WeightStandardization", weight_standardization, parameters=("scale",), sample=()
+    ),
+    "scaled_weight_standardization": Spec(
+        "ScaledWeightStandardization",
+        scaled_weight_standardization,
+        parameters=("scale",),
+        options=("gain", "epsilon"),
+        sample=(),
+    ),
+    "weight_centralization": Spec(
+        "WeightCentralization", weight_centralization, parameters=(), options=(), sample=()
     ),
     "spectral_norm": Spec(
         "SpectralNorm",

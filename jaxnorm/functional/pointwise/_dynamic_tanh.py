@@ -5,14 +5,14 @@ Zhu, Chen, He, LeCun, Liu: Transformers without Normalization, arXiv:2503.10622,
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._parts import affine, widened
-from jaxnorm.numerics import as_array, require_inexact
+from jaxnorm.functional.pointwise._affine import scaled_and_shifted, widened
+from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
 
 def dynamic_tanh(
     x: ArrayLike,
-    alpha: ArrayLike,
+    alpha: ArrayLike | None = None,
     scale: ArrayLike | None = None,
     bias: ArrayLike | None = None,
     *,
@@ -25,9 +25,8 @@ def dynamic_tanh(
     arXiv:2503.10622, 2025, section 4). No statistics, so no mask is needed.
 
     Args:
-        x: [*shape], floating.
-        alpha: [], or broadcastable to `x`; the authors start it at 0.5, and differently for
-            language models.
+        x: [*shape], floating or complex.
+        alpha: [], or broadcastable to `x`; None for one. The authors start it at 0.5.
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         feature_axes: the axes that scale and bias belong to.
@@ -38,14 +37,18 @@ def dynamic_tanh(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: `x` is not floating.
+        TypeError: `x` is not floating or complex.
 
     Examples:
         >>> dynamic_tanh(jnp.array([0.0, 2.0, 1e4]), 0.5).round(3)
         Array([0.   , 0.762, 1.   ], dtype=float32)
+
+    Notes:
+        In large language models the authors start alpha lower, the lower the wider the model, and
+        higher before attention than elsewhere.
     """
     x = as_array(x)
-    require_inexact(x)
+    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     wide = widened(x)
-    y = affine(jnp.tanh(jnp.asarray(alpha, wide.dtype) * wide), scale, bias, feature_axes)
-    return y.astype(dtype or x.dtype)
+    inner = wide if alpha is None else jnp.asarray(alpha, wide.dtype) * wide
+    return scaled_and_shifted(jnp.tanh(inner), scale, bias, features).astype(dtype or x.dtype)

@@ -1,47 +1,52 @@
-"""ReZero: a residual block whose branch starts at nothing, behind one learned number.
+"""ReZero: a residual connection whose branch has a learned weight that starts at zero.
 
-Bachlechner et al.: ReZero is All You Need: Fast Convergence at Large Depth, arXiv:2003.04887, 2020.
+Bachlechner, Majumder, Mao, Cottrell, McAuley: ReZero is All You Need: Fast Convergence at Large
+Depth, arXiv:2003.04887, 2020.
 """
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._parts import widened
-from jaxnorm.numerics import as_array, require_inexact
+from jaxnorm.functional.pointwise._affine import widened
+from jaxnorm.numerics import as_array
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
 def re_zero(
-    x: ArrayLike, branch: ArrayLike, alpha: ArrayLike, *, dtype: DTypeLike | None = None
+    x: ArrayLike,
+    branch: ArrayLike,
+    alpha: ArrayLike | None = None,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> Array:
-    """Returns the input of a residual block plus its branch behind a learned gate.
+    """Returns `x` plus the weighted output of a residual branch.
 
-    `y = x + alpha * branch` (Bachlechner et al., arXiv:2003.04887, 2020, equation 1), in float32 or
-    wider and rounded once.
+    `y = x + alpha * branch`, in float32 or wider and rounded once (Bachlechner et al.,
+    arXiv:2003.04887, 2020, section 3). The network starts as the identity where alpha starts at
+    zero, and takes the place of a norm.
 
     Args:
-        x: [*shape], the block's input, floating or complex.
-        branch: [*shape], what the block's layers make of `x`.
-        alpha: []; it starts at 0, so that the block starts as the identity.
+        x: [*shape], what the branch was computed of, floating or complex.
+        branch: [*shape], the output of the branch.
+        alpha: [], or broadcastable to `x`; None for one. The authors start it at zero.
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
         [*shape], of `dtype`.
 
     Raises:
-        ValueError: `branch` has another shape than `x`.
-        TypeError: `x` is not floating or complex.
+        ValueError: `branch` is of another shape than `x`.
+        TypeError: `x` or `branch` is not floating or complex.
 
     Examples:
-        >>> re_zero(jnp.array([1.0, 2.0]), jnp.array([10.0, 10.0]), 0.5)
-        Array([6., 7.], dtype=float32)
+        >>> re_zero(jnp.array([1.0, 2.0]), jnp.array([10.0, 20.0]), 0.5)
+        Array([ 6., 12.], dtype=float32)
     """
     x, branch = as_array(x), as_array(branch)
-    require_inexact(x)
     if branch.shape != x.shape:
         raise ValueError(
-            f"re_zero adds branch {list(branch.shape)} to x {list(x.shape)}: the shapes must be "
-            "equal; use a projection of x where the block changes its shape"
+            f"branch {list(branch.shape)} must have the shape of x {list(x.shape)}; project x to "
+            "the shape of the branch first"
         )
-    wide = widened(x)
-    y = wide + jnp.asarray(alpha, wide.dtype) * widened(branch)
-    return y.astype(dtype or x.dtype)
+    kept, added = widened(x), widened(branch)
+    weighted = added if alpha is None else jnp.asarray(alpha, kept.dtype) * added
+    return (kept + weighted).astype(dtype or x.dtype)

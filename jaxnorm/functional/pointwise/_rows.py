@@ -1,64 +1,76 @@
 """Rows of the catalogue for pointwise functions, and how modules call them."""
 
-from typing import Any
-
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional.pointwise._dynamic_erf import dynamic_erf
 from jaxnorm.functional.pointwise._dynamic_tanh import dynamic_tanh
 from jaxnorm.functional.pointwise._layer_scale import layer_scale
 from jaxnorm.functional.pointwise._re_zero import re_zero
 from jaxnorm.functional.pointwise._skip_init import skip_init
-from jaxnorm.functional.pointwise._threshold import thresholded_linear_unit
-from jaxnorm.typing import Shape
+from jaxnorm.functional.pointwise._thresholded import thresholded_linear_unit
 
-
-def _row(function: Any, paper: str, elsewhere: str = "", limits: str = "") -> Member:
-    return Member(
-        name=function.__name__,
-        function=function,
-        stats_shape=None,
-        claims=frozenset(),
-        paper=paper,
-        cost="none",
-        elsewhere=elsewhere,
-        limits=f"no statistics, so no mask and no shards{limits}",
-    )
-
+_LIMITS = "no statistics: a mask, weights and shards mean nothing to it"
 
 MEMBERS: tuple[Member, ...] = (
-    _row(
-        dynamic_tanh,
-        "Zhu et al.: Transformers without Normalization, arXiv:2503.10622, 2025",
-        "timm",
+    Member(
+        name="dynamic_tanh",
+        function=dynamic_tanh,
+        stats_shape=None,
+        claims=frozenset(),
+        paper="Zhu et al.: Transformers without Normalization, arXiv:2503.10622, 2025",
+        cost="none",
+        elsewhere="timm",
+        limits=_LIMITS,
     ),
-    _row(
-        dynamic_erf,
-        "Chen et al.: Stronger Normalization-Free Transformers, arXiv:2512.10938, 2025",
-        limits="; real input only",
+    Member(
+        name="dynamic_erf",
+        function=dynamic_erf,
+        stats_shape=None,
+        claims=frozenset(),
+        paper="Chen et al.: Stronger Normalization-Free Transformers, arXiv:2512.10938, 2025",
+        cost="none",
+        limits=_LIMITS,
     ),
-    _row(
-        thresholded_linear_unit,
-        "Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019",
-        "timm",
-        "; real input only",
+    Member(
+        name="thresholded_linear_unit",
+        function=thresholded_linear_unit,
+        stats_shape=None,
+        claims=frozenset({"range"}),
+        paper="Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019",
+        cost="none",
+        elsewhere="timm, TensorFlow Addons",
+        limits=_LIMITS,
     ),
-    _row(
-        layer_scale,
-        "Touvron et al.: Going deeper with Image Transformers, arXiv:2103.17239, 2021",
-        "timm, Keras",
+    Member(
+        name="layer_scale",
+        function=layer_scale,
+        stats_shape=None,
+        claims=frozenset({"range"}),
+        paper="Touvron et al.: Going deeper with Image Transformers, arXiv:2103.17239, 2021",
+        cost="none",
+        elsewhere="timm, torchvision",
+        limits=_LIMITS,
     ),
-    _row(re_zero, "Bachlechner et al.: ReZero is All You Need, arXiv:2003.04887, 2020"),
-    _row(
-        skip_init,
-        "De, Smith: Batch Normalization Biases Residual Blocks, arXiv:2002.10444, 2020",
-        "timm",
+    Member(
+        name="re_zero",
+        function=re_zero,
+        stats_shape=None,
+        claims=frozenset(),
+        paper="Bachlechner et al.: ReZero is All You Need, arXiv:2003.04887, 2020",
+        cost="none",
+        limits=_LIMITS,
+    ),
+    Member(
+        name="skip_init",
+        function=skip_init,
+        stats_shape=None,
+        claims=frozenset({"range"}),
+        paper="De, Smith: Batch Normalization Biases Residual Blocks Towards the Identity Function "
+        "in Deep Networks, arXiv:2002.10444, 2020",
+        cost="none",
+        elsewhere="timm",
+        limits=_LIMITS,
     ),
 )
-
-
-def _number(module: Any, features: Shape) -> Shape:
-    return ()
-
 
 SPECS: dict[str, Spec] = {
     "dynamic_tanh": Spec(
@@ -67,7 +79,7 @@ SPECS: dict[str, Spec] = {
         parameters=("alpha", "scale", "bias"),
         options=(),
         sample=(),
-        shapes={"alpha": _number},
+        shapes={"alpha": lambda module, features: ()},
     ),
     "dynamic_erf": Spec(
         "DynamicErf",
@@ -75,7 +87,7 @@ SPECS: dict[str, Spec] = {
         parameters=("alpha", "shift", "scale", "bias"),
         options=(),
         sample=(),
-        shapes={"alpha": _number, "shift": _number},
+        shapes={name: lambda module, features: () for name in ("alpha", "shift")},
     ),
     "thresholded_linear_unit": Spec(
         "ThresholdedLinearUnit",
@@ -85,22 +97,8 @@ SPECS: dict[str, Spec] = {
         sample=(),
     ),
     "layer_scale": Spec("LayerScale", layer_scale, parameters=("scale",), options=(), sample=()),
-    "re_zero": Spec(
-        "ReZero",
-        re_zero,
-        parameters=("alpha",),
-        axes=None,
-        options=(),
-        sample=(),
-        shapes={"alpha": _number},
-    ),
+    "re_zero": Spec("ReZero", re_zero, parameters=("alpha",), axes=None, options=(), sample=()),
     "skip_init": Spec(
-        "SkipInit",
-        skip_init,
-        parameters=("alpha",),
-        axes=None,
-        options=(),
-        sample=(),
-        shapes={"alpha": _number},
+        "SkipInit", skip_init, parameters=("alpha",), axes=None, options=(), sample=()
     ),
 }

@@ -48,6 +48,13 @@ def test_the_gain_of_a_name_is_the_inverse_deviation(name, expected):
     assert abs(activation_gain(name) / expected - 1) < 1e-6
 
 
+def test_every_name_that_the_error_lists_has_a_gain():
+    with pytest.raises(ValueError, match="one of") as error:
+        activation_gain("none")
+    names = str(error.value).split("one of ")[1].split(", ")
+    assert len(names) == 20 and all(activation_gain(name) > 0.5 for name in names)
+
+
 def test_a_function_may_be_given_and_computed_while_tracing():
     gain = jax.jit(lambda x: x * activation_gain(lambda z: 3 * z))(jnp.ones(()))
     np.testing.assert_allclose(gain, 1 / 3, rtol=1e-6)

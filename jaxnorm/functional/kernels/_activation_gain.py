@@ -24,7 +24,7 @@ _NODES = 32  # in each panel
 def activation_gain(activation: str | Callable[[Array], Array]) -> float:
     """Returns `1 / std(activation(z))` for `z` from a standard normal distribution.
 
-    The gain of scaled weight standardization (Brock et al., arXiv:2101.08692, 2021, section 4.2),
+    The gain of scaled weight standardization (Brock et al., arXiv:2101.08692, 2021),
     by Gauss-Legendre quadrature over panels between the integers, where the corners of the usual
     activations are. The activation is computed in float32, or in float64 where that is enabled.
 

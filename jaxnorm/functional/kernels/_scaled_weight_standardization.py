@@ -26,7 +26,7 @@ def scaled_weight_standardization(
 
     `w = gain * scale * (kernel - mean) / sqrt(max(n var, epsilon))` with the fan-in n; statistics
     shape `(1, 1, 1, O)` for a kernel `[h, w, I, O]`, float32 or wider (Brock et al.,
-    arXiv:2101.08692, 2021, section 4.2). Independent inputs of variance 1 give outputs of variance
+    arXiv:2101.08692, 2021). Independent inputs of variance 1 give outputs of variance
     `gain^2`, and no statistic of an activation is needed.
 
     Args:
@@ -51,8 +51,8 @@ def scaled_weight_standardization(
                [ 0.707,  0.707]], dtype=float32), Array([1., 1.], dtype=float32))
 
     Notes:
-        The authors' code, like timm, multiplies the activation by its gain instead of the kernel.
-        timm adds its epsilon of 1e-6 to the variance; there is no maximum.
+        The authors' code multiplies the activation by its gain instead of the kernel, which is the
+        same. timm adds an epsilon of 1e-6 to the variance and has no lower bound.
     """
     kernel = as_array(kernel)
     axes = canonical_axes(feature_axes, kernel.ndim, "feature_axes")

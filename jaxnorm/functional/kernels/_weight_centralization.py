@@ -19,7 +19,7 @@ def weight_centralization(
     """Returns `kernel` with mean 0 for each feature.
 
     `w = kernel - mean`; statistics shape `(1, 1, 1, O)` for a kernel `[h, w, I, O]`, float32 or
-    wider (Yan et al., arXiv:2001.06838, 2020, section 4). Moving average batch norm, which does not
+    wider (Yan et al., arXiv:2001.06838, 2020). Moving average batch norm, which does not
     center its input, has centered kernels before it in its place.
 
     Args:

@@ -22,7 +22,7 @@ def dynamic_tanh(
     """Returns `x` squashed entry by entry, scaled and shifted.
 
     `y = tanh(alpha x) * scale + bias`, in float32 or wider and rounded once (Zhu et al.,
-    arXiv:2503.10622, 2025, section 4). No statistics, so no mask is needed.
+    arXiv:2503.10622, 2025). No statistics, so no mask is needed.
 
     Args:
         x: [*shape], floating or complex.

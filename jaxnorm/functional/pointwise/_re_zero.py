@@ -21,7 +21,7 @@ def re_zero(
     """Returns `x` plus the weighted output of a residual branch.
 
     `y = x + alpha * branch`, in float32 or wider and rounded once (Bachlechner et al.,
-    arXiv:2003.04887, 2020, section 3). The network starts as the identity where alpha starts at
+    arXiv:2003.04887, 2020). The network starts as the identity where alpha starts at
     zero, and takes the place of a norm.
 
     Args:

@@ -17,13 +17,13 @@ def skip_init(
     """Returns the output of a residual branch times one learned factor.
 
     `y = alpha * x`, to be added to what the branch was computed of; in float32 or wider and rounded
-    once (De, Smith, arXiv:2002.10444, 2020, section 4). With an alpha that starts at zero a
+    once (De, Smith, arXiv:2002.10444, 2020). With an alpha that starts at zero a
     residual network without norms starts as the identity and trains at large depth.
 
     Args:
         x: [*shape], the output of the branch, floating or complex.
-        alpha: [], or broadcastable to `x`; None for one. The authors start it at zero, or at the
-            inverse root of the number of residual blocks.
+        alpha: [], or broadcastable to `x`; None for one. The authors start it at zero, or at a
+            value of at most the inverse root of the number of residual blocks.
         dtype: the output's dtype; that of `x` if None.
 
     Returns:

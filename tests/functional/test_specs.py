@@ -51,8 +51,9 @@ def test_each_room_has_a_module_with_the_fields_of_the_specification(room, membe
 @every_room
 def test_what_the_function_does_not_default_to_is_a_field_without_a_default(room, member):
     options = {m.name: m.options for m in CATALOGUE}[member]
-    required = {*options} - ({"num_groups"} if member == "group_norm" else set())  # as in Flax
     cls = module_of(room, member)
+    # One of two, as in Flax.
+    required = {*options} - ({"num_groups"} if "group_size" in fields(cls) else set())
     lacking = {
         f.name
         for f in dataclasses.fields(cls)

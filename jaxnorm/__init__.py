@@ -12,6 +12,10 @@ from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import SpectralState as SpectralState
+from .functional import act_norm as act_norm
+from .functional import act_norm_init as act_norm_init
+from .functional import act_norm_inverse as act_norm_inverse
+from .functional import batch_instance_norm as batch_instance_norm
 from .functional import batch_norm as batch_norm
 from .functional import dynamic_tanh as dynamic_tanh
 from .functional import filter_response_norm as filter_response_norm
@@ -19,9 +23,12 @@ from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
 from .functional import layer_norm as layer_norm
+from .functional import rev_in as rev_in
+from .functional import rev_in_inverse as rev_in_inverse
 from .functional import rms_norm as rms_norm
 from .functional import spectral_norm as spectral_norm
 from .functional import spectral_norm_init as spectral_norm_init
+from .functional import switchable_norm as switchable_norm
 from .functional import weight_norm as weight_norm
 from .functional import weight_norm_scale as weight_norm_scale
 from .functional import weight_standardization as weight_standardization

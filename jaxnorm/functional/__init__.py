@@ -15,10 +15,17 @@ from ._module import run as run
 from .batch import SingleValue as SingleValue
 from .batch import batch_norm as batch_norm
 from .batch import ghost_batch_norm as ghost_batch_norm
+from .instance import act_norm as act_norm
+from .instance import act_norm_init as act_norm_init
+from .instance import act_norm_inverse as act_norm_inverse
+from .instance import batch_instance_norm as batch_instance_norm
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape
 from .instance import instance_norm as instance_norm
+from .instance import rev_in as rev_in
+from .instance import rev_in_inverse as rev_in_inverse
+from .instance import switchable_norm as switchable_norm
 from .kernels import SpectralState as SpectralState
 from .kernels import spectral_norm as spectral_norm
 from .kernels import spectral_norm_init as spectral_norm_init

@@ -8,6 +8,10 @@ from ._batch import GhostBatchNorm as GhostBatchNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm
+from ._instance_variants import ActNorm as ActNorm
+from ._instance_variants import BatchInstanceNorm as BatchInstanceNorm
+from ._instance_variants import RevIN as RevIN
+from ._instance_variants import SwitchableNorm as SwitchableNorm
 from ._kernels import SpectralNorm as SpectralNorm
 from ._kernels import WeightNorm as WeightNorm
 from ._kernels import WeightStandardization as WeightStandardization

@@ -17,12 +17,16 @@ from .functional import act_norm_init as act_norm_init
 from .functional import act_norm_inverse as act_norm_inverse
 from .functional import batch_instance_norm as batch_instance_norm
 from .functional import batch_norm as batch_norm
+from .functional import divisive_norm as divisive_norm
 from .functional import dynamic_tanh as dynamic_tanh
 from .functional import filter_response_norm as filter_response_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
+from .functional import global_response_norm as global_response_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
 from .functional import layer_norm as layer_norm
+from .functional import local_contrast_norm as local_contrast_norm
+from .functional import local_response_norm as local_response_norm
 from .functional import rev_in as rev_in
 from .functional import rev_in_inverse as rev_in_inverse
 from .functional import rms_norm as rms_norm

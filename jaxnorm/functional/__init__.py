@@ -35,3 +35,7 @@ from .kernels import weight_standardization as weight_standardization
 from .layer import layer_norm as layer_norm
 from .layer import rms_norm as rms_norm
 from .pointwise import dynamic_tanh as dynamic_tanh
+from .response import divisive_norm as divisive_norm
+from .response import global_response_norm as global_response_norm
+from .response import local_contrast_norm as local_contrast_norm
+from .response import local_response_norm as local_response_norm

@@ -18,3 +18,7 @@ from ._kernels import WeightStandardization as WeightStandardization
 from ._layer import LayerNorm as LayerNorm
 from ._layer import RMSNorm as RMSNorm
 from ._pointwise import DynamicTanh as DynamicTanh
+from ._response import DivisiveNorm as DivisiveNorm
+from ._response import GlobalResponseNorm as GlobalResponseNorm
+from ._response import LocalContrastNorm as LocalContrastNorm
+from ._response import LocalResponseNorm as LocalResponseNorm

@@ -20,6 +20,8 @@ from ._running import debiased as debiased
 from ._running import ema as ema
 from ._running import whole_mean as whole_mean
 from ._running import window as window
+from ._windows import Window as Window
+from ._windows import windowed_moments as windowed_moments
 from .sampling import Variance as Variance
 from .shapes import reduced_stats_shape as reduced_stats_shape
 from .shapes import sample_size as sample_size

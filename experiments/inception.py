@@ -14,6 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from matplotlib.lines import Line2D
 
+from jaxnorm import local_response_norm
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import INCEPTION_MODULES, Inception, inception_64, inception_224
 from jaxnorm.training import (
@@ -269,10 +270,7 @@ def local_response(x: jax.Array) -> jax.Array:
     Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012,
     section 3.3, with the constants of GoogLeNet: `x / (1 + 1e-4 mean(x^2)) ** 0.75`.
     """
-    channels = x.shape[-1]
-    squares = jnp.pad(jnp.square(x), [(0, 0)] * (x.ndim - 1) + [(2, 2)])
-    mean = sum(squares[..., i : i + channels] for i in range(5)) / 5
-    return x / (1 + 1e-4 * mean) ** 0.75
+    return local_response_norm(x, k=1.0, average=True)
 
 
 def learning_rate(config: Config, recipe: Recipe, step: int) -> float:

@@ -13,6 +13,9 @@ from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
 from .functional import SpectralState as SpectralState
+from .functional import act_norm as act_norm
+from .functional import act_norm_init as act_norm_init
+from .functional import act_norm_inverse as act_norm_inverse
 from .functional import activation_gain as activation_gain
 from .functional import ada_layer_norm as ada_layer_norm
 from .functional import ada_layer_norm_zero as ada_layer_norm_zero
@@ -20,10 +23,12 @@ from .functional import adaptive_instance_norm as adaptive_instance_norm
 from .functional import add_layer_norm as add_layer_norm
 from .functional import add_rms_norm as add_rms_norm
 from .functional import batch_group_norm as batch_group_norm
+from .functional import batch_instance_norm as batch_instance_norm
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import divisive_norm as divisive_norm
 from .functional import domain_batch_norm as domain_batch_norm
 from .functional import dynamic_erf as dynamic_erf
 from .functional import dynamic_tanh as dynamic_tanh
@@ -38,6 +43,7 @@ from .functional import film as film
 from .functional import filter_response_norm as filter_response_norm
 from .functional import gated_rms_norm as gated_rms_norm
 from .functional import ghost_batch_norm as ghost_batch_norm
+from .functional import global_response_norm as global_response_norm
 from .functional import graph_norm as graph_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
@@ -45,6 +51,8 @@ from .functional import l1_batch_norm as l1_batch_norm
 from .functional import layer_norm as layer_norm
 from .functional import layer_scale as layer_scale
 from .functional import layer_scale_start as layer_scale_start
+from .functional import local_contrast_norm as local_contrast_norm
+from .functional import local_response_norm as local_response_norm
 from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
@@ -58,6 +66,8 @@ from .functional import qk_norm as qk_norm
 from .functional import re_zero as re_zero
 from .functional import recurrent_batch_norm as recurrent_batch_norm
 from .functional import resize_segmentation as resize_segmentation
+from .functional import rev_in as rev_in
+from .functional import rev_in_inverse as rev_in_inverse
 from .functional import rms_norm as rms_norm
 from .functional import scale_norm as scale_norm
 from .functional import scaled_weight_standardization as scaled_weight_standardization
@@ -66,6 +76,7 @@ from .functional import spade as spade
 from .functional import spectral_norm as spectral_norm
 from .functional import spectral_norm_init as spectral_norm_init
 from .functional import split_batch_norm as split_batch_norm
+from .functional import switchable_norm as switchable_norm
 from .functional import thresholded_linear_unit as thresholded_linear_unit
 from .functional import virtual_batch_norm as virtual_batch_norm
 from .functional import weight_centralization as weight_centralization

@@ -43,10 +43,17 @@ from .evolved import evo_norm_s2 as evo_norm_s2
 from .graph import graph_norm as graph_norm
 from .graph import message_norm as message_norm
 from .graph import pair_norm as pair_norm
+from .instance import act_norm as act_norm
+from .instance import act_norm_init as act_norm_init
+from .instance import act_norm_inverse as act_norm_inverse
+from .instance import batch_instance_norm as batch_instance_norm
 from .instance import filter_response_norm as filter_response_norm
 from .instance import group_norm as group_norm
 from .instance import group_stats_shape as group_stats_shape
 from .instance import instance_norm as instance_norm
+from .instance import rev_in as rev_in
+from .instance import rev_in_inverse as rev_in_inverse
+from .instance import switchable_norm as switchable_norm
 from .kernels import SpectralState as SpectralState
 from .kernels import activation_gain as activation_gain
 from .kernels import scaled_weight_standardization as scaled_weight_standardization
@@ -75,3 +82,7 @@ from .pointwise import layer_scale_start as layer_scale_start
 from .pointwise import re_zero as re_zero
 from .pointwise import skip_init as skip_init
 from .pointwise import thresholded_linear_unit as thresholded_linear_unit
+from .response import divisive_norm as divisive_norm
+from .response import global_response_norm as global_response_norm
+from .response import local_contrast_norm as local_contrast_norm
+from .response import local_response_norm as local_response_norm

@@ -33,6 +33,10 @@ from ._graph import PairNorm as PairNorm
 from ._instance import FilterResponseNorm as FilterResponseNorm
 from ._instance import GroupNorm as GroupNorm
 from ._instance import InstanceNorm as InstanceNorm
+from ._instance_variants import ActNorm as ActNorm
+from ._instance_variants import BatchInstanceNorm as BatchInstanceNorm
+from ._instance_variants import RevIN as RevIN
+from ._instance_variants import SwitchableNorm as SwitchableNorm
 from ._kernels import ScaledWeightStandardization as ScaledWeightStandardization
 from ._kernels import SpectralNorm as SpectralNorm
 from ._kernels import WeightCentralization as WeightCentralization
@@ -55,3 +59,7 @@ from ._pointwise import LayerScale as LayerScale
 from ._pointwise import ReZero as ReZero
 from ._pointwise import SkipInit as SkipInit
 from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit
+from ._response import DivisiveNorm as DivisiveNorm
+from ._response import GlobalResponseNorm as GlobalResponseNorm
+from ._response import LocalContrastNorm as LocalContrastNorm
+from ._response import LocalResponseNorm as LocalResponseNorm

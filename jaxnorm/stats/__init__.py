@@ -23,6 +23,8 @@ from ._running import window as window
 from ._segments import segment_moments as segment_moments
 from ._segments import segment_units as segment_units
 from ._units import units as units
+from ._windows import Window as Window
+from ._windows import windowed_moments as windowed_moments
 from .sampling import Variance as Variance
 from .shapes import reduced_stats_shape as reduced_stats_shape
 from .shapes import sample_size as sample_size

@@ -33,7 +33,7 @@ def local_contrast_norm(
 
     `v = x - sum(w x)`, `s = sqrt(sum(w v^2))`, `y = v / max(mean(s), s)`; `w` is a Gaussian window
     over positions, the same for all channels, of sum one; `mean(s)` is that of the example. Float32
-    or wider (Jarrett et al., ICCV, 2009, section 2.1; windows of 9 x 9).
+    or wider (Jarrett et al., ICCV, 2009, the layer N).
 
     Args:
         x: [N, *spatial, C] (or channels at `axis`), real and floating.

@@ -217,10 +217,10 @@ class _FirstBatchStore(Store):
         super().__init__(module)
         self.x = x
 
-    def parameter(self, name: str, shape: Shape) -> Array | None:
+    def parameter(self, name: str, shape: Shape, first: float = 0.0) -> Array | None:
         module = self.module
         if not getattr(module, f"use_{name}") or getattr(module, f"{name}_init") is not None:
-            return super().parameter(name, shape)
+            return super().parameter(name, shape, first)
 
         def start() -> Array:
             pair = act_norm_init(self.x, feature_axes=module.feature_axes, epsilon=module.epsilon)

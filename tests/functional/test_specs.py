@@ -66,7 +66,7 @@ def test_what_the_function_does_not_default_to_is_a_field_without_a_default(room
 @every_room
 def test_equal_names_have_equal_defaults_in_function_and_module(room, member):
     # Flax's defaults are its own where its test suite or its signature pins them.
-    of_flax = {("group_norm", "num_groups"), ("weight_norm", "feature_axes")}
+    of_flax = {(member, "num_groups"), ("weight_norm", "feature_axes")}
     of_function = inspect.signature(inspect.unwrap(SPECS[member].function)).parameters
     for name, argument in inspect.signature(module_of(room, member).__init__).parameters.items():
         if name in of_function and (member, name) not in of_flax and name in SPECS[member].options:

@@ -12,14 +12,17 @@ import jax.numpy as jnp
 from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.functional.batch._batch import squeezed
 from jaxnorm.functional.instance._instance import instance_stats_shape
-from jaxnorm.numerics import as_array, canonical_axes, sum_of_two
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, sum_of_two
 from jaxnorm.ops import normalize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, mix, moments, pool
+from jaxnorm.stats import Estimator, Moments, Variance, ema, mix, moments, pool, units
 from jaxnorm.stats.sampling import sample_weights, settled
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 Candidate = Literal["instance", "layer", "batch"]
 """A norm whose statistics take part in a mixture."""
+
+LARGE = 2.0**40
+"""The size from which an input is divided by a power of two."""
 
 
 def switchable_norm(
@@ -95,29 +98,40 @@ def switchable_norm(
     features = canonical_axes(axis, x.ndim, "axis")
     of_means = _softmax(mean_logits, "mean_logits", candidates)
     of_vars = _softmax(var_logits, "var_logits", candidates)
-    instance = moments(
-        x, instance_stats_shape(x.shape, features), mask=mask, weights=weights, variance=variance
-    )
+    sample: dict[str, Any] = {"mask": mask, "weights": weights}
+    # Where squares overflow no weight could be differentiated: such an input has a unit of its own.
+    unit = units(x, (1,) * x.ndim, **sample)
+    unit, smallest = jnp.where(unit > LARGE, unit, 1), float(jnp.finfo(unit.dtype).tiny)
+    scaled = settled(x, x, sample_weights(x, **sample)).astype(accumulation_dtype(x.dtype)) / unit
+    stats_shape = instance_stats_shape(x.shape, features)
+    instance = moments(scaled, stats_shape, **sample, variance=variance)
     update = (not use_running_average) if update_stats is None else update_stats
     batch_shape = kept_shape(x.shape, features)
     found = {"instance": instance, "layer": pool(instance, kept_shape(x.shape, (0,)))}
     if update or not use_running_average:
         shards = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
         found["batch"] = pool(instance, batch_shape, **shards)
-    taken = squeezed(found["batch"], features) if update else None
+    taken = squeezed(_rescaled(found["batch"], unit), features) if update else None
     if use_running_average:
         running = estimator.read(stats)
         full = running._replace(count=jnp.ones_like(running.var))
-        found["batch"] = jax.tree.map(lambda part: part.reshape(batch_shape), full)
+        full = jax.tree.map(lambda part: part.reshape(batch_shape), full)
+        found["batch"] = _rescaled(full, 1 / unit)
     y = normalize(
-        settled(x, x, sample_weights(x, mask, weights)),
+        scaled,
         _mixed(of_means, of_vars, [found[name] for name in candidates]),
         scale=place(scale, x.shape, features, "scale"),
         bias=place(bias, x.shape, features, "bias"),
-        epsilon=epsilon,
-        dtype=dtype,
+        epsilon=jnp.maximum(epsilon / unit / unit, smallest if epsilon else 0),
+        dtype=dtype or x.dtype,
     )
     return y, stats if taken is None else estimator.update(stats, taken)
+
+
+def _rescaled(moments: Moments, unit: Array) -> Moments:
+    """Returns the moments of a sample in another unit."""
+    tail = None if moments.tail is None else moments.tail * unit
+    return moments._replace(mean=moments.mean * unit, var=moments.var * unit * unit, tail=tail)
 
 
 def _softmax(logits: ArrayLike, name: str, candidates: Sequence[str]) -> Array:

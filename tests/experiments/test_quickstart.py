@@ -12,6 +12,7 @@ def smoke(run_smoke):
     return run_smoke(quickstart)
 
 
+@pytest.mark.slow
 def test_every_network_is_far_above_chance(smoke):
     accuracy = {name: row["test_accuracy"] for name, row in smoke[1]["norms"].items()}
     assert set(accuracy) == {"none", "batch", "layer"}

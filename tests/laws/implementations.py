@@ -10,6 +10,12 @@ from jaxnorm import standardize
 VARIABLE = "JAXNORM_IMPLEMENTATION"
 
 
+# The kernels in the suite, plain JAX with what is slow.
+MOSTLY_KERNELS = pytest.mark.parametrize(
+    "implementation", ["native", pytest.param("xla", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @functools.cache
 def why_no_kernels():
     """Returns why the kernels cannot be asked for on this machine, or None."""

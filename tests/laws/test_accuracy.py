@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnorm.stats import moments
+from tests.laws.implementations import MOSTLY_KERNELS
 from tests.laws.members import (
     CENTRED,
     SHAPE,
@@ -116,6 +117,7 @@ def compiled_with_parameters(member):
 
 @over(claiming("offset"))
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@MOSTLY_KERNELS
 def test_low_precision_costs_one_rounding_of_the_result_at_a_large_offset(
     member, dtype, implementation
 ):

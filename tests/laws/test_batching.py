@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnorm import cumulative
 from jaxnorm.stats import moments, pool
+from tests.laws.implementations import MOSTLY_KERNELS
 from tests.laws.members import (
     ACTIVATIONS,
     KERNELS,
@@ -48,6 +50,7 @@ def assert_same(got, expected):
 
 
 @over([*ACTIVATIONS, *KERNELS])
+@MOSTLY_KERNELS
 def test_jit_gives_what_eager_gives(member, implementation):
     x = array(mean=3.0)
     assert_same(jax.jit(functools.partial(output, member))(x), output(member, x))
@@ -103,6 +106,7 @@ def test_integer_weights_are_repetitions(member):
     assert np.max(taken.count) == want.count.max()
 
 
+@pytest.mark.slow
 @over(claiming("shards"))
 def test_unequal_masked_shards_give_what_the_whole_gives(member):
     axis = whole_axis(member)

@@ -25,7 +25,7 @@ OFFSETS = [0.0, 1.0, 1e3, 1e4, 1e5, 1e6]
 SHAPE = (4, 4, 8, 64)
 SAMPLES = {"whole": (), "masked": ("mask",), "weighted": ("weights",)}
 EVERY_SAMPLE = pytest.mark.parametrize(
-    "sample", ["whole", "masked", pytest.param("weighted", marks=pytest.mark.slow)]
+    "sample", ["whole", *(pytest.param(s, marks=pytest.mark.slow) for s in ("masked", "weighted"))]
 )
 SHARDS = 4
 

@@ -124,9 +124,8 @@ def name_of(value):
     return "".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@pytest.mark.parametrize(
-    "rank", [4, *(pytest.param(rank, marks=pytest.mark.slow) for rank in (2, 3, 5))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", range(2, 6))
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_placement_can_be_traced_with_explicit_axes(norm, rank):
     if (norm, rank) == ("instance_norm", 2):

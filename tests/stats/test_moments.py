@@ -231,6 +231,7 @@ def test_every_subset_of_kept_axes_gives_the_moments_of_numpy(ndim):
     assert_subsets_right(ndim, list(itertools.product((False, True), repeat=ndim)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ndim", range(6, 11))
 def test_some_subsets_of_kept_axes_give_the_moments_of_numpy_at_high_rank(ndim):
     assert_subsets_right(ndim, np.random.default_rng(ndim).random((12, ndim)) < 0.5)

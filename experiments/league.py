@@ -78,6 +78,8 @@ class Config:
         widths: Channels of each stage.
         learning_rate: Learning rate at a batch of 32, proportional to the root of the batch size.
             It falls to zero along a cosine.
+        decay: Weight of the old running statistics at a batch of 32 and in the transformer. As many
+            images, rather than as many steps, are forgotten at every batch size.
         context: Characters of a sequence.
         text_batch_size: Sequences in a step.
         text_steps: Training steps of the transformer.
@@ -99,6 +101,7 @@ class Config:
     blocks: tuple[int, ...] = (1, 1, 1)
     widths: tuple[int, ...] = (8, 16, 32)
     learning_rate: float = 0.01
+    decay: float = 0.9
     context: int = 64
     text_batch_size: int = 16
     text_steps: int = 2000
@@ -169,7 +172,7 @@ class Task(NamedTuple):
     draw: Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]  # (key, size) -> a batch
     held_out: tuple[jax.Array, jax.Array]
     classes: int
-    sizes: Mapping[int, tuple[int, float]]  # batch size -> steps, learning rate
+    sizes: Mapping[int, tuple[int, float, float]]  # batch size -> steps, learning rate, decay
     shape: tuple[int, ...]  # of an array that the member normalizes
 
 
@@ -223,7 +226,7 @@ def _images(config: Config, run: Run) -> Task:
         (scaled(test), test["labels"]),
         classes,
         {
-            size: (steps, config.learning_rate * math.sqrt(size / 32))
+            size: (steps, config.learning_rate * math.sqrt(size / 32), config.decay ** (size / 32))
             for size, steps in zip(config.batch_sizes, config.steps, strict=True)
         },
         (2, *train["inputs"].shape[1:3], config.widths[0]),
@@ -261,24 +264,34 @@ def _text(config: Config, run: Run) -> Task:
         draw,
         (held_out[:, :-1], held_out[:, 1:]),
         len(characters),
-        {config.text_batch_size: (config.text_steps, config.text_learning_rate)},
+        {config.text_batch_size: (config.text_steps, config.text_learning_rate, config.decay)},
         (2, config.context, config.width),
     )
 
 
-def norms_of(name: str) -> tuple[NormFactory | None, NormFactory | None]:
+def norms_of(
+    name: str, decay: float | None = None
+) -> tuple[NormFactory | None, NormFactory | None]:
     """Return what makes the norms of activations and of kernels of a member.
+
+    Args:
+        name: the member, or "none".
+        decay: weight of the old running statistics, where the member has some; None for its own.
 
     Raises:
         ValueError: a model cannot call the member by its name.
     """
     if name == _NONE:
         return None, None
-    if name in _OPTIONS:
-        return functools.partial(getattr(linen, SPECS[name].module), **_OPTIONS[name]), None
     if any(member.name == name and member.of == "kernel" for member in CATALOGUE):
         return None, norm_factory(name, "kernel")
-    return norm_factory(name), None
+    if name not in _OPTIONS:
+        norm_factory(name)  # raises where the member needs more than a name
+    cls = getattr(linen, SPECS[name].module)
+    options = dict(_OPTIONS.get(name, {}))
+    named = {"decay", "momentum"} & {field.name for field in dataclasses.fields(cls)}
+    options.update({field: decay for field in named if decay is not None})
+    return functools.partial(cls, **options) if options else cls, None
 
 
 def why_not(name: str, task: Task) -> str:
@@ -326,10 +339,10 @@ def _train_member(config: Config, path: Path, task: Task, name: str, done: set[A
     }
     if not any(missing.values()):
         return
-    trainer = _trainer(task, *norms_of(name))
     for size, seeds in missing.items():
         if not seeds:
             continue
+        trainer = _trainer(task, *norms_of(name, task.sizes[size][2]))
         advance, state = _advance(task, trainer, size), trainer.start(jax.random.key(0))
         compiled = jax.jit(advance).lower(state, jax.random.key(0)).compile()
         fixed = {
@@ -376,7 +389,7 @@ def _trainer(task: Task, norm: NormFactory | None, of_kernels: NormFactory | Non
     @jax.jit
     def evaluate(state: Any) -> tuple[jax.Array, jax.Array]:
         params, kept = state
-        logits = model.apply({"params": params, **kept}, inputs)
+        logits: Any = model.apply({"params": params, **kept}, inputs)
         return _cross_entropy(logits, targets), jnp.mean(logits.argmax(-1) == targets)
 
     return Trainer(start, evaluate, loss)
@@ -388,7 +401,7 @@ def _cross_entropy(logits: Any, targets: jax.Array) -> jax.Array:
 
 def _advance(task: Task, trainer: Trainer, size: int) -> Callable[..., Any]:
     """Return the whole training: (start, key) -> (state, losses [steps])."""
-    steps, rate = task.sizes[size]
+    steps, rate, _ = task.sizes[size]
     tx = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def step(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:

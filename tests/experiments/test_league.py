@@ -11,6 +11,7 @@ from rich.console import Console
 
 from experiments import league
 from experiments._run import Run
+from jaxnorm import linen
 
 pytestmark = pytest.mark.slow
 
@@ -121,3 +122,9 @@ def test_a_later_position_is_seen_through_statistics_over_positions():
 
 def test_a_file_that_is_absent_has_no_measurements(tmp_path: Path):
     assert league.read_measurements(tmp_path / "measurements.jsonl") == []
+
+
+def test_running_statistics_forget_within_a_training_where_a_member_has_some():
+    assert league.norms_of("batch_norm", 0.9)[0].keywords == {"momentum": 0.9}
+    assert league.norms_of("ghost_batch_norm", 0.9)[0].keywords["decay"] == 0.9
+    assert league.norms_of("layer_norm", 0.9)[0] is linen.LayerNorm

@@ -139,6 +139,19 @@ ROWS = (
         "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5",
     ),
     Row(
+        "league",
+        "every norm of the catalogue that fits in a small ResNet at two batch sizes and in a small "
+        "character language model",
+        "no member is best in both tasks; at a batch size of 2 members with batch statistics lose "
+        "most",
+        {
+            "smoke": "30 s, digits",
+            "default": "hours, CIFAR-10",
+            "paper": "many hours on a GPU, CIFAR-10",
+            "tiny": "18 min, digits",
+        },
+    ),
+    Row(
         "recurrent",
         "an LSTM that reads MNIST in steps: no norm, layer norm, batch norm with statistics "
         "per time step and shared over time",

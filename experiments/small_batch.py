@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import optax
 
-from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from jaxnorm.linen import (
+    BatchNorm,
+    BatchRenorm,
+    EvoNormS0,
+    FilterResponseNorm,
+    GhostBatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+)
 from jaxnorm.models import NormFactory, ResNet
 
 from ._classification import (
@@ -47,8 +56,9 @@ class Config:
     and so is the share of the running statistics that a step forgets. So both are the same per
     image. Layer norm is over each image's positions and channels, as by Wu and He. Ghost batch norm
     always normalizes over `ghost_batch_size` images. It has batch norm's statistics of that size
-    with the gradient steps of a large batch. Batch renormalization is missing, since jaxnorm does
-    not have it yet.
+    with the gradient steps of a large batch. `--norms` takes four further contenders: batch_renorm
+    (batch renormalization), filter_response and evo_s0, which use no batch statistics, and
+    standardized_group, which is group norm behind convolutions with standardized kernels.
 
     Expected: batch norm's error grows as the batch shrinks, most at 2 (Wu and He 2018 on ImageNet:
     23.6 % at 32, 34.7 % at 2). Group norm's error stays level (about 24 %). The errors of layer and
@@ -161,7 +171,7 @@ def _classifier(
     steps = len(train["labels"]) // size
     rate = optax.cosine_decay_schedule(config.learning_rate * share, steps * config.epochs)
     return make_classifier(
-        ResNet(config.blocks, config.widths, classes, norm=norm_of(config, norm, share)),
+        network_of(config, norm, share, classes),
         optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=0.9)),
         train,
         test,
@@ -169,6 +179,17 @@ def _classifier(
         batch_size=size,
         steps=steps * config.evaluate_every,
         augment=shift_and_flip(4) if config.augment else None,
+    )
+
+
+def network_of(config: Config, norm: str, share: float, classes: int) -> ResNet:
+    """Return the network with a norm for batches of the given share of 32 images."""
+    return ResNet(
+        config.blocks,
+        config.widths,
+        classes,
+        norm=norm_of(config, norm, share),
+        kernel_norm="weight_standardization" if norm == "standardized_group" else None,
     )
 
 
@@ -181,6 +202,10 @@ def norm_of(config: Config, name: str, share: float) -> NormFactory:
         "group": functools.partial(GroupNorm, num_groups=config.groups),
         "layer": functools.partial(LayerNorm, reduction_axes=(-3, -2, -1)),
         "instance": InstanceNorm,
+        "batch_renorm": functools.partial(BatchRenorm, decay=decay),
+        "filter_response": FilterResponseNorm,
+        "evo_s0": functools.partial(EvoNormS0, num_groups=config.groups),
+        "standardized_group": functools.partial(GroupNorm, num_groups=config.groups),
         "ghost": functools.partial(
             GhostBatchNorm, ghost_batch_size=config.ghost_batch_size, decay=decay
         ),

@@ -31,6 +31,10 @@ from ._resnet import BasicBlock as BasicBlock
 from ._resnet import ResNet as ResNet
 from ._resnet import Shortcut as Shortcut
 from ._style import StyleNet as StyleNet
+from ._transformer import Placement as Placement
+from ._transformer import Transformer as Transformer
+from ._transformer import TransformerBlock as TransformerBlock
+from ._transformer import residual_constants as residual_constants
 from ._vgg import vgg_11 as vgg_11
 from ._vgg import vgg_16 as vgg_16
 from ._vgg import vgg_small as vgg_small

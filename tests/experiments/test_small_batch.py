@@ -52,6 +52,26 @@ def test_running_statistics_forget_as_much_per_image_at_every_batch_size():
     assert at_2.keywords["momentum"] ** 16 == pytest.approx(at_32.keywords["momentum"])
 
 
+@pytest.mark.parametrize(
+    "norm", ["batch_renorm", "filter_response", "evo_s0", "standardized_group"]
+)
+def test_a_further_contender_is_a_network_of_two_images(norm):
+    config = small_batch.PRESETS["smoke"]
+    images = {"inputs": jnp.zeros((4, 8, 8, 1), jnp.uint8), "labels": jnp.zeros(4, int)}
+    classifier = small_batch._classifier(config, norm, 2, images, images, classes=3, white=16)
+    state = jax.eval_shape(classifier.start, jax.random.key(0))
+    jax.eval_shape(classifier.advance, state)
+
+
+def test_kernels_are_standardized_for_the_contender_that_says_so_alone():
+    config = small_batch.PRESETS["smoke"]
+    kernel_norms = [
+        small_batch.network_of(config, norm, 1.0, 3).kernel_norm
+        for norm in ("standardized_group", "group")
+    ]
+    assert kernel_norms == ["weight_standardization", None]
+
+
 def test_every_batch_size_sees_the_same_images_and_learns(smoke):
     folder, results = smoke
     table = read_table(folder / "curves.csv")

@@ -13,6 +13,7 @@ from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
 from .functional import SpectralState as SpectralState
+from .functional import WhiteningState as WhiteningState
 from .functional import activation_gain as activation_gain
 from .functional import ada_layer_norm as ada_layer_norm
 from .functional import ada_layer_norm_zero as ada_layer_norm_zero
@@ -41,6 +42,7 @@ from .functional import ghost_batch_norm as ghost_batch_norm
 from .functional import graph_norm as graph_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
+from .functional import iterative_norm as iterative_norm
 from .functional import l1_batch_norm as l1_batch_norm
 from .functional import layer_norm as layer_norm
 from .functional import layer_scale as layer_scale

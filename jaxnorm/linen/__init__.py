@@ -55,3 +55,4 @@ from ._pointwise import LayerScale as LayerScale
 from ._pointwise import ReZero as ReZero
 from ._pointwise import SkipInit as SkipInit
 from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit
+from ._whitening import IterativeNorm as IterativeNorm

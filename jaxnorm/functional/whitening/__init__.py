@@ -1,0 +1,4 @@
+"""Norms that take the correlations between channels away."""
+
+from ._iterative import iterative_norm as iterative_norm
+from ._parts import WhiteningState as WhiteningState

@@ -1,0 +1,45 @@
+"""Rows of the catalogue for the norms that whiten, and how modules call them."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._dtypes import stats_dtype
+from jaxnorm.functional._member import Member, Spec
+from jaxnorm.functional.whitening._iterative import iterative_norm
+from jaxnorm.functional.whitening._parts import WhiteningState
+from jaxnorm.typing import Shape
+
+WHITE = frozenset({"mask", "weights", "shards", "offset", "range", "scale", "shift"})
+VECTORS = "real input; a mask takes out whole vectors of a group; running covariances are float32"
+
+MEMBERS: tuple[Member, ...] = (
+    Member(
+        name="iterative_norm",
+        function=iterative_norm,
+        stats_shape=None,
+        claims=WHITE,
+        paper="Huang, Zhou, Zhu, Liu, Shao: Iterative Normalization, arXiv:1904.03441, 2019",
+        center=True,
+        stateful=True,
+        cost="one pass for the means, one for the covariances; T steps of C^3 / G^2",
+        limits=VECTORS,
+    ),
+)
+
+
+def _start(module: Any, features: Shape) -> WhiteningState:
+    kept, groups = stats_dtype(module), module.num_groups
+    identity = jnp.eye(features[0] // groups, dtype=kept)
+    return WhiteningState(jnp.zeros(features, kept), jnp.tile(identity, (groups, 1, 1)))
+
+
+SPECS: dict[str, Spec] = {
+    "iterative_norm": Spec(
+        "IterativeNorm",
+        iterative_norm,
+        axes="axis",
+        options=("num_groups", "iterations", "decay", "epsilon", "variance"),
+        state=_start,
+    ),
+}

@@ -1,0 +1,80 @@
+"""What whitening makes of a batch: no correlations, on one shard and on several."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm
+from jaxnorm import WhiteningState
+from jaxnorm.stats import covariance
+from tests.stats.reference import relative_error, rounding
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(6, 20, 4)) @ (np.eye(4) + 0.2 * RNG.normal(size=(4, 4)))).astype(np.float32)
+ITERATIVE = {"num_groups": 2, "iterations": 7, "epsilon": 0.0}
+
+
+def start(groups, channels=4):
+    side = channels // groups
+    return WhiteningState(jnp.zeros(channels), jnp.tile(jnp.eye(side), (groups, 1, 1)))
+
+
+def whitened(function, x, **how):
+    state = start(how["num_groups"])
+    return function(x, state, use_running_average=False, **how)
+
+
+MEMBERS = [(jaxnorm.iterative_norm, ITERATIVE)]
+over = pytest.mark.parametrize(("function", "how"), MEMBERS)
+
+
+@over
+def test_the_covariance_of_the_output_is_the_identity(function, how):
+    for offset in (0.0, 1e4):
+        y, _ = whitened(function, X + np.float32(offset), **how)
+        cov = covariance(y, 2).cov
+        assert np.abs(cov - jnp.eye(2)).max() < rounding(np.float32, 120)
+
+
+@over
+def test_running_statistics_of_the_same_batch_give_the_same(function, how):
+    want, state = whitened(function, X, **how, decay=0.0)
+    got, same = function(X, state, use_running_average=True, **how)
+    assert relative_error(got, want) < rounding(np.float32, 120)
+    assert same is state
+
+
+@over
+def test_shards_share_the_statistics_whatever_their_sizes(function, how):
+    x = X * np.array([1.0, 30.0, 1.0, 0.02, 1.0, 5.0], np.float32)[:, None, None]
+    direction = jnp.cos(1.7 * jnp.arange(x.size)).reshape(x.shape)
+
+    def mapped(x):
+        run = jax.vmap(lambda x: whitened(function, x, **how, axis_name="batch"), axis_name="batch")
+        y, state = run(x)
+        return (y * direction).sum(), (y, jax.tree.map(lambda v: v[0], state))
+
+    def whole(x):
+        y, state = whitened(function, x, **how)
+        return (y * direction).sum(), (y, state)
+
+    got, want = (jax.value_and_grad(f, has_aux=True)(jnp.asarray(x)) for f in (mapped, whole))
+    for have, expected in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert relative_error(have, expected) < rounding(np.float32, x.size)
+
+
+@over
+def test_a_state_of_other_groups_is_refused(function, how):
+    with pytest.raises(ValueError, match="the state has a mean"):
+        function(X, start(1), use_running_average=False, **how)
+    with pytest.raises(ValueError, match="the state has a mean"):
+        function(X, start(1), use_running_average=True, **how)
+
+
+@over
+def test_gradients_of_a_constant_batch_are_finite(function, how):
+    def loss(x):
+        return jnp.square(whitened(function, x, **how)[0] - 1).sum()
+
+    assert np.isfinite(jax.grad(loss)(jnp.ones((3, 4)))).all()

@@ -52,3 +52,40 @@ class IterativeNorm(RunningNorm):
     rngs: InitVar[nnx.Rngs]  # keys
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale
+
+
+@nnx.dataclass(eq=False)
+class DecorrelatedBatchNorm(RunningNorm):
+    """Whitens groups of channels by the inverse root of their covariance.
+
+    Huang et al.: Decorrelated Batch Normalization, arXiv:1804.08450, 2018. The running statistics
+    are `mean` and `covariance`.
+
+    Examples:
+        >>> layer = DecorrelatedBatchNorm(2, rngs=nnx.Rngs(0))
+        >>> y = layer(jnp.array([[1.0, 0.0], [3.0, 0.0], [2.0, 1.0], [2.0, -1.0]]))
+        >>> y[1].round(2)
+        Array([1.41, 0.  ], dtype=float32)
+    """
+
+    spec = SPECS["decorrelated_batch_norm"]
+
+    num_features: int  # the channels
+    _: dataclasses.KW_ONLY
+    use_running_average: bool | None = False  # whether running statistics normalize
+    num_groups: int = 1  # contiguous groups of channels
+    axis: int = -1  # the channel axis
+    decay: float = 0.9  # the weight of the old running statistics
+    epsilon: float = 1e-5  # added to the diagonal of the covariance
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros  # of the bias
+    scale_init: InitVar[initializers.Initializer] = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+    rngs: InitVar[nnx.Rngs]  # keys
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the bias
+    scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})  # of the scale

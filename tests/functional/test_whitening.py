@@ -15,17 +15,21 @@ X = (RNG.normal(size=(6, 20, 4)) @ (np.eye(4) + 0.2 * RNG.normal(size=(4, 4)))).
 ITERATIVE = {"num_groups": 2, "iterations": 7, "epsilon": 0.0}
 
 
-def start(groups, channels=4):
+def start(groups, channels):
     side = channels // groups
     return WhiteningState(jnp.zeros(channels), jnp.tile(jnp.eye(side), (groups, 1, 1)))
 
 
 def whitened(function, x, **how):
-    state = start(how["num_groups"])
+    state = start(how["num_groups"], x.shape[-1])
     return function(x, state, use_running_average=False, **how)
 
 
-MEMBERS = [(jaxnorm.iterative_norm, ITERATIVE)]
+DECORRELATED = {"num_groups": 2, "epsilon": 0.0}
+MEMBERS = [
+    (jaxnorm.iterative_norm, ITERATIVE),
+    (jaxnorm.decorrelated_batch_norm, DECORRELATED),
+]
 over = pytest.mark.parametrize(("function", "how"), MEMBERS)
 
 
@@ -67,9 +71,9 @@ def test_shards_share_the_statistics_whatever_their_sizes(function, how):
 @over
 def test_a_state_of_other_groups_is_refused(function, how):
     with pytest.raises(ValueError, match="the state has a mean"):
-        function(X, start(1), use_running_average=False, **how)
+        function(X, start(1, 4), use_running_average=False, **how)
     with pytest.raises(ValueError, match="the state has a mean"):
-        function(X, start(1), use_running_average=True, **how)
+        function(X, start(1, 4), use_running_average=True, **how)
 
 
 @over
@@ -78,3 +82,26 @@ def test_gradients_of_a_constant_batch_are_finite(function, how):
         return jnp.square(whitened(function, x, **how)[0] - 1).sum()
 
     assert np.isfinite(jax.grad(loss)(jnp.ones((3, 4)))).all()
+
+
+def test_gradients_of_a_white_batch_are_those_of_newtons_method():
+    # Every eigenvalue of this batch is one.
+    x = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
+    direction = np.cos(1.7 * np.arange(8)).reshape(4, 2)
+
+    def loss(x):
+        y, _ = whitened(jaxnorm.decorrelated_batch_norm, x, num_groups=1, epsilon=0.0)
+        return (y * direction).sum()
+
+    def oracle(x):
+        d = x - x.mean(0)
+        cov = d.T @ d / 4
+        y, z = cov, jnp.eye(2)
+        for _ in range(8):
+            y, z = (y + jnp.linalg.inv(z)) / 2, (z + jnp.linalg.inv(y)) / 2
+        return (d @ z * direction).sum()
+
+    got = jax.grad(loss)(jnp.asarray(x))
+    with jax.enable_x64(True):
+        want = np.asarray(jax.grad(oracle)(jnp.asarray(x, jnp.float64)))
+    assert relative_error(got, want) < rounding(np.float32, 8)

@@ -46,6 +46,12 @@ def newton(cov):
     return p / jnp.sqrt(trace)
 
 
+def symmetric(cov):
+    """Returns the inverse root by eigenvectors, for eigenvalues that differ."""
+    values, vectors = jnp.linalg.eigh(cov)
+    return vectors @ jnp.diag(values**-0.5) @ vectors.T
+
+
 def calling(function):
     def call(x, mean, covariance, scale, bias, *, mask=None):
         how = {"use_running_average": False, "decay": DECAY, "num_groups": GROUPS, "mask": mask}
@@ -79,4 +85,7 @@ def whitening_case(name, root):
     )
 
 
-CASES = [whitening_case("iterative_norm", newton)]
+CASES = [
+    whitening_case("iterative_norm", newton),
+    whitening_case("decorrelated_batch_norm", symmetric),
+]

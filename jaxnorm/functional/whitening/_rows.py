@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import stats_dtype
 from jaxnorm.functional._member import Member, Spec
+from jaxnorm.functional.whitening._decorrelated import decorrelated_batch_norm
 from jaxnorm.functional.whitening._iterative import iterative_norm
 from jaxnorm.functional.whitening._parts import WhiteningState
 from jaxnorm.typing import Shape
@@ -25,6 +26,17 @@ MEMBERS: tuple[Member, ...] = (
         cost="one pass for the means, one for the covariances; T steps of C^3 / G^2",
         limits=VECTORS,
     ),
+    Member(
+        name="decorrelated_batch_norm",
+        function=decorrelated_batch_norm,
+        stats_shape=None,
+        claims=WHITE,
+        paper="Huang, Yang, Lang, Deng: Decorrelated Batch Normalization, arXiv:1804.08450, 2018",
+        center=True,
+        stateful=True,
+        cost="one pass for the means, one for the covariances; eigenvectors of each group",
+        limits=VECTORS,
+    ),
 )
 
 
@@ -40,6 +52,13 @@ SPECS: dict[str, Spec] = {
         iterative_norm,
         axes="axis",
         options=("num_groups", "iterations", "decay", "epsilon", "variance"),
+        state=_start,
+    ),
+    "decorrelated_batch_norm": Spec(
+        "DecorrelatedBatchNorm",
+        decorrelated_batch_norm,
+        axes="axis",
+        options=("num_groups", "decay", "epsilon", "variance"),
         state=_start,
     ),
 }

@@ -24,6 +24,7 @@ from .functional import batch_group_norm as batch_group_norm
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
+from .functional import complex_batch_norm as complex_batch_norm
 from .functional import conditional_batch_norm as conditional_batch_norm
 from .functional import decorrelated_batch_norm as decorrelated_batch_norm
 from .functional import domain_batch_norm as domain_batch_norm

@@ -76,5 +76,6 @@ from .pointwise import re_zero as re_zero
 from .pointwise import skip_init as skip_init
 from .pointwise import thresholded_linear_unit as thresholded_linear_unit
 from .whitening import WhiteningState as WhiteningState
+from .whitening import complex_batch_norm as complex_batch_norm
 from .whitening import decorrelated_batch_norm as decorrelated_batch_norm
 from .whitening import iterative_norm as iterative_norm

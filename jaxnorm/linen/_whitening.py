@@ -76,3 +76,38 @@ class DecorrelatedBatchNorm(RunningNorm):
     axis_name: AxisName | None = None  # of shards that share statistics
     axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
     variance: Variance = "one_pass"  # or "two_pass" or "fast"
+
+
+class ComplexBatchNorm(RunningNorm):
+    """Whitens real and imaginary part of each channel together.
+
+    Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2018. The running statistics are
+    `mean` and `covariance`; the parameters are real.
+
+    Examples:
+        >>> import jax
+        >>> layer = ComplexBatchNorm(use_running_average=False)
+        >>> x = jnp.array([[1.0 + 0j], [-1.0 + 0j], [2j], [-2j]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, _ = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.ravel().round(2)[::2]
+        Array([1.+0.j, 0.+1.j], dtype=complex64)
+    """
+
+    spec = SPECS["complex_batch_norm"]
+
+    use_running_average: bool | None = None  # whether running statistics normalize
+    axis: int = -1  # the channel axis
+    decay: float = 0.9  # the weight of the old running statistics
+    epsilon: float = 1e-4  # added to both variances
+    dtype: DTypeLike | None = None  # the output's dtype
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether the diagonal of a scale is learned
+    use_cross: bool = True  # whether the rest of the scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer | None = None  # of the scale; 1 / sqrt(2) if None
+    cross_init: initializers.Initializer = initializers.zeros  # of the rest
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"

@@ -55,5 +55,6 @@ from ._pointwise import LayerScale as LayerScale
 from ._pointwise import ReZero as ReZero
 from ._pointwise import SkipInit as SkipInit
 from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit
+from ._whitening import ComplexBatchNorm as ComplexBatchNorm
 from ._whitening import DecorrelatedBatchNorm as DecorrelatedBatchNorm
 from ._whitening import IterativeNorm as IterativeNorm

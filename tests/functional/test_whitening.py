@@ -105,3 +105,29 @@ def test_gradients_of_a_white_batch_are_those_of_newtons_method():
     with jax.enable_x64(True):
         want = np.asarray(jax.grad(oracle)(jnp.asarray(x, jnp.float64)))
     assert relative_error(got, want) < rounding(np.float32, 8)
+
+
+def complex_whitened(x):
+    state = WhiteningState(jnp.zeros((4, 2)), jnp.tile(jnp.eye(2), (4, 1, 1)))
+    return jaxnorm.complex_batch_norm(x, state, use_running_average=False, epsilon=0.0)
+
+
+def test_the_parts_of_complex_output_are_white():
+    x = jnp.asarray(X + 1j * (0.5 * X[::-1] + X), jnp.complex64)
+    y, state = complex_whitened(x)
+    parts = jnp.stack([y.real, y.imag], -1).reshape(-1, 8)
+    cov = covariance(parts, 4).cov
+    assert np.abs(cov - jnp.eye(2)).max() < rounding(np.float32, 120)
+    assert state.mean.shape == (4, 2)
+
+
+def test_gradients_of_constant_complex_batches_are_finite():
+    def loss(x):
+        return jnp.square(jnp.abs(complex_whitened(x)[0] - 1)).sum()
+
+    assert np.isfinite(jax.grad(loss)(jnp.ones((3, 4), jnp.complex64))).all()
+
+
+def test_the_complex_norm_refuses_real_input():
+    with pytest.raises(TypeError, match="needs a complex x"):
+        complex_whitened(jnp.ones((3, 4)))

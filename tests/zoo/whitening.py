@@ -1,6 +1,7 @@
 """Cases of the norms that whiten."""
 
 import jax.numpy as jnp
+import numpy as np
 
 import jaxnorm
 from jaxnorm import WhiteningState
@@ -85,7 +86,51 @@ def whitening_case(name, root):
     )
 
 
+def complex_batch_norm_oracle(x, mean, covariance, scale, cross, bias, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.real.dtype)
+    count = w.sum((0, 1))
+    own = (w * x).sum((0, 1)) / count
+    d = x - own
+    v = jnp.stack([d.real, d.imag], -1)
+    cov = jnp.einsum("abc,abci,abcj->cij", w, v, v) / count[:, None, None]
+    root = jnp.stack([symmetric(c + 1e-4 * jnp.eye(2)) for c in cov])
+    rows = jnp.stack([scale[:, 0], cross], -1), jnp.stack([cross, scale[:, 1]], -1)
+    y = jnp.einsum("cij,cjk,abck->abci", jnp.stack(rows, -2), root, v) + bias
+    own = jnp.stack([own.real, own.imag], -1)
+    new = {"mean": blend(mean, own), "covariance": blend(covariance, cov)}
+    return {"y": y[..., 0] + 1j * y[..., 1], **new}
+
+
+def complex_batch_norm_call(x, mean, covariance, scale, cross, bias, *, mask=None):
+    how = {"use_running_average": False, "decay": DECAY, "mask": mask}
+    state = WhiteningState(mean, covariance)
+    y, state = jaxnorm.complex_batch_norm(x, state, scale, cross, bias, **how)
+    return {"y": y, **state._asdict()}
+
+
+def complex_arrays(rng):
+    parts = rng.normal(size=(6, 5, 3, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]])
+    root = rng.normal(size=(3, 2, 2))
+    return {
+        "x": parts[..., 0] + 1j * parts[..., 1],
+        "mean": rng.normal(size=(3, 2)),
+        "covariance": root @ root.transpose(0, 2, 1),
+        "scale": rng.normal(1, 0.3, size=(3, 2)),
+        "cross": rng.normal(size=3),
+        "bias": rng.normal(size=(3, 2)),
+    }
+
+
 CASES = [
     whitening_case("iterative_norm", newton),
     whitening_case("decorrelated_batch_norm", symmetric),
+    Case(
+        "complex_batch_norm",
+        call=complex_batch_norm_call,
+        oracle=complex_batch_norm_oracle,
+        arrays=complex_arrays,
+        module={"decay": DECAY},
+        features=3,
+        state=("mean", "covariance"),
+    ),
 ]

@@ -13,6 +13,7 @@ from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
 from .functional import SpectralState as SpectralState
+from .functional import WhiteningState as WhiteningState
 from .functional import act_norm as act_norm
 from .functional import act_norm_init as act_norm_init
 from .functional import act_norm_inverse as act_norm_inverse
@@ -27,7 +28,9 @@ from .functional import batch_instance_norm as batch_instance_norm
 from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
+from .functional import complex_batch_norm as complex_batch_norm
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import decorrelated_batch_norm as decorrelated_batch_norm
 from .functional import divisive_norm as divisive_norm
 from .functional import domain_batch_norm as domain_batch_norm
 from .functional import dynamic_erf as dynamic_erf
@@ -47,6 +50,7 @@ from .functional import global_response_norm as global_response_norm
 from .functional import graph_norm as graph_norm
 from .functional import group_norm as group_norm
 from .functional import instance_norm as instance_norm
+from .functional import iterative_norm as iterative_norm
 from .functional import l1_batch_norm as l1_batch_norm
 from .functional import layer_norm as layer_norm
 from .functional import layer_scale as layer_scale

@@ -86,3 +86,7 @@ from .response import divisive_norm as divisive_norm
 from .response import global_response_norm as global_response_norm
 from .response import local_contrast_norm as local_contrast_norm
 from .response import local_response_norm as local_response_norm
+from .whitening import WhiteningState as WhiteningState
+from .whitening import complex_batch_norm as complex_batch_norm
+from .whitening import decorrelated_batch_norm as decorrelated_batch_norm
+from .whitening import iterative_norm as iterative_norm

@@ -13,8 +13,20 @@ from jaxnorm.functional.kernels import _rows as kernels
 from jaxnorm.functional.layer import _rows as layer
 from jaxnorm.functional.pointwise import _rows as pointwise
 from jaxnorm.functional.response import _rows as response
+from jaxnorm.functional.whitening import _rows as whitening
 
-_THEMES = (batch, layer, instance, response, evolved, graph, conditional, kernels, pointwise)
+_THEMES = (
+    batch,
+    whitening,
+    layer,
+    instance,
+    response,
+    evolved,
+    graph,
+    conditional,
+    kernels,
+    pointwise,
+)
 
 CATALOGUE: tuple[Member, ...] = tuple(row for theme in _THEMES for row in theme.MEMBERS)
 """Every member of the library."""

@@ -1,6 +1,10 @@
 """Statistics of arrays: moments, the algebra that merges them, and running estimates."""
 
 from ._collectives import shard_count as shard_count
+from ._covariance import Covariance as Covariance
+from ._covariance import covariance as covariance
+from ._covariance import in_groups as in_groups
+from ._covariance import inverse_root as inverse_root
 from ._estimator import Estimator as Estimator
 from ._estimator import GuardedState as GuardedState
 from ._estimator import frozen as frozen

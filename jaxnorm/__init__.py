@@ -24,6 +24,8 @@ from .functional import batch_norm as batch_norm
 from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import cumulative_group_norm as cumulative_group_norm
+from .functional import cumulative_layer_norm as cumulative_layer_norm
 from .functional import domain_batch_norm as domain_batch_norm
 from .functional import dynamic_erf as dynamic_erf
 from .functional import dynamic_tanh as dynamic_tanh

@@ -12,8 +12,9 @@ from jaxnorm.functional.instance import _rows as instance
 from jaxnorm.functional.kernels import _rows as kernels
 from jaxnorm.functional.layer import _rows as layer
 from jaxnorm.functional.pointwise import _rows as pointwise
+from jaxnorm.functional.streaming import _rows as streaming
 
-_THEMES = (batch, layer, instance, evolved, graph, conditional, kernels, pointwise)
+_THEMES = (batch, streaming, layer, instance, evolved, graph, conditional, kernels, pointwise)
 
 CATALOGUE: tuple[Member, ...] = tuple(row for theme in _THEMES for row in theme.MEMBERS)
 """Every member of the library."""

@@ -55,3 +55,5 @@ from ._pointwise import LayerScale as LayerScale
 from ._pointwise import ReZero as ReZero
 from ._pointwise import SkipInit as SkipInit
 from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit
+from ._streaming import CumulativeGroupNorm as CumulativeGroupNorm
+from ._streaming import CumulativeLayerNorm as CumulativeLayerNorm

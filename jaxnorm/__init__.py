@@ -12,6 +12,7 @@ from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
+from .functional import PowerState as PowerState
 from .functional import SpectralState as SpectralState
 from .functional import activation_gain as activation_gain
 from .functional import ada_layer_norm as ada_layer_norm
@@ -56,6 +57,7 @@ from .functional import pair_norm as pair_norm
 from .functional import pixel_norm as pixel_norm
 from .functional import poly_norm as poly_norm
 from .functional import positional_norm as positional_norm
+from .functional import power_norm as power_norm
 from .functional import qk_norm as qk_norm
 from .functional import re_zero as re_zero
 from .functional import recurrent_batch_norm as recurrent_batch_norm

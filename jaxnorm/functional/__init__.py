@@ -75,5 +75,7 @@ from .pointwise import layer_scale_start as layer_scale_start
 from .pointwise import re_zero as re_zero
 from .pointwise import skip_init as skip_init
 from .pointwise import thresholded_linear_unit as thresholded_linear_unit
+from .streaming import PowerState as PowerState
 from .streaming import cumulative_group_norm as cumulative_group_norm
 from .streaming import cumulative_layer_norm as cumulative_layer_norm
+from .streaming import power_norm as power_norm

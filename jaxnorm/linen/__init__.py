@@ -57,3 +57,4 @@ from ._pointwise import SkipInit as SkipInit
 from ._pointwise import ThresholdedLinearUnit as ThresholdedLinearUnit
 from ._streaming import CumulativeGroupNorm as CumulativeGroupNorm
 from ._streaming import CumulativeLayerNorm as CumulativeLayerNorm
+from ._streaming import PowerNorm as PowerNorm

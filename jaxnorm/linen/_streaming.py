@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from jaxnorm.functional import SPECS, run
-from jaxnorm.linen._base import Norm, Store
+from jaxnorm.linen._base import Norm, RunningNorm, Store
 from jaxnorm.stats import Moments, Variance
-from jaxnorm.typing import ArrayLike, AxisIndexGroups, AxisName, DTypeLike
+from jaxnorm.typing import ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 class CumulativeLayerNorm(Norm):
@@ -101,3 +101,35 @@ class CumulativeGroupNorm(Norm):
             The shape of `x`; with `before` also the moments of all steps up to the last.
         """
         return run(self.spec, self, Store(self), x, mask=mask, before=before)
+
+
+class PowerNorm(RunningNorm):
+    """Divides each feature by its running root mean square.
+
+    Shen et al.: PowerNorm, arXiv:2003.07845, 2020. The backward pass has a running statistic of its
+    own: differentiate also with respect to `backward` in `batch_stats`, which the gradient then
+    replaces.
+
+    Examples:
+        >>> layer, x = PowerNorm(use_running_average=False), jnp.array([[1.0], [3.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, new = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.round(2).ravel(), new["batch_stats"]["mean_square"].round(2)
+        (Array([1., 3.], dtype=float32), Array([1.4], dtype=float32))
+    """
+
+    spec = SPECS["power_norm"]
+
+    use_running_average: bool | None = None  # whether the statistics stay as they are
+    axis: Axes = -1  # the feature axes
+    decay: float = 0.9  # the weight of the old mean square
+    backward_decay: float = 0.9  # the weight of the old statistic of the backward pass
+    epsilon: float = 1e-5  # added to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within

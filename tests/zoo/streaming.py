@@ -5,6 +5,7 @@ import functools
 import jax.numpy as jnp
 
 import jaxnorm
+from jaxnorm import PowerState
 from tests.zoo.cases import Case
 
 
@@ -28,6 +29,19 @@ def cumulative_oracle(x, scale, bias, *, mask=None, groups=1, epsilon=1e-6):
     return y.reshape(*y.shape[:-2], -1) * scale + bias
 
 
+def power_call(x, mean_square, backward, scale, bias, *, mask=None):
+    state, how = PowerState(mean_square, backward), {"use_running_average": False, "mask": mask}
+    y, new = jaxnorm.power_norm(x, state, scale, bias, decay=0.7, **how)
+    return {"y": y, **new._asdict()}
+
+
+def power_oracle(x, mean_square, backward, scale, bias, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    own = (w * x**2).sum((0, 1)) / w.sum((0, 1))
+    y = x / jnp.sqrt(mean_square + 1e-5) * scale + bias
+    return {"y": y, "mean_square": 0.7 * mean_square + 0.3 * own, "backward": backward}
+
+
 CASES = [
     Case(
         "cumulative_layer_norm",
@@ -44,5 +58,20 @@ CASES = [
         arrays=lambda rng: {"x": rng.normal(size=(2, 5, 3, 4)), **affine(rng, 4)},
         module={"num_groups": 2},
         features=4,
+    ),
+    Case(
+        "power_norm",
+        call=power_call,
+        oracle=power_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "mean_square": rng.uniform(0.5, 1.5, 5),
+            "backward": rng.normal(size=5),
+            **affine(rng, 5),
+        },
+        differentiated=(),
+        module={"decay": 0.7},
+        features=5,
+        state=("mean_square", "backward"),
     ),
 ]

@@ -64,6 +64,7 @@ def cumulative_group_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> x, zero = jnp.array([[[1.0, 3.0], [3.0, 5.0]]]), jnp.zeros((1, 1, 1))
         >>> cumulative_group_norm(x, num_groups=1, epsilon=0.0)[0, 1].round(2)
         Array([0.  , 1.41], dtype=float32)

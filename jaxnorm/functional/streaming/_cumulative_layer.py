@@ -54,6 +54,7 @@ def cumulative_layer_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> x = jnp.array([[[1.0, 3.0], [3.0, 5.0]]])
         >>> cumulative_layer_norm(x, epsilon=0.0)[0].round(2)
         Array([[-1.  ,  1.  ],

@@ -12,6 +12,7 @@ from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
+from .functional import PowerState as PowerState
 from .functional import SpectralState as SpectralState
 from .functional import WhiteningState as WhiteningState
 from .functional import act_norm as act_norm
@@ -30,6 +31,8 @@ from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
 from .functional import complex_batch_norm as complex_batch_norm
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import cumulative_group_norm as cumulative_group_norm
+from .functional import cumulative_layer_norm as cumulative_layer_norm
 from .functional import decorrelated_batch_norm as decorrelated_batch_norm
 from .functional import divisive_norm as divisive_norm
 from .functional import domain_batch_norm as domain_batch_norm
@@ -66,6 +69,7 @@ from .functional import pair_norm as pair_norm
 from .functional import pixel_norm as pixel_norm
 from .functional import poly_norm as poly_norm
 from .functional import positional_norm as positional_norm
+from .functional import power_norm as power_norm
 from .functional import qk_norm as qk_norm
 from .functional import re_zero as re_zero
 from .functional import recurrent_batch_norm as recurrent_batch_norm

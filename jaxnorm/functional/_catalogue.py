@@ -13,10 +13,12 @@ from jaxnorm.functional.kernels import _rows as kernels
 from jaxnorm.functional.layer import _rows as layer
 from jaxnorm.functional.pointwise import _rows as pointwise
 from jaxnorm.functional.response import _rows as response
+from jaxnorm.functional.streaming import _rows as streaming
 from jaxnorm.functional.whitening import _rows as whitening
 
 _THEMES = (
     batch,
+    streaming,
     whitening,
     layer,
     instance,

@@ -63,6 +63,9 @@ from ._response import DivisiveNorm as DivisiveNorm
 from ._response import GlobalResponseNorm as GlobalResponseNorm
 from ._response import LocalContrastNorm as LocalContrastNorm
 from ._response import LocalResponseNorm as LocalResponseNorm
+from ._streaming import CumulativeGroupNorm as CumulativeGroupNorm
+from ._streaming import CumulativeLayerNorm as CumulativeLayerNorm
+from ._streaming import PowerNorm as PowerNorm
 from ._whitening import ComplexBatchNorm as ComplexBatchNorm
 from ._whitening import DecorrelatedBatchNorm as DecorrelatedBatchNorm
 from ._whitening import IterativeNorm as IterativeNorm

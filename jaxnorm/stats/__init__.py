@@ -16,6 +16,7 @@ from ._moments import moments as moments
 from ._moments import pool as pool
 from ._moments import reported as reported
 from ._moments import unbiased_var as unbiased_var
+from ._prefix import prefix_moments as prefix_moments
 from ._running import BatchStats as BatchStats
 from ._running import DebiasedState as DebiasedState
 from ._running import WindowState as WindowState

@@ -1,0 +1,6 @@
+"""Norms that see their samples one after another: prefixes of sequences, batches of a stream."""
+
+from ._cumulative_group import cumulative_group_norm as cumulative_group_norm
+from ._cumulative_layer import cumulative_layer_norm as cumulative_layer_norm
+from ._power import PowerState as PowerState
+from ._power import power_norm as power_norm

@@ -1,0 +1,82 @@
+"""Rows of the catalogue for norms that see their samples one after another, with modules."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxnorm.functional._claims import CENTRED
+from jaxnorm.functional._dtypes import stats_dtype
+from jaxnorm.functional._member import Member, Spec
+from jaxnorm.functional.streaming._cumulative_group import cumulative_group_norm
+from jaxnorm.functional.streaming._cumulative_layer import cumulative_layer_norm
+from jaxnorm.functional.streaming._power import PowerState, power_norm
+from jaxnorm.typing import Shape
+
+# Variances that are kept for later steps are in the units of x.
+PREFIXES = CENTRED - {"range"}
+
+
+def _power_state(layer: Any, features: Shape) -> PowerState:
+    kept = stats_dtype(layer)
+    return PowerState(jnp.ones(features, kept), jnp.zeros(features, kept))
+
+
+MEMBERS: tuple[Member, ...] = (
+    Member(
+        name="cumulative_layer_norm",
+        function=cumulative_layer_norm,
+        stats_shape=None,
+        claims=PREFIXES,
+        paper="Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018",
+        center=True,
+        cost="one pass for the statistics of each step, and a scan over these",
+        elsewhere="Asteroid, ESPnet",
+        limits="variances must be representable in float32",
+    ),
+    Member(
+        name="cumulative_group_norm",
+        function=cumulative_group_norm,
+        stats_shape=None,
+        claims=PREFIXES,
+        paper="Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018",
+        center=True,
+        options={"num_groups": 2},
+        cost="one pass for the statistics of each step, and a scan over these",
+        elsewhere="Lingvo, Praxis, with squares about the mean at each step",
+        limits="variances must be representable in float32",
+    ),
+    Member(
+        name="power_norm",
+        function=power_norm,
+        stats_shape=None,
+        claims=frozenset({"mask", "shards"}),
+        paper="Shen, Yao, Gholami, Mahoney, Keutzer: PowerNorm: Rethinking Batch Normalization in "
+        "Transformers, arXiv:2003.07845, 2020",
+        stateful=True,
+        cost="one pass for the statistics, and one in the backward pass",
+        limits="reverse mode only; the new backward statistic comes out as a gradient",
+    ),
+)
+
+SPECS: dict[str, Spec] = {
+    "cumulative_layer_norm": Spec(
+        "CumulativeLayerNorm",
+        cumulative_layer_norm,
+        axes="axis",
+        options=("epsilon", "variance"),
+    ),
+    "cumulative_group_norm": Spec(
+        "CumulativeGroupNorm",
+        cumulative_group_norm,
+        axes="axis",
+        options=("num_groups", "epsilon", "variance"),
+    ),
+    "power_norm": Spec(
+        "PowerNorm",
+        power_norm,
+        axes="axis",
+        options=("decay", "backward_decay", "epsilon"),
+        sample=("mask", "axis_name", "axis_index_groups"),
+        state=_power_state,
+    ),
+}

@@ -1,0 +1,135 @@
+"""Norms that see their samples one after another, as linen modules."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from jaxnorm.functional import SPECS, run
+from jaxnorm.linen._base import Norm, RunningNorm, Store
+from jaxnorm.stats import Moments, Variance
+from jaxnorm.typing import ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
+
+
+class CumulativeLayerNorm(Norm):
+    """Normalizes each step by all channels of the steps up to it.
+
+    Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018. Statistics in float32 or wider.
+
+    Examples:
+        >>> layer = CumulativeLayerNorm()
+        >>> x = jnp.array([[[1.0, 3.0], [3.0, 5.0]]])
+        >>> layer.apply(layer.init(jax.random.key(0), x), x)[0].round(2)
+        Array([[-1.  ,  1.  ],
+               [ 0.  ,  1.41]], dtype=float32)
+    """
+
+    spec = SPECS["cumulative_layer_norm"]
+
+    epsilon: float = 1e-6  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis: int = -1  # the channel axis, behind the steps
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+
+    @nn.compact
+    def __call__(
+        self, x: ArrayLike, *, mask: ArrayLike | None = None, before: Moments | None = None
+    ) -> jax.Array | tuple[jax.Array, Moments]:
+        """Returns `x` normalized step by step, and the moments so far where earlier ones are given.
+
+        Args:
+            x: [N, T, *spatial, C].
+            mask: broadcastable to `x`; true or not zero where an entry takes part in the
+                statistics, or its weight if floating.
+            before: moments of the steps before the first, or None.
+
+        Returns:
+            The shape of `x`; with `before` also the moments of all steps up to the last.
+        """
+        return run(self.spec, self, Store(self), x, mask=mask, before=before)
+
+
+class CumulativeGroupNorm(Norm):
+    """Normalizes each step by each group of channels in the steps up to it.
+
+    Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018, in groups of channels. Statistics in
+    float32 or wider.
+
+    Examples:
+        >>> layer = CumulativeGroupNorm(num_groups=1)
+        >>> x = jnp.array([[[1.0, 3.0], [3.0, 5.0]]])
+        >>> layer.apply(layer.init(jax.random.key(0), x), x)[0].round(2)
+        Array([[-1.  ,  1.  ],
+               [ 0.  ,  1.41]], dtype=float32)
+    """
+
+    spec = SPECS["cumulative_group_norm"]
+
+    num_groups: int  # groups of contiguous channels
+    epsilon: float = 1e-6  # added to the variance
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis: int = -1  # the channel axis, behind the steps
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+    variance: Variance = "one_pass"  # or "two_pass" or "fast"
+
+    @nn.compact
+    def __call__(
+        self, x: ArrayLike, *, mask: ArrayLike | None = None, before: Moments | None = None
+    ) -> jax.Array | tuple[jax.Array, Moments]:
+        """Returns `x` normalized step by step, and the moments so far where earlier ones are given.
+
+        Args:
+            x: [N, T, *spatial, C].
+            mask: broadcastable to `x`; true or not zero where an entry takes part in the
+                statistics, or its weight if floating.
+            before: moments of the steps before the first, or None.
+
+        Returns:
+            The shape of `x`; with `before` also the moments of all steps up to the last.
+        """
+        return run(self.spec, self, Store(self), x, mask=mask, before=before)
+
+
+class PowerNorm(RunningNorm):
+    """Divides each feature by its running root mean square.
+
+    Shen et al.: PowerNorm, arXiv:2003.07845, 2020. The backward pass has a running statistic of its
+    own: differentiate also with respect to `backward` in `batch_stats`, which the gradient then
+    replaces.
+
+    Examples:
+        >>> layer, x = PowerNorm(use_running_average=False), jnp.array([[1.0], [3.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, new = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.round(2).ravel(), new["batch_stats"]["mean_square"].round(2)
+        (Array([1., 3.], dtype=float32), Array([1.4], dtype=float32))
+    """
+
+    spec = SPECS["power_norm"]
+
+    use_running_average: bool | None = None  # whether the statistics stay as they are
+    axis: Axes = -1  # the feature axes
+    decay: float = 0.9  # the weight of the old mean square
+    backward_decay: float = 0.9  # the weight of the old statistic of the backward pass
+    epsilon: float = 1e-5  # added to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within

@@ -1,0 +1,77 @@
+"""Cases of the norms that see their samples one after another."""
+
+import functools
+
+import jax.numpy as jnp
+
+import jaxnorm
+from jaxnorm import PowerState
+from tests.zoo.cases import Case
+
+
+def affine(rng, *shape):
+    return {"scale": rng.normal(size=shape), "bias": rng.normal(size=shape)}
+
+
+def cumulative_oracle(x, scale, bias, *, mask=None, groups=1, epsilon=1e-6):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    parts = (*x.shape[:-1], groups, -1)
+    x, w = x.reshape(parts), w.reshape(parts)
+    axes, steps = (*range(1, x.ndim - 2), x.ndim - 1), []
+    for t in range(x.shape[1]):
+        past, share = x[:, : t + 1], w[:, : t + 1]
+        count = share.sum(axes, keepdims=True)
+        count = jnp.where(count > 0, count, 1)
+        mean = (share * past).sum(axes, keepdims=True) / count
+        var = (share * (past - mean) ** 2).sum(axes, keepdims=True) / count
+        steps.append((x[:, t : t + 1] - mean) / jnp.sqrt(var + epsilon))
+    y = jnp.concatenate(steps, 1)
+    return y.reshape(*y.shape[:-2], -1) * scale + bias
+
+
+def power_call(x, mean_square, backward, scale, bias, *, mask=None):
+    state, how = PowerState(mean_square, backward), {"use_running_average": False, "mask": mask}
+    y, new = jaxnorm.power_norm(x, state, scale, bias, decay=0.7, **how)
+    return {"y": y, **new._asdict()}
+
+
+def power_oracle(x, mean_square, backward, scale, bias, *, mask=None):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    own = (w * x**2).sum((0, 1)) / w.sum((0, 1))
+    y = x / jnp.sqrt(mean_square + 1e-5) * scale + bias
+    return {"y": y, "mean_square": 0.7 * mean_square + 0.3 * own, "backward": backward}
+
+
+CASES = [
+    Case(
+        "cumulative_layer_norm",
+        call=jaxnorm.cumulative_layer_norm,
+        oracle=cumulative_oracle,
+        arrays=lambda rng: {"x": rng.normal(size=(2, 5, 6)), **affine(rng, 6)},
+        module={},
+        features=6,
+    ),
+    Case(
+        "cumulative_group_norm",
+        call=functools.partial(jaxnorm.cumulative_group_norm, num_groups=2),
+        oracle=functools.partial(cumulative_oracle, groups=2),
+        arrays=lambda rng: {"x": rng.normal(size=(2, 5, 3, 4)), **affine(rng, 4)},
+        module={"num_groups": 2},
+        features=4,
+    ),
+    Case(
+        "power_norm",
+        call=power_call,
+        oracle=power_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "mean_square": rng.uniform(0.5, 1.5, 5),
+            "backward": rng.normal(size=5),
+            **affine(rng, 5),
+        },
+        differentiated=(),
+        module={"decay": 0.7},
+        features=5,
+        state=("mean_square", "backward"),
+    ),
+]

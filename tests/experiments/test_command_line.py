@@ -45,7 +45,10 @@ def test_the_time_of_a_preset_stands_in_the_list_alone(row):
 
 @pytest.mark.parametrize("row", _registry.ROWS, ids=lambda row: row.name)
 def test_the_time_of_a_kept_preset_is_that_of_the_kept_run(row):
-    report = json.loads((ROOT / "experiments/results" / row.name / "run.json").read_text())
+    kept = ROOT / "experiments/results" / row.name / "run.json"
+    if not kept.exists():
+        pytest.skip("no run is kept yet")
+    report = json.loads(kept.read_text())
     preset = _registry.load(row).PRESETS[report["preset"]]
     if report["config"] != json.loads(json.dumps(dataclasses.asdict(preset))):
         pytest.skip("the kept run has other options than its preset")

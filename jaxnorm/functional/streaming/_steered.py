@@ -33,7 +33,9 @@ Rule = Callable[[Array, Array, Array, Any], tuple[Array, Array]]
 """Kept, mean(g z), mean(z z) and further arrays -> what `z` is multiplied by, and newly kept."""
 
 
-def steered(rule: Rule, over: Over, z: Array, mask: Array | None, kept: Array, more: Any) -> Array:
+def steered(
+    rule: Rule, over: Over, z: Array, mask: ArrayLike | None, kept: Array, more: Any
+) -> Array:
     """Returns `z`, whose gradient `g` is passed on as `g - share z`.
 
     The share is a statistic over this backward pass and earlier ones. Its memory has no other way

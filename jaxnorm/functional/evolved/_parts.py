@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
@@ -15,10 +16,13 @@ def in_units(x: Array, stats_shape: Shape, epsilon: float, sample: dict[str, Any
     """Returns `x` in units of its size, the units, and epsilon in their squares.
 
     The members are quotients of `x` and a deviation, so the unit leaves them as they are. Squares
-    of entries of any size stay within range.
+    of entries of any size stay within range. All shards have the same unit.
     """
     chosen = {name: sample[name] for name in ("mask", "weights")}
     unit = units(x, stats_shape, at_least=epsilon**0.5, **chosen)
+    if sample["axis_name"] is not None:
+        groups = sample["axis_index_groups"]
+        unit = jax.lax.pmax(unit, sample["axis_name"], axis_index_groups=groups)
     wide = accumulation_dtype(x.dtype)
     floor = jnp.maximum(epsilon / unit / unit, float(jnp.finfo(unit.dtype).tiny))
     whole = spread(unit, x.shape)

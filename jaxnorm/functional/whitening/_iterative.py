@@ -50,7 +50,8 @@ def iterative_norm(
         update_stats: whether the batch enters the running statistics; if None, just where it
             normalizes.
         num_groups: contiguous groups of channels, G.
-        iterations: T, how many steps; once they have converged further ones only add rounding.
+        iterations: T, how many steps, 5 to 7; many more diverge in float32 where a group is
+            ill-conditioned, since each step squares what rounding left.
         decay: the weight of the old running statistics, from 0 to 1.
         axis: the channel axis; all others are reduced.
         epsilon: added to the diagonal of the covariance, not negative.

@@ -6,7 +6,7 @@ import json
 import math
 import pydoc_data.topics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.ticker import NullFormatter
-from rich.table import Table
 
 from jaxnorm import linen
 from jaxnorm.functional import CATALOGUE, SPECS
@@ -24,11 +23,19 @@ from jaxnorm.models import NormFactory, ResNet, Transformer, apply_norm, norm_fa
 
 from ._classification import centred, on_device
 from ._figures import COLOURS, new_figure, save, subplots
+from ._league_table import (
+    NONE,
+    TEXT,
+    dots,
+    kept_bytes,
+    key_of,
+    read_measurements,
+    show_table,
+    table_of,
+    write_table,
+)
 from ._run import Run
-from ._tables import append_rows
 
-_NONE = "none"
-_TEXT = "text"
 _MEASUREMENTS = "measurements.jsonl"
 # What the default of a member needs where channels or images are few.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -39,8 +46,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "evo_norm_s1": {"num_groups": 4},
     "evo_norm_s2": {"num_groups": 4},
 }
-
-Measurement = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +192,9 @@ class Trainer(NamedTuple):
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train every member in every task; the table `league` has a row per member."""
     tasks = [_images(config, run), _text(config, run)]
-    names = [_NONE, *(config.members or [member.name for member in CATALOGUE])]
+    names = [NONE, *(config.members or [member.name for member in CATALOGUE])]
     path = run.folder / _MEASUREMENTS
-    done = {_key(row) for row in read_measurements(path)}
+    done = {key_of(row) for row in read_measurements(path)}
     left_out: dict[str, dict[str, str]] = {}
     with run.progress("league", len(names), "members") as report:
         for position, name in enumerate(names, 1):
@@ -201,8 +206,8 @@ def run(config: Config, run: Run) -> dict[str, Any]:
                     _train_member(config, path, task, name, done)
             report(position, name)
     rows = table_of(read_measurements(path))
-    _write(run.folder, rows)
-    _show(run, rows)
+    write_table(run.folder, rows)
+    show_table(run, rows)
     return {"members": rows, "left_out": left_out}
 
 
@@ -251,7 +256,7 @@ def _text(config: Config, run: Run) -> Task:
         return tokens[:, :-1], tokens[:, 1:]
 
     return Task(
-        _TEXT,
+        TEXT,
         lambda norm, of_kernels: Transformer(
             len(characters),
             config.width,
@@ -281,7 +286,7 @@ def norms_of(
     Raises:
         ValueError: a model cannot call the member by its name.
     """
-    if name == _NONE:
+    if name == NONE:
         return None, None
     if any(member.name == name and member.of == "kernel" for member in CATALOGUE):
         return None, norm_factory(name, "kernel")
@@ -310,7 +315,7 @@ def why_not(name: str, task: Task) -> str:
         return str(error).split(";")[0].splitlines()[0]
     if _reaches(norm, x, x.at[1].multiply(-3.0), slice(0, 1)):
         return "in evaluation, the output of an example depends on other examples"
-    if task.name == _TEXT and _reaches(norm, x, x.at[:, -1].multiply(-3.0), (slice(0, 2), 0)):
+    if task.name == TEXT and _reaches(norm, x, x.at[:, -1].multiply(-3.0), (slice(0, 2), 0)):
         return "in evaluation, the output of a position depends on later positions"
     return ""
 
@@ -419,101 +424,6 @@ def _advance(task: Task, trainer: Trainer, size: int) -> Callable[..., Any]:
     return advance
 
 
-def kept_bytes(loss: Callable[..., Any], params: Any, *rest: Any) -> int:
-    """Return the size of the arrays that the derivative of a loss by its parameters keeps.
-
-    Args:
-        loss: (params, *rest) -> (value, further outputs).
-        params: the parameters, which may be among the kept arrays.
-        *rest: further arguments.
-
-    Examples:
-        >>> kept_bytes(lambda w, x: (jnp.sum(w * x), None), jnp.ones(3), jnp.ones(3))
-        12
-    """
-    closure = jax.eval_shape(
-        lambda params, *rest: jax.vjp(lambda p: loss(p, *rest), params, has_aux=True)[1],
-        params,
-        *rest,
-    )
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(closure))
-
-
-def read_measurements(path: Path) -> list[Measurement]:
-    """Return the finished trainings of a file. A line that an interruption cut is dropped."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]
-    if len(complete) < len(lines):
-        path.write_text("".join(complete))
-    return [json.loads(line) for line in complete]
-
-
-def _key(row: Measurement) -> tuple[str, str, int, int]:
-    return row["task"], row["member"], row["batch_size"], row["seed"]
-
-
-def table_of(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Return a row per member: means over seeds, of each task and batch size, None where absent."""
-    groups: dict[tuple[str, str, int], list[Measurement]] = {}
-    for row in measurements:
-        groups.setdefault((row["member"], row["task"], row["batch_size"]), []).append(row)
-    contests = dict.fromkeys((task, size) for _, task, size in groups)
-    rows = []
-    for name in dict.fromkeys(member for member, _, _ in groups):
-        row: dict[str, Any] = {"member": name}
-        for task, size in contests:
-            found = groups.get((name, task, size), [])
-            score = "loss" if task == _TEXT else "accuracy"
-            columns = {
-                score: _mean([each[score] for each in found]),
-                "us_per_step": _median_us([each["seconds_per_step"] for each in found]),
-                "kept_bytes": found[0]["kept_bytes"] if found else None,
-                "diverged": _mean([float(each["diverged"]) for each in found]),
-            }
-            row.update({f"{task}_{size}_{column}": value for column, value in columns.items()})
-        rows.append(row)
-    return rows
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    finite = [value for value in values if value is not None]
-    return round(float(np.mean(finite)), 4) if finite and len(finite) == len(values) else None
-
-
-def _median_us(values: Sequence[float]) -> float | None:
-    return round(1e6 * float(np.median(values)), 1) if values else None
-
-
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    (folder / "league.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (folder / "league.csv").unlink(missing_ok=True)
-    append_rows(
-        folder / "league.csv",
-        [{name: "" if value is None else value for name, value in row.items()} for row in rows],
-    )
-
-
-def _show(run: Run, rows: list[dict[str, Any]]) -> None:
-    shown = ("accuracy", "loss", "us_per_step")
-    columns = [name for name in rows[0] if name.split("_", 2)[-1] in shown]
-    table = Table(title="league: means over seeds")
-    table.add_column("member", no_wrap=True)
-    for column in columns:
-        task, size, what = column.split("_", 2)
-        unit = {"loss": "nats", "us_per_step": "us/step"}.get(what, what)
-        table.add_column(f"{task} {size}\n{unit}", justify="right")
-    table.add_column("diverged", justify="right")
-    for row in rows:
-        diverged = _mean(
-            [row[name] for name in row if name.endswith("_diverged") and row[name] is not None]
-        )
-        cells = [row["member"], *(row[name] for name in columns), diverged]
-        table.add_row(*("-" if cell is None else str(cell) for cell in cells))
-    run.console.print(table)
-
-
 def figures(folder: Path) -> list[Path]:
     """Draw every member's seeds and mean in each task, its time and its memory."""
     rows = read_measurements(folder / _MEASUREMENTS)
@@ -521,25 +431,25 @@ def figures(folder: Path) -> list[Path]:
     score = next(name for name in table[0] if name.endswith("_accuracy"))
     worst_first = sorted(table, key=lambda row: -1.0 if row[score] is None else row[score])
     place = {row["member"]: y for y, row in enumerate(worst_first)}
-    sizes = list(dict.fromkeys(row["batch_size"] for row in rows if row["task"] != _TEXT))
+    sizes = list(dict.fromkeys(row["batch_size"] for row in rows if row["task"] != TEXT))
     figure = new_figure(12.5, 1.6 + 0.22 * len(place))
     accuracy, loss, duration, memory = subplots(figure, 1, 4, sharey=True)[0]
     contests = [("images", size) for size in sizes] + [
-        (_TEXT, size) for size in dict.fromkeys(r["batch_size"] for r in rows if r["task"] == _TEXT)
+        (TEXT, size) for size in dict.fromkeys(r["batch_size"] for r in rows if r["task"] == TEXT)
     ]
     for (task, size), colour, marker in zip(contests, COLOURS, "osD^v<>p", strict=False):
         label = f"{task}, batch size {size}"
         look = {"color": colour, "marker": marker, "linestyle": "none"}
-        axes, column = (loss, "loss") if task == _TEXT else (accuracy, "accuracy")
+        axes, column = (loss, "loss") if task == TEXT else (accuracy, "accuracy")
         seeds = [
             (row[column], place[row["member"]])
             for row in rows
             if (row["task"], row["batch_size"]) == (task, size) and row[column] is not None
         ]
         axes.plot(*zip(*seeds, strict=True), **look, ms=3, alpha=0.4)
-        _dots(axes, table, place, f"{task}_{size}_{column}", look, label)
-        _dots(duration, table, place, f"{task}_{size}_us_per_step", look, label)
-        _dots(memory, table, place, f"{task}_{size}_kept_bytes", look, label)
+        dots(axes, table, place, f"{task}_{size}_{column}", look, label)
+        dots(duration, table, place, f"{task}_{size}_us_per_step", look, label)
+        dots(memory, table, place, f"{task}_{size}_kept_bytes", look, label)
     accuracy.set_yticks(list(place.values()), [name.replace("_", " ") for name in place])
     accuracy.set_ylim(-0.7, len(place) - 0.3)
     accuracy.set(title="images: seeds and mean", xlabel="test accuracy")
@@ -552,18 +462,6 @@ def figures(folder: Path) -> list[Path]:
     return [save(figure, folder / "league.png")]
 
 
-def _dots(
-    axes: Any,
-    table: Sequence[Mapping[str, Any]],
-    place: Mapping[str, int],
-    column: str,
-    look: Mapping[str, Any],
-    label: str,
-) -> None:
-    present = [(row[column], place[row["member"]]) for row in table if row[column] is not None]
-    axes.plot(*zip(*present, strict=True), **look, ms=6, label=label)
-
-
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the best members of each task, how many diverged, and who was left out."""
     rows, lines = results["members"], []
@@ -573,7 +471,7 @@ def summary(results: dict[str, Any]) -> list[str]:
         present = [row for row in rows if row[column] is not None]
         ranked = sorted(present, key=lambda row: row[column], reverse=score == "accuracy")
         best = ", ".join(f"{row['member']} {row[column]:.3f}" for row in ranked[:3])
-        base = next((f"none {row[column]:.3f}; " for row in present if row["member"] == _NONE), "")
+        base = next((f"none {row[column]:.3f}; " for row in present if row["member"] == NONE), "")
         diverged = [row["member"] for row in rows if row[f"{task}_{size}_diverged"]]
         lines.append(
             f"{task} at a batch size of {size}, {score}: best of {len(present)} {best}; {base}"

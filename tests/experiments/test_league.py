@@ -61,8 +61,8 @@ def test_a_run_that_is_cut_off_trains_only_what_is_missing(smoke, tmp_path, monk
         league.run(league.PRESETS["smoke"], run)
     assert trained == ["text"]
     again = league.read_measurements(tmp_path / "measurements.jsonl")
-    keys = [league._key(row) for row in league.read_measurements(smoke[0] / "measurements.jsonl")]
-    assert [league._key(row) for row in again] == keys
+    keys = [league.key_of(row) for row in league.read_measurements(smoke[0] / "measurements.jsonl")]
+    assert [league.key_of(row) for row in again] == keys
     last = json.loads(source[-1])
     assert again[-1]["loss"] == last["loss"], "a seed gives the same training"
 

@@ -8,7 +8,6 @@ import pytest
 import jaxnorm
 from tests.stats.reference import relative_error, rounding
 
-
 SHAPE = (4, 3, 2)
 
 

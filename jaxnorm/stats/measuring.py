@@ -77,6 +77,7 @@ def pool_shards(block: Measured, sampling: Sampling) -> Measured:
         `Measured` of [*stats_shape], the same on every shard.
 
     Examples:
+        >>> import jax
         >>> sampling = Sampling((1,), axis_name="a")
         >>> run = lambda x: pool_shards(measure(Sampling((1,)), x, None), sampling).mean
         >>> jax.vmap(run, axis_name="a")(jnp.array([[1.0], [3.0]])).ravel()

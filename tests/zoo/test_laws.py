@@ -156,7 +156,9 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(case):
     arrays = draw(case)
     names = differentiated(case, arrays)
     some = {name: arrays[name] for name in names}
-    moved = {name: np.asarray(direction(jnp.asarray(v))) for name, v in some.items()}
+    moved = {
+        name: np.asarray(direction(jnp.asarray(v)).astype(v.dtype)) for name, v in some.items()
+    }
 
     @jax.jit
     def run(some, moved):

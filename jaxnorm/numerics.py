@@ -233,3 +233,24 @@ def power_of_two(values: Array) -> Array:
     power = jax.lax.bitcast_convert_type(bits, values.dtype)
     power = jnp.clip(power, float(info.tiny), 1 / float(info.tiny))
     return jnp.where((values > 0) & jnp.isfinite(values), power, 1)
+
+
+def quotient(dividend: Array, divisor: Array) -> Array:
+    """Returns `dividend / divisor`, in units in which the divisor's square stays within range.
+
+    The derivative of a quotient divides by that square.
+
+    Args:
+        dividend: [*shape], floating.
+        divisor: broadcastable to `dividend`, real, not zero.
+
+    Returns:
+        [*shape].
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> jax.grad(quotient, 1)(jnp.float32(3e-30), jnp.float32(1e-30)) * 1e-30
+        Array(-3., dtype=float32)
+    """
+    unit = power_of_two(jnp.abs(jax.lax.stop_gradient(divisor)))
+    return (dividend / unit) / (divisor / unit)

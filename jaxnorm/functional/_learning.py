@@ -146,8 +146,7 @@ def starts(
         ['mean', 'var', 'estimator_state']
     """
     if spec.state is not None:
-        first = spec.state(layer, shape)
-        return {name: functools.partial(getattr, first, name) for name in first._fields}
+        return _fields_of(spec.state(layer, shape))
     shape = running_shape(spec, layer, shape)
     kept = stats_dtype(layer)
     mean = mean_dtype(complex_as, kept)
@@ -220,13 +219,18 @@ def step(
             "batch_moments out of the mutable collections"
         )
     first = spec.state(layer, shape)  # type: ignore[reportOptionalCall] is called with a state only
-    starting = {name: functools.partial(getattr, first, name) for name in first._fields}
-    state = first._replace(**{name: store.read(name, start) for name, start in starting.items()})
+    values = {name: store.read(name, start) for name, start in _fields_of(first).items()}
+    state = first._replace(**values)
     y, new = call(state, use_running_average=use_running_average, update_stats=target is not None)
     if target is not None:
         for name, value in new._asdict().items():
             store.write(name, value)
     return y
+
+
+def _fields_of(state: Any) -> dict[str, Callable[[], Any]]:
+    """Returns the fields of a NamedTuple, each by what gives it."""
+    return {name: functools.partial(getattr, state, name) for name in state._fields}
 
 
 def running_stats(spec: Spec, layer: Any, store: Store, x: Array, shape: Shape) -> BatchStats:

@@ -98,3 +98,30 @@ def all_but_last(shape: Shape) -> Shape:
         (1, 1, 1, 6)
     """
     return kept_shape(shape, (len(shape) - 1,))
+
+
+def scaled_and_shifted(
+    y: Array, scale: ArrayLike | None, bias: ArrayLike | None, features: tuple[int, ...]
+) -> Array:
+    """Returns `y * scale + bias`.
+
+    Args:
+        y: [*shape], float32 or wider.
+        scale: [*features], or of the rank of `y` and broadcastable to it; None for one.
+        bias: like `scale`; None for zero.
+        features: the axes that scale and bias belong to, canonical.
+
+    Returns:
+        [*shape].
+
+    Raises:
+        ValueError: a shape does not fit.
+
+    Examples:
+        >>> scaled_and_shifted(jnp.ones((1, 2)), jnp.array([3.0, 4.0]), None, (1,))
+        Array([[3., 4.]], dtype=float32)
+    """
+    factor = place(scale, y.shape, features, "scale")
+    shift = place(bias, y.shape, features, "bias")
+    y = y if factor is None else y * factor
+    return y if shift is None else y + shift

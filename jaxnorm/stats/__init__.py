@@ -27,6 +27,7 @@ from ._running import whole_mean as whole_mean
 from ._running import window as window
 from ._segments import segment_moments as segment_moments
 from ._segments import segment_units as segment_units
+from ._units import rescaled as rescaled
 from ._units import units as units
 from ._windows import Window as Window
 from ._windows import windowed_moments as windowed_moments

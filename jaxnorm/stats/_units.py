@@ -4,10 +4,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype, as_array, power_of_two, real_dtype, require_inexact
+from jaxnorm.stats._moments import Moments
 from jaxnorm.stats.sampling import sample_weights, settled
 from jaxnorm.stats.shapes import check_stats_shape
 from jaxnorm.stats.sums import block_max
-from jaxnorm.typing import Array, ArrayLike, Numbers, Shape
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, Numbers, Shape
 
 
 def units(
@@ -17,6 +18,8 @@ def units(
     at_least: float = 0.0,
     mask: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
 ) -> Array:
     """Returns a power of two of the size of the largest entries in the sample of each statistic.
 
@@ -28,6 +31,8 @@ def units(
         at_least: the unit is not below the power of two of this, such as the root of an epsilon.
         mask: boolean, broadcastable to `x`; true where an entry is part of the sample.
         weights: real, broadcastable to `x`, not negative; zero leaves an entry out.
+        axis_name: mapped axes whose shards get the largest unit of all of them.
+        axis_index_groups: disjoint, equally large groups of shards to stay within.
 
     Returns:
         [*stats_shape], float32 or wider, real; one where a sample is empty. A constant for
@@ -45,9 +50,13 @@ def units(
     require_inexact(x)
     stats_shape = check_stats_shape(x.shape, stats_shape)
     size = sizes(x, mask, weights)
-    if not x.size:
-        return jnp.ones(stats_shape, size.dtype)
-    return unit_of(block_max(size, stats_shape), at_least)
+    if x.size:
+        unit = unit_of(block_max(size, stats_shape), at_least)
+    else:
+        unit = jnp.ones(stats_shape, size.dtype)
+    if axis_name is None:
+        return unit
+    return lax.pmax(unit, axis_name, axis_index_groups=axis_index_groups)
 
 
 def sizes(x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None) -> Array:
@@ -88,3 +97,21 @@ def unit_of(largest: Array, at_least: float) -> Array:
     """
     unit = power_of_two(jnp.maximum(largest, jnp.asarray(at_least, largest.dtype)))
     return jnp.where(largest >= 0, unit, 1)
+
+
+def rescaled(moments: Moments, unit: Array) -> Moments:
+    """Returns the moments of a sample whose entries are all multiplied by `unit`.
+
+    Args:
+        moments: of [*stats_shape].
+        unit: broadcastable to [*stats_shape], a power of two.
+
+    Returns:
+        `Moments` of [*stats_shape]; the count stays.
+
+    Examples:
+        >>> rescaled(Moments(jnp.ones(1), jnp.ones(1), jnp.ones(1)), jnp.array(4.0)).var
+        Array([16.], dtype=float32)
+    """
+    tail = None if moments.tail is None else moments.tail * unit
+    return moments._replace(mean=moments.mean * unit, var=moments.var * unit * unit, tail=tail)

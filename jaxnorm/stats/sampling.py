@@ -130,6 +130,25 @@ def settled(values: Numbers, x: Numbers, w: Floats | None) -> Array:
     return jnp.where(usable, values, jnp.zeros((), values.dtype))
 
 
+def usable(x: Numbers, mask: ArrayLike | None, weights: ArrayLike | None) -> Array:
+    """Returns `x` with zeros where an entry is masked and not finite.
+
+    Args:
+        x: [*shape].
+        mask: None, or boolean and broadcastable to `x`.
+        weights: None, or real and broadcastable to `x`.
+
+    Returns:
+        [*shape], of the dtype of `x`; what moments are applied to that were taken before.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> usable(jnp.array([1.0, jnp.nan]), jnp.array([True, False]), None)
+        Array([1., 0.], dtype=float32)
+    """
+    return settled(x, x, sample_weights(x, mask, weights))
+
+
 def _within(values: Array, largest: float) -> Array:
     largest = min(largest, float(jnp.finfo(values.dtype).max))
     return (values >= -largest) & (values <= largest)

@@ -111,7 +111,7 @@ def batch_norm(
         use_running_average = uses_running(single_value, what, "use a larger batch")
         update = update and not use_running_average
     if use_running_average:
-        running = _keep_dims(estimator.read(stats), stats_shape)
+        running = keep_dims(estimator.read(stats), stats_shape)
         y = normalize(x, running, **affine)
         batch = moments(x, stats_shape, **sample) if update else None
     else:
@@ -166,9 +166,37 @@ def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
     return jax.tree.map(lambda part: part.reshape(shape) if part.ndim else part, moments)
 
 
-def _keep_dims(running: Moments, stats_shape: Shape) -> Moments:
-    full = running._replace(count=jnp.ones_like(running.var))
-    return jax.tree.map(lambda part: part.reshape(stats_shape), full)
+def whole_count(running: Moments) -> Moments:
+    """Returns running statistics that count as a sample wherever nothing was seen yet.
+
+    Args:
+        running: the reading of an estimator.
+
+    Returns:
+        The same mean and variance, a count of one.
+
+    Examples:
+        >>> whole_count(Moments(jnp.zeros(1), jnp.ones(1), jnp.zeros(1))).count
+        Array([1.], dtype=float32)
+    """
+    return running._replace(count=jnp.ones_like(running.var))
+
+
+def keep_dims(running: Moments, stats_shape: Shape) -> Moments:
+    """Returns running statistics as they stand against `x`; see `whole_count`.
+
+    Args:
+        running: the reading of an estimator, of [*features].
+        stats_shape: the statistics shape, of as many entries.
+
+    Returns:
+        `Moments` of [*stats_shape].
+
+    Examples:
+        >>> keep_dims(Moments(jnp.zeros(3), jnp.ones(3), jnp.array(0.0)), (1, 3)).count.shape
+        (1, 3)
+    """
+    return jax.tree.map(lambda part: part.reshape(stats_shape), whole_count(running))
 
 
 def uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.batch._batch import SingleValue
-from jaxnorm.functional.batch._training import require_batch_axis, shaped, switches, whole_count
+from jaxnorm.functional.batch._batch import SingleValue, keep_dims
+from jaxnorm.functional.batch._training import require_batch_axis, shaped, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments
@@ -117,7 +117,7 @@ def batch_group_norm(
         **mapped,
     )
     if average:
-        running = shaped(whole_count(estimator.read(stats)), stats_shape)
+        running = keep_dims(estimator.read(stats), stats_shape)
         y = normalize(values, running, **affine)
         batch = moments(values, stats_shape, **sample) if update else None
     else:

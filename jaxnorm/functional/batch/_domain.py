@@ -10,18 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue
-from jaxnorm.functional.batch._training import (
-    require_batch_axis,
-    rows,
-    shaped,
-    switches,
-    usable,
-    whole_count,
-)
+from jaxnorm.functional.batch._batch import SingleValue, whole_count
+from jaxnorm.functional.batch._training import require_batch_axis, rows, shaped, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.stats.shapes import broadcasting
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
 

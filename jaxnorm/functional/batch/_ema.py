@@ -6,11 +6,12 @@ Kidger, Garcia: Equinox: neural networks in JAX via callable PyTrees, arXiv:2111
 from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue, squeezed
-from jaxnorm.functional.batch._training import shaped, switches, usable, whole_count
+from jaxnorm.functional.batch._batch import SingleValue, keep_dims, squeezed
+from jaxnorm.functional.batch._training import switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Variance, ema, moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
@@ -97,7 +98,7 @@ def ema_batch_norm(
     new = stats
     if update or not average:
         new = estimator.update(stats, squeezed(moments(x, stats_shape, **sample), features))
-    running = shaped(whole_count(estimator.read(stats if average else new)), stats_shape)
+    running = keep_dims(estimator.read(stats if average else new), stats_shape)
     y = normalize(
         usable(x, mask, weights),
         running,

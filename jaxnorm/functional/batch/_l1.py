@@ -7,15 +7,14 @@ Networks, arXiv:1802.09769, 2018.
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.functional.batch._batch import squeezed
-from jaxnorm.functional.batch._training import usable
-from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, power_of_two
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, quotient
 from jaxnorm.ops import normalize
 from jaxnorm.stats import BatchStats, Moments, Variance, ema, moments, whole_mean
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
@@ -115,23 +114,12 @@ def l1_batch_norm(
         batch = moments(x, stats_shape, **how)
         y = centred(batch)
         deviation = math.sqrt(math.pi / 2) * whole_mean(moments(jnp.abs(y), stats_shape, **how))
-        own = _ratio(y, jnp.where(batch.count > 0, deviation + epsilon, 1))
+        own = quotient(y, jnp.where(batch.count > 0, deviation + epsilon, 1))
         if update:
             # The estimator takes any second statistic as it is.
             both = squeezed(batch._replace(var=deviation), features)
             new = L1State(*ema(decay).update(BatchStats(*state), both))
     if own is None or use_running_average:
         mean, deviation = (jnp.asarray(part).reshape(stats_shape) for part in state)
-        own = _ratio(centred(Moments(mean, deviation, deviation)), deviation + epsilon)
-    y = own
-    for name, parameter in (("scale", scale), ("bias", bias)):
-        placed = place(parameter, x.shape, features, name)
-        if placed is not None:
-            y = y * placed if name == "scale" else y + placed
-    return y.astype(result), new
-
-
-def _ratio(y: Array, deviation: Array) -> Array:
-    """Returns the quotient, in units in which the square in its derivative stays within range."""
-    unit = power_of_two(jax.lax.stop_gradient(deviation))
-    return (y / unit) / (deviation / unit)
+        own = quotient(centred(Moments(mean, deviation, deviation)), deviation + epsilon)
+    return scaled_and_shifted(own, scale, bias, features).astype(result), new

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.functional.batch._batch import SingleValue, squeezed
-from jaxnorm.functional.batch._training import shaped, switches, usable
+from jaxnorm.functional.batch._training import shaped, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Variance, ema, moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 

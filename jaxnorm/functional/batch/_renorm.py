@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue, squeezed
-from jaxnorm.functional.batch._training import shaped, switches, whole_count
+from jaxnorm.functional._parameters import kept_shape, place, scaled_and_shifted
+from jaxnorm.functional.batch._batch import SingleValue, keep_dims, squeezed
+from jaxnorm.functional.batch._training import switches
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments
@@ -112,7 +112,7 @@ def batch_renorm(
     result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
     scale = place(scale, x.shape, features, "scale")
     bias = place(bias, x.shape, features, "bias")
-    running = shaped(whole_count(estimator.read(stats)), stats_shape)
+    running = keep_dims(estimator.read(stats), stats_shape)
     if average:
         y = normalize(x, running, scale=scale, bias=bias, epsilon=epsilon, dtype=result)
         batch = moments(x, stats_shape, **sample) if update else None
@@ -120,8 +120,7 @@ def batch_renorm(
         how = {"epsilon": epsilon, "dtype": wide, "implementation": implementation}
         y, batch = standardize(x, stats_shape, **how, **sample)
         r, d = _corrections(batch, running, r_max, d_max, epsilon)
-        y = y * r + d
-        y = (y if scale is None else y * scale) + (0 if bias is None else bias)
+        y = scaled_and_shifted(y * r + d, scale, bias, features)
     if update and batch is not None:
         stats = estimator.update(stats, squeezed(batch, features))
     return y.astype(result), stats

@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue
-from jaxnorm.functional.batch._training import (
-    require_batch_axis,
-    rows,
-    shaped,
-    switches,
-    whole_count,
-)
+from jaxnorm.functional.batch._batch import SingleValue, whole_count
+from jaxnorm.functional.batch._training import require_batch_axis, rows, shaped, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments

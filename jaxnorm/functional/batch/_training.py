@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxnorm.functional._parameters import kept_shape
 from jaxnorm.functional.batch._batch import SingleValue, has_single_value, uses_running
 from jaxnorm.stats import Moments
-from jaxnorm.stats.sampling import sample_weights, settled
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, Shape
 
 
@@ -57,22 +56,6 @@ def switches(
     what = f"{name} in training mode got one value per statistic, x {list(shape)}"
     average = uses_running(single_value, what, "use a larger batch")
     return average, update and not average
-
-
-def whole_count(running: Moments) -> Moments:
-    """Returns running statistics that count as a sample wherever nothing was seen yet.
-
-    Args:
-        running: the reading of an estimator.
-
-    Returns:
-        The same mean and variance, a count of one.
-
-    Examples:
-        >>> whole_count(Moments(jnp.zeros(1), jnp.ones(1), jnp.zeros(1))).count
-        Array([1.], dtype=float32)
-    """
-    return running._replace(count=jnp.ones_like(running.var))
 
 
 def shaped(moments: Moments, shape: Shape) -> Moments:
@@ -151,21 +134,3 @@ def require_batch_axis(features: tuple[int, ...], shape: Shape) -> None:
             f"axis={features} of x {list(shape)} names axis 0, which is the batch; move the "
             "features to another axis"
         )
-
-
-def usable(x: Array, mask: ArrayLike | None, weights: ArrayLike | None) -> Array:
-    """Returns `x` with zeros where an entry is masked and not finite, for the norms in two steps.
-
-    Args:
-        x: [*shape].
-        mask: None, or boolean and broadcastable to `x`.
-        weights: None, or real and broadcastable to `x`.
-
-    Returns:
-        [*shape], of the dtype of `x`.
-
-    Examples:
-        >>> usable(jnp.array([1.0, jnp.nan]), jnp.array([True, False]), None)
-        Array([1., 0.], dtype=float32)
-    """
-    return settled(x, x, sample_weights(x, mask, weights))

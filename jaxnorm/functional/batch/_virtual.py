@@ -5,10 +5,11 @@ arXiv:1606.03498, 2016.
 """
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._training import require_batch_axis, usable
+from jaxnorm.functional.batch._training import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Variance, merge, moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape
+from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.functional.batch._batch import squeezed
 from jaxnorm.functional.evolved import _parts
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes, check_epsilon, require_inexact
-from jaxnorm.stats import Estimator, Moments, moments
-from jaxnorm.stats.sampling import sample_weights, settled
+from jaxnorm.stats import Estimator, Moments, moments, rescaled
+from jaxnorm.stats.sampling import usable
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 
@@ -50,7 +50,7 @@ def evo_norm_b(
     features = canonical_axes(axis, x.ndim, "axis")
     stats_shape = kept_shape(x.shape, features)
     given = x.dtype
-    x = settled(x, x, sample_weights(x, sample["mask"], sample["weights"]))
+    x = usable(x, sample["mask"], sample["weights"])
     scaled, unit, floor = _parts.in_units(x, stats_shape, epsilon, sample)
     update = (not use_running_average) if update_stats is None else update_stats
     batch, std = None, None
@@ -67,10 +67,5 @@ def evo_norm_b(
     y = scaled / jnp.maximum(std, rival(scaled * unit, scaled, own))
     if update and batch is not None:
         size = unit[tuple(slice(0, n) for n in stats_shape)]
-        true = batch._replace(
-            mean=batch.mean * size,
-            tail=None if batch.tail is None else batch.tail * size,
-            var=batch.var * size * size,
-        )
-        stats = estimator.update(stats, squeezed(true, features))
-    return _parts.affine(y, scale, bias, features).astype(dtype or given), stats
+        stats = estimator.update(stats, squeezed(rescaled(batch, size), features))
+    return scaled_and_shifted(y, scale, bias, features).astype(dtype or given), stats

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import place, scaled_and_shifted
 from jaxnorm.functional.evolved import _parts
 from jaxnorm.functional.instance._group import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes, check_epsilon, require_inexact
 from jaxnorm.stats import moments
-from jaxnorm.stats.sampling import sample_weights, settled
+from jaxnorm.stats.sampling import usable
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
@@ -46,11 +46,11 @@ def evo_norm_s(
     features = canonical_axes(axis, x.ndim, "axis")
     stats_shape = group_stats_shape(x.shape, num_groups, group_size, axis=axis)
     given = x.dtype
-    x = settled(x, x, sample_weights(x, sample["mask"], sample["weights"]))
+    x = usable(x, sample["mask"], sample["weights"])
     scaled, unit, floor = _parts.in_units(x, stats_shape, epsilon, sample)
     taken = moments(scaled, stats_shape, center=center, **sample)
     root = spread(jnp.sqrt(taken.var + floor), x.shape)
     placed = place(gate, x.shape, features, "gate")
     inner = scaled * unit if placed is None else scaled * unit * placed
     y = scaled * jax.nn.sigmoid(inner) / root
-    return _parts.affine(y, scale, bias, features).astype(dtype or given)
+    return scaled_and_shifted(y, scale, bias, features).astype(dtype or given)

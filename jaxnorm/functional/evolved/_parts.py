@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.stats import moments, units
 from jaxnorm.stats.sums import spread
-from jaxnorm.typing import Array, ArrayLike, Shape
+from jaxnorm.typing import Array, Shape
 
 
 def in_units(x: Array, stats_shape: Shape, epsilon: float, sample: dict[str, Any]) -> tuple:
@@ -18,11 +16,8 @@ def in_units(x: Array, stats_shape: Shape, epsilon: float, sample: dict[str, Any
     The members are quotients of `x` and a deviation, so the unit leaves them as they are. Squares
     of entries of any size stay within range. All shards have the same unit.
     """
-    chosen = {name: sample[name] for name in ("mask", "weights")}
+    chosen = {name: value for name, value in sample.items() if name != "variance"}
     unit = units(x, stats_shape, at_least=epsilon**0.5, **chosen)
-    if sample["axis_name"] is not None:
-        groups = sample["axis_index_groups"]
-        unit = jax.lax.pmax(unit, sample["axis_name"], axis_index_groups=groups)
     wide = accumulation_dtype(x.dtype)
     floor = jnp.maximum(epsilon / unit / unit, float(jnp.finfo(unit.dtype).tiny))
     whole = spread(unit, x.shape)
@@ -33,13 +28,3 @@ def root(x: Array, stats_shape: Shape, floor: Array, sample: dict[str, Any]) -> 
     """Returns the moments of `x`, and the root of their variance on the shape of `x`."""
     taken = moments(x, stats_shape, **sample)
     return taken, spread(jnp.sqrt(taken.var + floor), x.shape)
-
-
-def affine(
-    y: Array, scale: ArrayLike | None, bias: ArrayLike | None, features: tuple[int, ...]
-) -> Array:
-    """Returns `y * scale + bias`."""
-    placed = place(scale, y.shape, features, "scale")
-    y = y if placed is None else y * placed
-    shift = place(bias, y.shape, features, "bias")
-    return y if shift is None else y + shift

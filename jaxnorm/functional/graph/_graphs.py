@@ -9,7 +9,7 @@ from jaxnorm.numerics import accumulation_dtype, as_array, require_inexact
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Moments, moments, segment_moments, segment_units, units
 from jaxnorm.stats._segments import at_rows, segments_of, without_padding
-from jaxnorm.stats.sampling import sample_weights, settled
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, PyTree
 
 
@@ -108,7 +108,7 @@ def graphs_of(
         raise ValueError(f"x {list(x.shape)} must be [nodes, features]; add an axis of features")
     sample = {"mask": mask, "weights": weights}
     if segment_ids is None:
-        return Graphs(settled(x, x, sample_weights(x, **sample)), None, 1, sample)
+        return Graphs(usable(x, **sample), None, 1, sample)
     if num_segments is None:
         raise ValueError(
             f"segment_ids {list(jnp.shape(segment_ids))} came without num_segments; pass how many "

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import squeezed
+from jaxnorm.functional.batch._batch import keep_dims, squeezed
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, sum_of_two
 from jaxnorm.ops import normalize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, mix, moments, pool, units
-from jaxnorm.stats.sampling import sample_weights, settled
+from jaxnorm.stats import Estimator, Moments, Variance, ema, mix, moments, pool, rescaled, units
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 Candidate = Literal["instance", "layer", "batch"]
@@ -100,23 +100,20 @@ def switchable_norm(
     of_vars = _softmax(var_logits, "var_logits", candidates)
     sample: dict[str, Any] = {"mask": mask, "weights": weights}
     # Where squares overflow no weight could be differentiated: such an input has a unit of its own.
+    shards = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     unit = units(x, (1,) * x.ndim, **sample)
     unit, smallest = jnp.where(unit > LARGE, unit, 1), float(jnp.finfo(unit.dtype).tiny)
-    scaled = settled(x, x, sample_weights(x, **sample)).astype(accumulation_dtype(x.dtype)) / unit
+    scaled = usable(x, **sample).astype(accumulation_dtype(x.dtype)) / unit
     stats_shape = instance_stats_shape(x.shape, features)
     instance = moments(scaled, stats_shape, **sample, variance=variance)
     update = (not use_running_average) if update_stats is None else update_stats
     batch_shape = kept_shape(x.shape, features)
     found = {"instance": instance, "layer": pool(instance, kept_shape(x.shape, (0,)))}
     if update or not use_running_average:
-        shards = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
         found["batch"] = pool(instance, batch_shape, **shards)
-    taken = squeezed(_rescaled(found["batch"], unit), features) if update else None
+    taken = squeezed(rescaled(found["batch"], unit), features) if update else None
     if use_running_average:
-        running = estimator.read(stats)
-        full = running._replace(count=jnp.ones_like(running.var))
-        full = jax.tree.map(lambda part: part.reshape(batch_shape), full)
-        found["batch"] = _rescaled(full, 1 / unit)
+        found["batch"] = rescaled(keep_dims(estimator.read(stats), batch_shape), 1 / unit)
     y = normalize(
         scaled,
         _mixed(of_means, of_vars, [found[name] for name in candidates]),
@@ -126,12 +123,6 @@ def switchable_norm(
         dtype=dtype or x.dtype,
     )
     return y, stats if taken is None else estimator.update(stats, taken)
-
-
-def _rescaled(moments: Moments, unit: Array) -> Moments:
-    """Returns the moments of a sample in another unit."""
-    tail = None if moments.tail is None else moments.tail * unit
-    return moments._replace(mean=moments.mean * unit, var=moments.var * unit * unit, tail=tail)
 
 
 def _softmax(logits: ArrayLike, name: str, candidates: Sequence[str]) -> Array:

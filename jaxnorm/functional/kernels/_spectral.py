@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm.numerics import accumulation_dtype, as_array, power_of_two, require_inexact
+from jaxnorm.numerics import accumulation_dtype, as_array, power_of_two, quotient, require_inexact
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
 
@@ -103,9 +103,7 @@ def spectral_norm(
     fixed = lax.stop_gradient(matrix)
     u, v = lax.stop_gradient(_vectors(fixed, state, n_steps, update_state, epsilon))
     sigma = v @ matrix @ u
-    # In units of sigma, whose square a derivative would divide by.
-    unit = power_of_two(jnp.abs(lax.stop_gradient(sigma)))
-    w = (matrix / unit) / jnp.where(sigma != 0, sigma / unit, 1)
+    w = quotient(matrix, jnp.where(sigma != 0, sigma, 1))
     w = w.reshape(kernel.shape).astype(dtype or kernel.dtype)
     if not update_state:
         return w, state

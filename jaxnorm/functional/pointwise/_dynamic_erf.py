@@ -6,7 +6,8 @@ Chen, Lu, Zhu, Sun, Liu: Stronger Normalization-Free Transformers, arXiv:2512.10
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._affine import scaled_and_shifted, widened
+from jaxnorm.functional._parameters import scaled_and_shifted
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 

@@ -5,7 +5,8 @@ Zhu, Chen, He, LeCun, Liu: Transformers without Normalization, arXiv:2503.10622,
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._affine import scaled_and_shifted, widened
+from jaxnorm.functional._parameters import scaled_and_shifted
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 

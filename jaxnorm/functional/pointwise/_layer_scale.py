@@ -4,7 +4,8 @@ Touvron, Cord, Sablayrolles, Synnaeve, Jegou: Going deeper with Image Transforme
 arXiv:2103.17239, 2021.
 """
 
-from jaxnorm.functional.pointwise._affine import scaled_and_shifted, widened
+from jaxnorm.functional._parameters import scaled_and_shifted
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 

@@ -6,7 +6,7 @@ Depth, arXiv:2003.04887, 2020.
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._affine import widened
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 

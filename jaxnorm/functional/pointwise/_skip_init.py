@@ -6,7 +6,7 @@ Networks, arXiv:2002.10444, 2020.
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.pointwise._affine import widened
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 

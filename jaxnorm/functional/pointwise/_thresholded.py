@@ -6,7 +6,7 @@ Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019.
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.pointwise._affine import widened
+from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 

@@ -6,11 +6,11 @@ Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018.
 import jax
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.batch._training import usable
 from jaxnorm.functional.instance._group import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Moments, Variance, prefix_moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike
 
 

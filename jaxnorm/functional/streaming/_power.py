@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape
-from jaxnorm.functional.batch._training import usable
 from jaxnorm.functional.streaming._steered import Over, scaled, steered
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import BatchStats, Moments, ema, moments
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 

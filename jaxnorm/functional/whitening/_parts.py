@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._training import usable
+from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, check_epsilon
 from jaxnorm.ops import normalize
 from jaxnorm.stats import BatchStats, Covariance, Moments, covariance, ema, in_groups, units
+from jaxnorm.stats.sampling import usable
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
@@ -88,11 +88,7 @@ def whiten(
         cov = jnp.asarray(state.covariance)
         fixed = Covariance(mean, jnp.zeros_like(mean), cov, jnp.ones(num_groups, mean.dtype))
         y = mapped(root(cov, ridge), centred(x, fixed, wide), axis)
-    for name, parameter in (("scale", scale), ("bias", bias)):
-        placed = place(parameter, x.shape, (axis,), name)
-        if placed is not None:
-            y = y * placed if name == "scale" else y + placed
-    return y.astype(result), new
+    return scaled_and_shifted(y, scale, bias, (axis,)).astype(result), new
 
 
 def group_units(
@@ -103,12 +99,8 @@ def group_units(
     In such units covariances of entries of any size are within the range of floats.
     """
     stats_shape = tuple(num_groups if a == axis else 1 for a in range(x.ndim))
-    chosen = {name: sample[name] for name in ("mask", "weights")}
-    unit = units(x, stats_shape, at_least=epsilon**0.5, **chosen)
-    if sample["axis_name"] is None:
-        return unit
-    groups = sample["axis_index_groups"]
-    return jax.lax.pmax(unit, sample["axis_name"], axis_index_groups=groups)
+    chosen = {name: value for name, value in sample.items() if name != "variance"}
+    return units(x, stats_shape, at_least=epsilon**0.5, **chosen)
 
 
 def in_full(taken: Covariance, unit: Array, size: Array) -> Covariance:

@@ -60,3 +60,18 @@ def test_fewer_candidates_take_fewer_logits():
     assert relative_error(got, expected) < rounding(np.float32, 15)
     with pytest.raises(ValueError, match=r"mean_logits \[2\] must have one entry for each"):
         switchable_norm(X, STATS, two, two, use_running_average=False)
+
+
+def test_shards_of_which_one_is_huge_have_the_statistics_of_the_whole_batch():
+    # The squares of the huge shard overflow; the other shard is of ordinary size.
+    x = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
+    x[2:] *= np.float32(1e20)
+    logits, stats = np.zeros(3, np.float32), ema().init((2,))
+
+    def run(x, **how):
+        return switchable_norm(x, stats, logits, logits, use_running_average=False, **how)[0]
+
+    whole = jax.jit(run)(x)
+    shards = jax.vmap(lambda v: run(v, axis_name="shards"), axis_name="shards")
+    parts = jax.jit(shards)(x.reshape(2, 2, 3, 2)).reshape(x.shape)
+    assert relative_error(parts, whole) < rounding(np.float32, x.size)

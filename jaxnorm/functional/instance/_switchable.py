@@ -101,7 +101,7 @@ def switchable_norm(
     sample: dict[str, Any] = {"mask": mask, "weights": weights}
     # Where squares overflow no weight could be differentiated: such an input has a unit of its own.
     shards = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    unit = units(x, (1,) * x.ndim, **sample)
+    unit = units(x, (1,) * x.ndim, **sample, **shards)
     unit, smallest = jnp.where(unit > LARGE, unit, 1), float(jnp.finfo(unit.dtype).tiny)
     scaled = usable(x, **sample).astype(accumulation_dtype(x.dtype)) / unit
     stats_shape = instance_stats_shape(x.shape, features)

@@ -252,5 +252,6 @@ def quotient(dividend: Array, divisor: Array) -> Array:
         >>> jax.grad(quotient, 1)(jnp.float32(3e-30), jnp.float32(1e-30)) * 1e-30
         Array(-3., dtype=float32)
     """
-    unit = power_of_two(jnp.abs(jax.lax.stop_gradient(divisor)))
-    return (dividend / unit) / (divisor / unit)
+    # Products and not quotients: XLA makes `(a / u) / (b / u)` into `(a u) / (b u)`, out of range.
+    inverse = 1 / power_of_two(jnp.abs(jax.lax.stop_gradient(divisor)))
+    return (dividend * inverse) / (divisor * inverse)

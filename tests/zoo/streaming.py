@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 
 import jaxnorm
-from jaxnorm import PowerState
+from jaxnorm import OnlineState, PowerState
 from tests.zoo.cases import Case
 
 
@@ -42,6 +42,29 @@ def power_oracle(x, mean_square, backward, scale, bias, *, mask=None):
     return {"y": y, "mean_square": 0.7 * mean_square + 0.3 * own, "backward": backward}
 
 
+def online_call(x, mean, var, scale, bias, *, mask=None):
+    state = OnlineState(mean, var, 0 * mean, 0 * mean)
+    how = {"use_running_average": False, "mask": mask}
+    y, new = jaxnorm.online_norm(x, state, scale, bias, decay=0.7, **how)
+    return {"y": y, "mean": new.mean, "var": new.var}
+
+
+def online_oracle(x, mean, var, scale, bias, *, mask=None):
+    mask, ys = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype), []
+    for sample, w in zip(x, mask, strict=True):
+        y = (sample - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+        ys.append(y / jnp.sqrt((w * y**2).sum() / w.sum() + 1e-5))
+        count = w.sum(0)
+        m = (w * sample).sum(0) / jnp.where(count > 0, count, 1)
+        d = (w * (sample - m) ** 2).sum(0) / jnp.where(count > 0, count, 1)
+        moved = 0.7 * var + 0.3 * d + 0.21 * (m - mean) ** 2
+        var, mean = (
+            jnp.where(count > 0, new, old)
+            for new, old in ((moved, var), (0.7 * mean + 0.3 * m, mean))
+        )
+    return {"y": jnp.stack(ys), "mean": mean, "var": var}
+
+
 CASES = [
     Case(
         "cumulative_layer_norm",
@@ -73,5 +96,20 @@ CASES = [
         module={"decay": 0.7},
         features=5,
         state=("mean_square", "backward"),
+    ),
+    Case(
+        "online_norm",
+        call=online_call,
+        oracle=online_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "mean": rng.normal(size=5),
+            "var": rng.uniform(0.5, 1.5, 5),
+            **affine(rng, 5),
+        },
+        differentiated=(),
+        module={"decay": 0.7},
+        features=5,
+        state=("mean", "var"),
     ),
 ]

@@ -9,7 +9,9 @@ from jaxnorm.functional._dtypes import stats_dtype
 from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional.streaming._cumulative_group import cumulative_group_norm
 from jaxnorm.functional.streaming._cumulative_layer import cumulative_layer_norm
-from jaxnorm.functional.streaming._power import PowerState, power_norm
+from jaxnorm.functional.streaming._online import online_norm
+from jaxnorm.functional.streaming._power import power_norm
+from jaxnorm.functional.streaming._states import OnlineState, PowerState
 from jaxnorm.typing import Shape
 
 # Variances that are kept for later steps are in the units of x.
@@ -19,6 +21,11 @@ PREFIXES = CENTRED - {"range"}
 def _power_state(layer: Any, features: Shape) -> PowerState:
     kept = stats_dtype(layer)
     return PowerState(jnp.ones(features, kept), jnp.zeros(features, kept))
+
+
+def _online_state(layer: Any, features: Shape) -> OnlineState:
+    zeros = jnp.zeros(features, stats_dtype(layer))
+    return OnlineState(zeros, jnp.ones_like(zeros), zeros, zeros)
 
 
 MEMBERS: tuple[Member, ...] = (
@@ -56,6 +63,20 @@ MEMBERS: tuple[Member, ...] = (
         cost="one pass for the statistics, and one in the backward pass",
         limits="reverse mode only; the new backward statistic comes out as a gradient",
     ),
+    Member(
+        name="online_norm",
+        function=online_norm,
+        stats_shape=None,
+        claims=frozenset({"mask"}),
+        paper="Chiley et al.: Online Normalization for Training Neural Networks, arXiv:1905.05894, "
+        "2019",
+        center=True,
+        stateful=True,
+        cost="one pass for the statistics of each sample, a scan over these, and both again in the "
+        "backward pass",
+        limits="reverse mode only; the new backward statistics come out as gradients; the samples "
+        "of a mapped axis are streams of their own",
+    ),
 )
 
 SPECS: dict[str, Spec] = {
@@ -78,5 +99,13 @@ SPECS: dict[str, Spec] = {
         options=("decay", "backward_decay", "epsilon"),
         sample=("mask", "axis_name", "axis_index_groups"),
         state=_power_state,
+    ),
+    "online_norm": Spec(
+        "OnlineNorm",
+        online_norm,
+        axes="axis",
+        options=("decay", "backward_decay", "layer_scaling", "epsilon"),
+        sample=("mask",),
+        state=_online_state,
     ),
 }

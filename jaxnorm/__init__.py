@@ -12,6 +12,7 @@ from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
 from .functional import L1State as L1State
+from .functional import MovingAverageState as MovingAverageState
 from .functional import OnlineState as OnlineState
 from .functional import PowerState as PowerState
 from .functional import SpectralState as SpectralState
@@ -65,6 +66,7 @@ from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
 from .functional import moment_shortcut as moment_shortcut
+from .functional import moving_average_batch_norm as moving_average_batch_norm
 from .functional import online_norm as online_norm
 from .functional import p_rms_norm as p_rms_norm
 from .functional import pair_norm as pair_norm

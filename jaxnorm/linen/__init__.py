@@ -65,6 +65,7 @@ from ._response import LocalContrastNorm as LocalContrastNorm
 from ._response import LocalResponseNorm as LocalResponseNorm
 from ._streaming import CumulativeGroupNorm as CumulativeGroupNorm
 from ._streaming import CumulativeLayerNorm as CumulativeLayerNorm
+from ._streaming import MovingAverageBatchNorm as MovingAverageBatchNorm
 from ._streaming import OnlineNorm as OnlineNorm
 from ._streaming import PowerNorm as PowerNorm
 from ._whitening import ComplexBatchNorm as ComplexBatchNorm

@@ -1,7 +1,6 @@
 """Online normalization: both passes, against a loop over samples of the paper's algorithm."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,8 +58,8 @@ def test_several_steps_are_those_of_the_papers_algorithm():
         new = new._replace(gradient=d_state.gradient, product=d_state.product)
         return new, (y, d_x, d_scale, d_bias, *new)
 
-    step, zero = jax.jit(step, compiler_options=QUICK), jnp.zeros(3)
-    state, bound = OnlineState(zero, zero + 1, zero, zero), rounding(np.float32, 24)
+    step = jax.jit(step, compiler_options=QUICK)
+    state, bound = OnlineState.start((3,)), rounding(np.float32, 24)
     want = paper(xs, gs, scale, bias, masks)
     for x, g, mask, expected in zip(xs, gs, masks, want, strict=True):
         state, got = step(state, x, g, mask)
@@ -69,8 +68,8 @@ def test_several_steps_are_those_of_the_papers_algorithm():
 
 
 def test_bad_states_and_decays_are_refused_with_their_numbers():
-    state = OnlineState(*np.zeros((4, 2), np.float32))
-    with pytest.raises(ValueError, match=r"state.mean \[2\] does not fit the features \[3\]"):
+    state = OnlineState.start((2,))
+    with pytest.raises(ValueError, match=r"state.mean \[2\] does not fit x.*is \[3\]"):
         online_norm(np.ones((4, 3), np.float32), state, use_running_average=False)
     with pytest.raises(ValueError, match=r"decay=1.5 must be from 0 to 1"):
         online_norm(np.ones((4, 2), np.float32), state, use_running_average=False, decay=1.5)

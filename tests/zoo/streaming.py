@@ -3,9 +3,10 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 
 import jaxnorm
-from jaxnorm import OnlineState, PowerState
+from jaxnorm import MovingAverageState, OnlineState, PowerState
 from tests.zoo.cases import Case
 
 
@@ -65,6 +66,30 @@ def online_oracle(x, mean, var, scale, bias, *, mask=None):
     return {"y": jnp.stack(ys), "mean": mean, "var": var}
 
 
+def moving_average_call(x, scale, bias, *, mask=None, **parts):
+    how = {"use_running_average": False, "mask": mask, "decay": 0.7}
+    state = MovingAverageState(**parts)
+    y, new = jaxnorm.moving_average_batch_norm(x, state, scale, bias, **how)
+    return {"y": y, **new._asdict()}
+
+
+def moving_average_oracle(
+    x, scale, bias, *, mean_square, mean_squares, products, updates, mask=None
+):
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    own = (w * x**2).sum((0, 1)) / w.sum((0, 1))
+    mean_squares = jnp.concatenate([own[None], mean_squares[:-1]])
+    s = mean_squares.mean(0)
+    r = jnp.clip(jnp.sqrt(s + 1e-5) / jnp.sqrt(mean_square + 1e-5), 0.2, 5)
+    return {
+        "y": r * x / jnp.sqrt(s + 1e-5) * scale + bias,
+        "mean_square": 0.7 * mean_square + 0.3 * s,
+        "mean_squares": mean_squares,
+        "products": products,
+        "updates": updates + 1,
+    }
+
+
 CASES = [
     Case(
         "cumulative_layer_norm",
@@ -111,5 +136,22 @@ CASES = [
         module={"decay": 0.7},
         features=5,
         state=("mean", "var"),
+    ),
+    Case(
+        "moving_average_batch_norm",
+        call=moving_average_call,
+        oracle=moving_average_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(4, 3, 5)),
+            "mean_square": rng.uniform(0.01, 3, 5),
+            "mean_squares": rng.uniform(0.5, 1.5, (3, 5)),
+            "products": rng.normal(size=(3, 5)),
+            "updates": np.array(1000.0),
+            **affine(rng, 5),
+        },
+        differentiated=(),
+        module={"decay": 0.7, "window": 3},
+        features=5,
+        state=("mean_square", "mean_squares", "products", "updates"),
     ),
 ]

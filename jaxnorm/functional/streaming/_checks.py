@@ -5,16 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.typing import Shape
 
-
-def require_state(state: Any, shape: Shape, features: tuple[int, ...], **decays: float) -> None:
-    """Raises unless a state fits the features of an array, and its decays are shares.
+def require_state(state: Any, like: Any, **decays: float) -> None:
+    """Raises unless the parts of a state have their shapes, and its decays are shares.
 
     Args:
-        state: arrays of [*features] in any structure.
-        shape: the shape of `x`.
-        features: the feature axes, canonical.
+        state: a NamedTuple of arrays.
+        like: the same, of the right shapes.
         **decays: weights of old values, by name.
 
     Returns:
@@ -24,14 +21,15 @@ def require_state(state: Any, shape: Shape, features: tuple[int, ...], **decays:
         ValueError: a shape differs, or a decay is outside [0, 1].
 
     Examples:
-        >>> require_state((jnp.zeros(3), jnp.ones(3)), (8, 3), (1,), decay=0.9)
+        >>> require_state([jnp.zeros(3)], [jnp.ones(3)], decay=0.9)
     """
-    sizes = tuple(shape[axis] for axis in features)
-    for path, leaf in jax.tree.leaves_with_path(state):
-        if jnp.shape(leaf) != sizes:
+    right = jax.tree.leaves(like)
+    for (path, part), other in zip(jax.tree.leaves_with_path(state), right, strict=True):
+        if jnp.shape(part) != jnp.shape(other):
             raise ValueError(
-                f"state{jax.tree_util.keystr(path)} {list(jnp.shape(leaf))} does not fit the "
-                f"features {list(sizes)} of x {list(shape)}; make it of that shape"
+                f"state{jax.tree_util.keystr(path)} {list(jnp.shape(part))} does not fit x; make "
+                f"the state with {type(like).__name__}.start, whose part is "
+                f"{list(jnp.shape(other))}"
             )
     for name, decay in decays.items():
         if not 0 <= decay <= 1:

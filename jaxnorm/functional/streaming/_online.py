@@ -71,9 +71,9 @@ def online_norm(
         TypeError: `x` is not floating.
 
     Examples:
-        >>> x, zero = jnp.array([[2.0], [2.0]]), jnp.zeros(1)
+        >>> x, state = jnp.array([[2.0], [2.0]]), OnlineState.start((1,))
         >>> how = {"use_running_average": False, "decay": 0.5, "layer_scaling": False}
-        >>> y, state = online_norm(x, OnlineState(zero, zero + 1, zero, zero), **how)
+        >>> y, state = online_norm(x, state, **how)
         >>> y.ravel().round(2), state.mean
         (Array([2.  , 0.82], dtype=float32), Array([1.5], dtype=float32))
 
@@ -84,8 +84,8 @@ def online_norm(
     x = usable(widened(x, ordered_for="online_norm"), mask, None)
     features = canonical_axes(axis, x.ndim, "axis")
     require_batch_axis(features, x.shape)
-    require_state(state, x.shape, features, decay=decay, backward_decay=backward_decay)
-    row = kept_shape(x.shape, features)
+    sizes, row = tuple(x.shape[axis] for axis in features), kept_shape(x.shape, features)
+    require_state(state, state.start(sizes), decay=decay, backward_decay=backward_decay)
     how = {"stats_shape": (len(x), *row[1:]), "mask": mask}
     mean, var = (jax.lax.stop_gradient(v).astype(x.dtype).reshape(row) for v in state[:2])
     seen = Moments(mean, var, jnp.ones_like(var), jnp.zeros_like(mean))

@@ -68,7 +68,7 @@ def power_norm(
         TypeError: `x` is not floating.
 
     Examples:
-        >>> x, state = jnp.array([[1.0], [3.0]]), PowerState(jnp.ones(1), jnp.zeros(1))
+        >>> x, state = jnp.array([[1.0], [3.0]]), PowerState.start((1,))
         >>> def loss(state):
         ...     y, new = power_norm(x, state, use_running_average=False, epsilon=0.0)
         ...     return y.sum(), new
@@ -82,7 +82,8 @@ def power_norm(
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
-    require_state(state, x.shape, features, decay=decay, backward_decay=backward_decay)
+    sizes = tuple(x.shape[axis] for axis in features)
+    require_state(state, state.start(sizes), decay=decay, backward_decay=backward_decay)
     stats_shape = kept_shape(x.shape, features)
     result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
     shared = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}

@@ -6,28 +6,33 @@ gradient with respect to it.
 
 from typing import NamedTuple
 
-from jaxnorm.typing import Array
+import jax.numpy as jnp
+
+from jaxnorm.typing import Array, DTypeLike, Shape
 
 
 class PowerState(NamedTuple):
     """The running statistics of power normalization.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> PowerState(jnp.ones(2), jnp.zeros(2)).backward
+        >>> PowerState.start((2,)).backward
         Array([0., 0.], dtype=float32)
     """
 
     mean_square: Array  # [*features], float32 or wider; starts at ones
     backward: Array  # [*features], float32 or wider; starts at zeros
 
+    @classmethod
+    def start(cls, features: Shape, dtype: DTypeLike = jnp.float32) -> "PowerState":
+        """Returns the state before any step, for [*features]."""
+        return cls(jnp.ones(features, dtype), jnp.zeros(features, dtype))
+
 
 class OnlineState(NamedTuple):
     """The running statistics of online normalization, forward and backward.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> OnlineState(jnp.zeros(2), jnp.ones(2), jnp.zeros(2), jnp.zeros(2)).var
+        >>> OnlineState.start((2,)).var
         Array([1., 1.], dtype=float32)
     """
 
@@ -35,3 +40,31 @@ class OnlineState(NamedTuple):
     var: Array  # likewise; starts at ones
     gradient: Array  # likewise, remembers mean gradients; starts at zeros
     product: Array  # likewise, remembers mean products of gradient and output; starts at zeros
+
+    @classmethod
+    def start(cls, features: Shape, dtype: DTypeLike = jnp.float32) -> "OnlineState":
+        """Returns the state before any sample, for [*features]."""
+        zeros = jnp.zeros(features, dtype)
+        return cls(zeros, jnp.ones(features, dtype), zeros, zeros)
+
+
+class MovingAverageState(NamedTuple):
+    """The last batches and the running statistic of moving average batch normalization.
+
+    Examples:
+        >>> MovingAverageState.start((2,), window=3).products.shape
+        (3, 2)
+    """
+
+    mean_square: Array  # [*features], float32 or wider, the exponential average; starts at ones
+    mean_squares: Array  # [window, *features], of the last batches, the newest first
+    products: Array  # likewise, mean products of gradient and output
+    updates: Array  # [], batches seen; a float, so that the state can be differentiated
+
+    @classmethod
+    def start(
+        cls, features: Shape, window: int, dtype: DTypeLike = jnp.float32
+    ) -> "MovingAverageState":
+        """Returns the state before any batch, for [*features] and `window` batches."""
+        zeros = jnp.zeros((window, *features), dtype)
+        return cls(jnp.ones(features, dtype), zeros, zeros, jnp.zeros((), dtype))

@@ -11,6 +11,7 @@ from . import ops as ops
 from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
+from .functional import CrossIterationState as CrossIterationState
 from .functional import L1State as L1State
 from .functional import MovingAverageState as MovingAverageState
 from .functional import OnlineState as OnlineState
@@ -33,6 +34,7 @@ from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
 from .functional import complex_batch_norm as complex_batch_norm
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import cross_iteration_batch_norm as cross_iteration_batch_norm
 from .functional import cumulative_group_norm as cumulative_group_norm
 from .functional import cumulative_layer_norm as cumulative_layer_norm
 from .functional import decorrelated_batch_norm as decorrelated_batch_norm

@@ -21,6 +21,7 @@ from ._conditional import AdaptiveInstanceNorm as AdaptiveInstanceNorm
 from ._conditional import ConditionalBatchNorm as ConditionalBatchNorm
 from ._conditional import FiLM as FiLM
 from ._conditional import ModulatedRMSNorm as ModulatedRMSNorm
+from ._cross_iteration import CrossIterationBatchNorm as CrossIterationBatchNorm
 from ._evolved import EvoNormB0 as EvoNormB0
 from ._evolved import EvoNormB1 as EvoNormB1
 from ._evolved import EvoNormB2 as EvoNormB2

@@ -174,11 +174,11 @@ class MovingAverageBatchNorm(RunningNorm):
     which the gradient then replaces.
 
     Examples:
-        >>> layer, x = MovingAverageBatchNorm(use_running_average=False), jnp.array([[1.0], [7.0]])
+        >>> layer, x = MovingAverageBatchNorm(use_running_average=False), jnp.array([[0.0], [2.0]])
         >>> variables = layer.init(jax.random.key(0), x)
         >>> y, new = layer.apply(variables, x, mutable=["batch_stats"])
         >>> y.round(2).ravel(), new["batch_stats"]["mean_squares"][0]
-        (Array([0.2, 1.4], dtype=float32), Array([25.], dtype=float32))
+        (Array([0.  , 1.41], dtype=float32), Array([2.], dtype=float32))
     """
 
     spec = SPECS["moving_average_batch_norm"]

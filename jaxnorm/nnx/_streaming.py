@@ -204,10 +204,10 @@ class MovingAverageBatchNorm(RunningNorm):
 
     Examples:
         >>> layer = MovingAverageBatchNorm(1, rngs=nnx.Rngs(0))
-        >>> layer(jnp.array([[1.0], [7.0]])).round(2).ravel()
-        Array([0.2, 1.4], dtype=float32)
+        >>> layer(jnp.array([[0.0], [2.0]])).round(2).ravel()
+        Array([0.  , 1.41], dtype=float32)
         >>> layer.mean_squares[0]
-        Array([25.], dtype=float32)
+        Array([2.], dtype=float32)
     """
 
     spec = SPECS["moving_average_batch_norm"]

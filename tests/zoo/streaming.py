@@ -2,11 +2,12 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm
-from jaxnorm import MovingAverageState, OnlineState, PowerState
+from jaxnorm import CrossIterationState, MovingAverageState, OnlineState, PowerState
 from tests.zoo.cases import Case
 
 
@@ -90,6 +91,59 @@ def moving_average_oracle(
     }
 
 
+def cross_iteration_call(x, kernel, inputs, scale, bias, *, mask=None, **parts):
+    def pullback(g):
+        return jnp.einsum("ntd,ntc->dc", inputs, g)
+
+    state, how = CrossIterationState(**parts), {"decay": 0.7, "mask": mask}
+    y, new = jaxnorm.cross_iteration_batch_norm(
+        x, state, kernel, pullback, scale, bias, use_running_average=False, **how
+    )
+    return {"y": y, **new._asdict()}
+
+
+def cross_iteration_oracle(x, kernel, inputs, scale, bias, *, mask=None, **old):
+    # As in the paper: of means and mean squares, whose slopes are about zero.
+    w = jnp.ones(x.shape) if mask is None else mask.astype(x.dtype)
+    count, kernel = w.sum((0, 1)), jax.lax.stop_gradient(kernel)
+    mean, square = (w * x).sum((0, 1)) / count, (w * x**2).sum((0, 1)) / count
+    moved = kernel - old["kernels"]
+    means = old["means"] + (old["mean_slopes"] * moved).sum(1)
+    slopes = old["var_slopes"] + 2 * old["means"][:, None] * old["mean_slopes"]
+    squares = old["vars"] + old["means"] ** 2 + (slopes * moved).sum(1)
+    valid = (jnp.arange(len(means)) < old["updates"][0])[:, None]
+    squares = jnp.where(valid, jnp.maximum(squares, means**2), 0)
+    n = 1 + valid.sum()
+    m = (mean + jnp.where(valid, means, 0).sum(0)) / n
+    v = (square + squares.sum(0)) / n - m**2
+    by_mean = jnp.einsum("ntd,ntc->dc", inputs, w) / count
+    by_var = jnp.einsum("ntd,ntc->dc", inputs, 2 * w * (x - mean)) / count
+    newest = {"kernels": kernel, "means": mean, "vars": square - mean**2}
+    newest |= {"mean_slopes": by_mean, "var_slopes": by_var}
+    return {
+        "y": (x - m) / jnp.sqrt(v + 1e-5) * scale + bias,
+        "mean": 0.7 * old["mean"] + 0.3 * mean,
+        "var": 0.7 * old["var"] + 0.3 * (square - mean**2),
+        **{k: jnp.concatenate([v[None], old[k][:-1]]) for k, v in newest.items()},
+        "updates": old["updates"] + 1,
+    }
+
+
+def cross_iteration_arrays(rng):
+    shape = {"mean": (), "kernels": (3, 2), "means": (3,), "mean_slopes": (3, 2)}
+    shape["var_slopes"] = (3, 2)
+    return {
+        "x": rng.normal(size=(4, 3, 5)),
+        "kernel": rng.normal(size=(2, 5)),
+        "inputs": rng.normal(size=(4, 3, 2)),
+        **{name: rng.normal(size=(*size, 5)) for name, size in shape.items()},
+        "var": rng.uniform(0.5, 1.5, 5),
+        "vars": rng.uniform(0.5, 1.5, (3, 5)),
+        "updates": np.full(5, 2.0),
+        **affine(rng, 5),
+    }
+
+
 CASES = [
     Case(
         "cumulative_layer_norm",
@@ -146,12 +200,19 @@ CASES = [
             "mean_square": rng.uniform(0.01, 3, 5),
             "mean_squares": rng.uniform(0.5, 1.5, (3, 5)),
             "products": rng.normal(size=(3, 5)),
-            "updates": np.array(1000.0),
+            "updates": np.full(5, 1000.0),
             **affine(rng, 5),
         },
         differentiated=(),
         module={"decay": 0.7, "window": 3},
         features=5,
         state=("mean_square", "mean_squares", "products", "updates"),
+    ),
+    Case(
+        "cross_iteration_batch_norm",
+        call=cross_iteration_call,
+        oracle=cross_iteration_oracle,
+        arrays=cross_iteration_arrays,
+        differentiated=("x", "scale", "bias"),
     ),
 ]

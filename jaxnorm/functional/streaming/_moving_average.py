@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.functional.streaming._checks import require_state
+from jaxnorm.functional.streaming._last import entered
 from jaxnorm.functional.streaming._states import MovingAverageState
 from jaxnorm.functional.streaming._steered import Over, steered
 from jaxnorm.numerics import canonical_axes
@@ -75,10 +76,10 @@ def moving_average_batch_norm(
         TypeError: `x` is not floating.
 
     Examples:
-        >>> x, state = jnp.array([[1.0], [7.0]]), MovingAverageState.start((1,), window=2)
+        >>> x, state = jnp.array([[0.0], [2.0]]), MovingAverageState.start((1,), window=2)
         >>> y, state = moving_average_batch_norm(x, state, use_running_average=False)
         >>> y.ravel().round(2), state.mean_squares.ravel()
-        (Array([0.2, 1.4], dtype=float32), Array([25.,  0.], dtype=float32))
+        (Array([0.  , 1.41], dtype=float32), Array([2., 0.], dtype=float32))
     """
     if not r_max >= 1:
         raise ValueError(f"r_max={r_max} must be at least 1; use 1 for no correction")
@@ -91,9 +92,9 @@ def moving_average_batch_norm(
     running = jax.lax.stop_gradient(state.mean_square)
     batch = moments(jax.lax.stop_gradient(x), row, center=False, mask=mask, **mapped)
     own, seen = batch.var.reshape(sizes), jnp.broadcast_to(batch.count, row).reshape(sizes) > 0
-    step = state.updates + seen.any()
+    step = state.updates + seen
     averaged = (step > len(state.products)) & (step >= warmup_steps)
-    squares = _entered(state.mean_squares, own, seen)
+    squares = entered(state.mean_squares, own, seen)
     s = jnp.where(seen, jnp.where(averaged, squares.mean(0), own), running)
     divisor, one = (running if use_running_average else s).reshape(row), jnp.ones(row, x.dtype)
     z = normalize(x, Moments(0 * one, divisor, one), epsilon=epsilon)
@@ -109,12 +110,7 @@ def moving_average_batch_norm(
     return y, MovingAverageState(running, squares, state.products, step)
 
 
-def _entered(kept: Array, new: Array, seen: Array) -> Array:
-    """Returns the values of the last batches, the new one first, where there was a sample."""
-    return jnp.where(seen, jnp.concatenate([new[None].astype(kept.dtype), kept[:-1]]), kept)
-
-
 def _rule(kept: Array, gz: Array, zz: Array, when: tuple[Array, Array]) -> tuple[Array, Array]:
     averaged, seen = when
-    products = _entered(kept, gz, seen)
+    products = entered(kept, gz, seen)
     return jnp.where(averaged, products.mean(0), gz), products

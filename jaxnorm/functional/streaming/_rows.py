@@ -5,12 +5,18 @@ from typing import Any
 from jaxnorm.functional._claims import CENTRED
 from jaxnorm.functional._dtypes import stats_dtype
 from jaxnorm.functional._member import Member, Spec
+from jaxnorm.functional.streaming._cross_iteration import cross_iteration_batch_norm
 from jaxnorm.functional.streaming._cumulative_group import cumulative_group_norm
 from jaxnorm.functional.streaming._cumulative_layer import cumulative_layer_norm
 from jaxnorm.functional.streaming._moving_average import moving_average_batch_norm
 from jaxnorm.functional.streaming._online import online_norm
 from jaxnorm.functional.streaming._power import power_norm
-from jaxnorm.functional.streaming._states import MovingAverageState, OnlineState, PowerState
+from jaxnorm.functional.streaming._states import (
+    CrossIterationState,
+    MovingAverageState,
+    OnlineState,
+    PowerState,
+)
 from jaxnorm.typing import Shape
 
 # Variances that are kept for later steps are in the units of x.
@@ -19,6 +25,10 @@ PREFIXES = CENTRED - {"range"}
 
 def _moving_average_state(layer: Any, features: Shape) -> MovingAverageState:
     return MovingAverageState.start(features, layer.window, stats_dtype(layer))
+
+
+def _cross_iteration_state(layer: Any, features: Shape) -> CrossIterationState:
+    return CrossIterationState.start(layer.kernel_shape, layer.window, stats_dtype(layer))
 
 
 MEMBERS: tuple[Member, ...] = (
@@ -82,6 +92,18 @@ MEMBERS: tuple[Member, ...] = (
         limits="subtracts no mean: the kernels before it are to be centred; reverse mode only; the "
         "new products of the backward pass come out as a gradient",
     ),
+    Member(
+        name="cross_iteration_batch_norm",
+        function=cross_iteration_batch_norm,
+        stats_shape=None,
+        claims=frozenset({"mask"}),
+        paper="Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020",
+        center=True,
+        stateful=True,
+        cost="one pass for the statistics, and two pullbacks to the kernel of the layer before",
+        limits="keeps three arrays of the kernel's size for each earlier batch; statistics are not "
+        "shared over mapped axes",
+    ),
 )
 
 SPECS: dict[str, Spec] = {
@@ -120,5 +142,13 @@ SPECS: dict[str, Spec] = {
         options=("decay", "r_max", "warmup_steps", "correction_steps", "epsilon"),
         sample=("mask", "axis_name", "axis_index_groups"),
         state=_moving_average_state,
+    ),
+    "cross_iteration_batch_norm": Spec(
+        "CrossIterationBatchNorm",
+        cross_iteration_batch_norm,
+        axes="axis",
+        options=("decay", "burn_in_steps", "epsilon"),
+        sample=("mask",),
+        state=_cross_iteration_state,
     ),
 }

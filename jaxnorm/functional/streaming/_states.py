@@ -1,7 +1,6 @@
-"""What the norms with a backward pass of their own remember from step to step.
+"""What the norms of streams remember from step to step.
 
-The forward pass returns the new value of what is forward; that of what is backward comes out as the
-gradient with respect to it.
+The new value of what the backward pass remembers comes out as the gradient with respect to it.
 """
 
 from typing import NamedTuple
@@ -59,7 +58,7 @@ class MovingAverageState(NamedTuple):
     mean_square: Array  # [*features], float32 or wider, the exponential average; starts at ones
     mean_squares: Array  # [window, *features], of the last batches, the newest first
     products: Array  # likewise, mean products of gradient and output
-    updates: Array  # [], batches seen; a float, so that the state can be differentiated
+    updates: Array  # [*features], batches seen; floats, so that the state can be differentiated
 
     @classmethod
     def start(
@@ -67,4 +66,32 @@ class MovingAverageState(NamedTuple):
     ) -> "MovingAverageState":
         """Returns the state before any batch, for [*features] and `window` batches."""
         zeros = jnp.zeros((window, *features), dtype)
-        return cls(jnp.ones(features, dtype), zeros, zeros, jnp.zeros((), dtype))
+        return cls(jnp.ones(features, dtype), zeros, zeros, jnp.zeros(features, dtype))
+
+
+class CrossIterationState(NamedTuple):
+    """The last batches and the running statistics of cross-iteration batch normalization.
+
+    Examples:
+        >>> CrossIterationState.start((3, 3, 8, 2), window=4).mean_slopes.shape
+        (3, 3, 3, 8, 2)
+    """
+
+    mean: Array  # [C], float32 or wider, running; starts at zeros
+    var: Array  # [C], likewise; starts at ones
+    kernels: Array  # [window - 1, ..., C], of the last batches, the newest first
+    means: Array  # [window - 1, C], of the batches
+    vars: Array  # [window - 1, C]
+    mean_slopes: Array  # [window - 1, ..., C], derivatives of the means by the kernels
+    var_slopes: Array  # [window - 1, ..., C]
+    updates: Array  # [C], batches seen; floats, so that the state can be differentiated
+
+    @classmethod
+    def start(
+        cls, kernel: Shape, window: int, dtype: DTypeLike = jnp.float32
+    ) -> "CrossIterationState":
+        """Returns the state before any batch, for a kernel [..., C] and `window` batches."""
+        features = jnp.zeros(kernel[-1:], dtype)
+        rows, kernels = (jnp.zeros((window - 1, *s), dtype) for s in (kernel[-1:], kernel))
+        one = jnp.ones_like(features)
+        return cls(features, one, kernels, rows, rows, kernels, kernels, features)

@@ -8,29 +8,30 @@ import jax.numpy as jnp
 
 from jaxnorm.functional.streaming._last import entered
 from jaxnorm.functional.streaming._states import CrossIterationState
-from jaxnorm.stats import BatchStats, Moments, ema, pool, whole_mean
+from jaxnorm.stats import BatchStats, Moments, ema, pool, rescaled, whole_mean
 from jaxnorm.typing import Array
 
 
 def with_earlier(
-    own: Moments, state: CrossIterationState, kernel: Array, burn_in_steps: int
+    own: Moments, state: CrossIterationState, kernel: Array, unit: Array, burn_in_steps: int
 ) -> Moments:
     """Returns the moments of a batch and of the earlier ones as one sample, all of one weight.
 
     Args:
-        own: of [C], of this batch.
+        own: of [C], of this batch, in its units.
         state: what is known of the earlier ones, constant for derivatives.
         kernel: [..., C], to which they are carried over.
+        unit: [C], powers of two: the unit of the batch.
         burn_in_steps: how many batches have to be past before they count.
 
     Returns:
-        `Moments` of [C].
+        `Moments` of [C], in units of the batch.
 
     Examples:
         >>> own = Moments(jnp.array([3.0]), jnp.zeros(1), jnp.ones(1), jnp.zeros(1))
         >>> state = CrossIterationState.start((1, 1), window=2)
         >>> state = state._replace(updates=jnp.ones(1), mean_slopes=jnp.full((1, 1, 1), 2.0))
-        >>> with_earlier(own, state, jnp.array([[0.5]]), 0).mean
+        >>> with_earlier(own, state, jnp.array([[0.5]]), jnp.ones(1), 0).mean
         Array([2.], dtype=float32)
     """
     moved = kernel - state.kernels
@@ -42,6 +43,7 @@ def with_earlier(
     age = jnp.arange(len(state.means))[:, None]
     counts = (age < state.updates) & (state.updates >= burn_in_steps)
     earlier = Moments(state.means + by_mean, var, counts, jnp.zeros_like(var))
+    earlier = rescaled(earlier, 1 / unit)
     own = own._replace(count=jnp.broadcast_to(own.count, own.var.shape) > 0)
     rows = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old]), own, earlier)
     rows = rows._replace(count=rows.count.astype(rows.var.dtype))

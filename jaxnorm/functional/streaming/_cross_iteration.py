@@ -16,9 +16,11 @@ from jaxnorm.functional.streaming._checks import require_state
 from jaxnorm.functional.streaming._states import CrossIterationState
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import normalize
-from jaxnorm.stats import BatchStats, Moments, moments
+from jaxnorm.stats import BatchStats, Moments, moments, rescaled, units
 from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
+
+LARGE = 2.0**40  # the square of a hundred thousand such entries is a float32
 
 
 def cross_iteration_batch_norm(
@@ -97,16 +99,21 @@ def cross_iteration_batch_norm(
         )
     require_state(state, state.start(kernel.shape, len(state.means) + 1), decay=decay)
     past = jax.lax.stop_gradient(state)
-    own, pull = jax.vjp(lambda x: moments(x, row, mask=mask), x)
-    batch = shaped(own, sizes)
-    taken = Moments(past.mean, past.var, jnp.ones_like(past.var))
+    # Where squares overflow no variance could be differentiated: such features have a unit.
+    unit, smallest = units(x, row, mask=mask), float(jnp.finfo(x.dtype).tiny)
+    unit = jnp.where(unit > LARGE, unit, 1)
+    z, of_features = x / unit, unit.reshape(sizes)
+    own, pull = jax.vjp(lambda z: moments(z, row, mask=mask), z)
+    taken = rescaled(Moments(past.mean, past.var, jnp.ones_like(past.var)), 1 / of_features)
     if not use_running_average:
-        taken = with_earlier(batch, past, kernel, burn_in_steps)
-    y = normalize(x, shaped(taken, row), epsilon=epsilon)
+        taken = with_earlier(shaped(own, sizes), past, kernel, of_features, burn_in_steps)
+    shift = jnp.maximum(epsilon / unit / unit, smallest if epsilon else 0)
+    y = normalize(z, shaped(taken, row), epsilon=shift)
     y = scaled_and_shifted(y, scale, bias, features).astype(dtype or like)
     if not (update_stats or (update_stats is None and not use_running_average)):
         return y, state
-    still, one = jax.tree.map(jnp.zeros_like, own), jnp.ones_like(own.var)
-    directions = (still._replace(mean=one), still._replace(var=one))
+    still = jax.tree.map(jnp.zeros_like, own)
+    directions = (still._replace(mean=jnp.ones_like(unit)), still._replace(var=unit))
     slopes = BatchStats(*(pullback(pull(v)[0].astype(like)) for v in directions))
+    batch = shaped(rescaled(own, unit), sizes)
     return y, jax.lax.stop_gradient(after(past, batch, kernel, slopes, decay))

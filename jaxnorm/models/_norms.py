@@ -66,6 +66,7 @@ def apply_norm(
     *,
     train: bool,
     name: str | None = None,
+    step: Array | None = None,
     **fields: Any,
 ) -> Array:
     """Returns `x` normalized by the layer that `norm` makes, or `x` itself where `norm` is None.
@@ -83,6 +84,7 @@ def apply_norm(
         x: [N, ..., C], the layer's input.
         train: whether batch statistics are used, and running averages updated.
         name: the layer's name among its parent's children.
+        step: [], the time step, for a layer whose call takes it.
         **fields: further arguments of the factory, for example `scale_init`.
 
     Returns:
@@ -108,7 +110,8 @@ def apply_norm(
         return x
     layer = _layer(norm, train, name, fields)
     average = getattr(layer, "use_running_average", not train) is None
-    y = layer(x, use_running_average=not train) if average else layer(x)
+    how = {"use_running_average": not train} if average else {}
+    y = layer(x, **how, **({} if step is None or not _takes_step(layer) else {"step": step}))
     if isinstance(y, tuple):
         raise ValueError(f"{_describe(norm)} {_returns(len(y), _describe(norm))}")
     return y
@@ -178,21 +181,48 @@ def has_own_bias(norm: NormFactory | str | None, use_bias: bool | None) -> bool:
     if use_bias is not None:
         return use_bias
     norm = norm_factory(norm)
-    # A parent of its own: the layer must not become a child of the module that asks.
-    return norm is None or not _Biased(norm, parent=None).apply({})
+    return norm is None or not _Asked(norm, _is_biased, parent=None).apply({})
 
 
-class _Biased(nn.Module):
-    """Tells whether the layer of a factory has a bias, without calling the layer."""
+def takes_step(norm: NormFactory | None) -> bool:
+    """Returns whether the layers of a norm are called with the time step, as recurrent ones are.
+
+    Args:
+        norm: the factory, or None.
+
+    Returns:
+        Whether their call has an argument `step`.
+
+    Examples:
+        >>> from jaxnorm.linen import BatchNorm, RecurrentBatchNorm
+        >>> takes_step(BatchNorm), takes_step(functools.partial(RecurrentBatchNorm, max_steps=4))
+        (False, True)
+    """
+    return norm is not None and bool(_Asked(norm, _takes_step, parent=None).apply({}))
+
+
+class _Asked(nn.Module):
+    """Answers a question about the layer of a factory, without calling the layer.
+
+    To be made with `parent=None`: the layer must not become a child of the module that asks.
+    """
 
     norm: NormFactory
+    question: Callable[[Any], bool]
 
     @nn.compact
     def __call__(self) -> bool:
-        layer = _layer(self.norm, False, "norm", {})
-        # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
-        biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
-        return biased and not _is_pointwise(type(layer))
+        return self.question(_layer(self.norm, False, "norm", {}))
+
+
+def _is_biased(layer: Any) -> bool:
+    # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
+    biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
+    return biased and not _is_pointwise(type(layer))
+
+
+def _takes_step(layer: Any) -> bool:
+    return "step" in inspect.signature(type(layer).__call__).parameters
 
 
 def _is_pointwise(cls: type) -> bool:

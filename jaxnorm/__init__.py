@@ -11,7 +11,10 @@ from . import ops as ops
 from . import preprocessing as preprocessing
 from . import stats as stats
 from .functional import CATALOGUE as CATALOGUE
+from .functional import CrossIterationState as CrossIterationState
 from .functional import L1State as L1State
+from .functional import MovingAverageState as MovingAverageState
+from .functional import OnlineState as OnlineState
 from .functional import PowerState as PowerState
 from .functional import SpectralState as SpectralState
 from .functional import WhiteningState as WhiteningState
@@ -31,6 +34,7 @@ from .functional import batch_renorm as batch_renorm
 from .functional import batch_renorm_schedule as batch_renorm_schedule
 from .functional import complex_batch_norm as complex_batch_norm
 from .functional import conditional_batch_norm as conditional_batch_norm
+from .functional import cross_iteration_batch_norm as cross_iteration_batch_norm
 from .functional import cumulative_group_norm as cumulative_group_norm
 from .functional import cumulative_layer_norm as cumulative_layer_norm
 from .functional import decorrelated_batch_norm as decorrelated_batch_norm
@@ -64,6 +68,8 @@ from .functional import mean_only_batch_norm as mean_only_batch_norm
 from .functional import message_norm as message_norm
 from .functional import modulated_rms_norm as modulated_rms_norm
 from .functional import moment_shortcut as moment_shortcut
+from .functional import moving_average_batch_norm as moving_average_batch_norm
+from .functional import online_norm as online_norm
 from .functional import p_rms_norm as p_rms_norm
 from .functional import pair_norm as pair_norm
 from .functional import pixel_norm as pixel_norm

@@ -86,9 +86,15 @@ from .response import divisive_norm as divisive_norm
 from .response import global_response_norm as global_response_norm
 from .response import local_contrast_norm as local_contrast_norm
 from .response import local_response_norm as local_response_norm
+from .streaming import CrossIterationState as CrossIterationState
+from .streaming import MovingAverageState as MovingAverageState
+from .streaming import OnlineState as OnlineState
 from .streaming import PowerState as PowerState
+from .streaming import cross_iteration_batch_norm as cross_iteration_batch_norm
 from .streaming import cumulative_group_norm as cumulative_group_norm
 from .streaming import cumulative_layer_norm as cumulative_layer_norm
+from .streaming import moving_average_batch_norm as moving_average_batch_norm
+from .streaming import online_norm as online_norm
 from .streaming import power_norm as power_norm
 from .whitening import WhiteningState as WhiteningState
 from .whitening import complex_batch_norm as complex_batch_norm

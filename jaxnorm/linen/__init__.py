@@ -21,6 +21,7 @@ from ._conditional import AdaptiveInstanceNorm as AdaptiveInstanceNorm
 from ._conditional import ConditionalBatchNorm as ConditionalBatchNorm
 from ._conditional import FiLM as FiLM
 from ._conditional import ModulatedRMSNorm as ModulatedRMSNorm
+from ._cross_iteration import CrossIterationBatchNorm as CrossIterationBatchNorm
 from ._evolved import EvoNormB0 as EvoNormB0
 from ._evolved import EvoNormB1 as EvoNormB1
 from ._evolved import EvoNormB2 as EvoNormB2
@@ -65,6 +66,8 @@ from ._response import LocalContrastNorm as LocalContrastNorm
 from ._response import LocalResponseNorm as LocalResponseNorm
 from ._streaming import CumulativeGroupNorm as CumulativeGroupNorm
 from ._streaming import CumulativeLayerNorm as CumulativeLayerNorm
+from ._streaming import MovingAverageBatchNorm as MovingAverageBatchNorm
+from ._streaming import OnlineNorm as OnlineNorm
 from ._streaming import PowerNorm as PowerNorm
 from ._whitening import ComplexBatchNorm as ComplexBatchNorm
 from ._whitening import DecorrelatedBatchNorm as DecorrelatedBatchNorm

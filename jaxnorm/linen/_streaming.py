@@ -133,3 +133,69 @@ class PowerNorm(RunningNorm):
     scale_init: initializers.Initializer = initializers.ones  # of the scale
     axis_name: AxisName | None = None  # of shards that share statistics
     axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within
+
+
+class OnlineNorm(RunningNorm):
+    """Normalizes each sample by the running statistics of the samples before it.
+
+    Chiley et al.: Online Normalization, arXiv:1905.05894, 2019. The backward pass has running
+    statistics of its own: differentiate also with respect to `gradient` and `product` in
+    `batch_stats`, which their gradients then replace.
+
+    Examples:
+        >>> layer, x = OnlineNorm(use_running_average=False, decay=0.5), jnp.array([[2.0], [0.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, new = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.round(2).ravel(), new["batch_stats"]["mean"]
+        (Array([ 1., -1.], dtype=float32), Array([0.5], dtype=float32))
+    """
+
+    spec = SPECS["online_norm"]
+
+    use_running_average: bool | None = None  # whether the statistics stay as they are
+    axis: Axes = -1  # the feature axes
+    decay: float = 0.999  # the weight of the old mean and variance, for each sample
+    backward_decay: float = 0.99  # one minus the share of remembered errors that is taken away
+    layer_scaling: bool = True  # whether each sample is divided by its root mean square at last
+    epsilon: float = 1e-5  # added to the variance and to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+
+
+class MovingAverageBatchNorm(RunningNorm):
+    """Divides each feature by its root mean square over the last batches.
+
+    Yan et al., arXiv:2001.06838, 2020: MABN. For layers whose kernels are centred, as
+    `WeightCentralization` does. Differentiate also with respect to `products` in `batch_stats`,
+    which the gradient then replaces.
+
+    Examples:
+        >>> layer, x = MovingAverageBatchNorm(use_running_average=False), jnp.array([[0.0], [2.0]])
+        >>> variables = layer.init(jax.random.key(0), x)
+        >>> y, new = layer.apply(variables, x, mutable=["batch_stats"])
+        >>> y.round(2).ravel(), new["batch_stats"]["mean_squares"][0]
+        (Array([0.  , 1.41], dtype=float32), Array([2.], dtype=float32))
+    """
+
+    spec = SPECS["moving_average_batch_norm"]
+
+    use_running_average: bool | None = None  # whether the statistics stay as they are
+    axis: Axes = -1  # the feature axes
+    window: int = 16  # how many batches are averaged
+    decay: float = 0.98  # the weight of the old mean square
+    r_max: float = 5.0  # the largest factor towards the running mean square
+    warmup_steps: int = 100  # before this step each batch is by itself
+    correction_steps: int = 1000  # up to this step there is no such factor
+    epsilon: float = 1e-5  # added to the mean square
+    dtype: DTypeLike | None = None  # the output's dtype; if None what input and parameters give
+    param_dtype: DTypeLike = jnp.float32  # of the parameters
+    use_bias: bool = True  # whether a bias is learned
+    use_scale: bool = True  # whether a scale is learned
+    bias_init: initializers.Initializer = initializers.zeros  # of the bias
+    scale_init: initializers.Initializer = initializers.ones  # of the scale
+    axis_name: AxisName | None = None  # of shards that share statistics
+    axis_index_groups: AxisIndexGroups = None  # groups of shards to stay within

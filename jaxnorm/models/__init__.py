@@ -16,8 +16,8 @@ from ._inception import InceptionModule as InceptionModule
 from ._inception import inception_64 as inception_64
 from ._inception import inception_224 as inception_224
 from ._lstm import LSTM as LSTM
-from ._lstm import LSTMCell as LSTMCell
-from ._lstm import LSTMState as LSTMState
+from ._lstm_cell import LSTMCell as LSTMCell
+from ._lstm_cell import LSTMState as LSTMState
 from ._mlp import MLP as MLP
 from ._norms import Activation as Activation
 from ._norms import Initializer as Initializer

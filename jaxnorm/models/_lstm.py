@@ -1,7 +1,8 @@
-"""A long short-term memory with the normalization as an argument."""
+"""A long short-term memory over time, with running statistics for each time step."""
 
-import inspect
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,95 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnorm.models._norms import Initializer, NormFactory, apply_norm, norm_factory
+from jaxnorm.linen import RecurrentBatchNorm
+from jaxnorm.models._lstm_cell import LSTMCell, LSTMState
+from jaxnorm.models._norms import Initializer, NormFactory, norm_factory, takes_step
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.typing import Array, DTypeLike, PyTree
-
-
-class LSTMState(NamedTuple):
-    """What a long short-term memory carries from step to step.
-
-    Examples:
-        >>> start = LSTMState(cell=jnp.zeros((2, 3)), hidden=jnp.zeros((2, 3)))
-        >>> start.cell.shape
-        (2, 3)
-    """
-
-    cell: Array  # [N, features], float32 or wider
-    hidden: Array  # [N, features], float32 or wider
-
-
-class LSTMCell(nn.Module):
-    """One step of a long short-term memory, normalized in three places.
-
-    `(f, i, o, g) = norm(W_h h) + norm(W_x x) + b`, `c' = sigmoid(f) c + sigmoid(i) tanh(g)`,
-    `h' = sigmoid(o) tanh(norm(c'))`: with layer norm the LSTM of Ba et al., Layer Normalization
-    (arXiv:1607.06450, 2016, supplementary material), with batch norm that of Cooijmans et al.,
-    Recurrent Batch Normalization (arXiv:1603.09025, 2016, section 3). The first two norms have no
-    bias, since b serves both. Cooijmans et al. start the scales at 0.1, so that the tanh is not
-    saturated: `functools.partial(BatchNorm, scale_init=nn.initializers.constant(0.1))`.
-
-    Args:
-        features: the width of the cell and of its output.
-        norm: makes the three norms, or their name (see `apply_norm`); None for none.
-        forget_bias: where the bias of the forget gate starts; the others start at zero.
-        kernel_init: initializer of the input's kernel.
-        recurrent_init: initializer of the hidden state's kernel.
-        dtype: computation dtype of the products; None for that of the input and parameters.
-
-    Returns:
-        The module. A call on a state and x [N, C] returns the next `LSTMState`.
-
-    Examples:
-        >>> start = LSTMState(jnp.zeros((2, 3)), jnp.zeros((2, 3)))
-        >>> state, _ = LSTMCell(3).init_with_output(jax.random.key(0), start, jnp.ones((2, 5)))
-        >>> state.hidden.shape
-        (2, 3)
-    """
-
-    features: int
-    norm: NormFactory | str | None = None
-    forget_bias: float = 1.0
-    kernel_init: Initializer = nn.initializers.xavier_uniform()
-    recurrent_init: Initializer = nn.initializers.orthogonal()
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(self, state: LSTMState, x: Array, *, train: bool = False) -> LSTMState:
-        """Returns the next state.
-
-        Args:
-            state: of the step before.
-            x: [N, C], the input of this step.
-            train: whether batch statistics are used, and running averages updated.
-
-        Returns:
-            An `LSTMState` of the dtypes of `state`.
-
-        Examples:
-            >>> start = LSTMState(jnp.zeros((1, 2)), jnp.zeros((1, 2)))
-            >>> x = jnp.ones((1, 3))
-            >>> variables = LSTMCell(2).init(jax.random.key(0), start, x)
-            >>> LSTMCell(2).apply(variables, start, x, train=True).cell.shape
-            (1, 2)
-        """
-        gates = (
-            self._product(x, "input", self.kernel_init, train)
-            + self._product(state.hidden, "hidden", self.recurrent_init, train)
-            + self.param("bias", _gate_bias, self.features, self.forget_bias)
-        )
-        forget, enter, leave, new = jnp.split(gates.astype(state.cell.dtype), 4, axis=-1)
-        cell = nn.sigmoid(forget) * state.cell + nn.sigmoid(enter) * jnp.tanh(new)
-        shown = apply_norm(self.norm, cell, train=train, name="norm_cell")
-        hidden = nn.sigmoid(leave) * jnp.tanh(shown)
-        return LSTMState(cell, hidden.astype(state.hidden.dtype))
-
-    def _product(self, x: Array, name: str, init: Initializer, train: bool) -> Array:
-        dense = nn.Dense(
-            4 * self.features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name
-        )
-        fields = {"use_bias": False} if _takes_bias(self.norm) else {}
-        return apply_norm(self.norm, dense(x), train=train, name=f"norm_{name}", **fields)
 
 
 class LSTM(nn.Module):
@@ -111,13 +28,18 @@ class LSTM(nn.Module):
     section 3 of Cooijmans et al. (arXiv:1603.09025, 2016) asks for: statistics change over the
     first steps, and later ones may use the last.
 
+    `norm="recurrent_batch_norm"` keeps `stats_steps` of them by itself, and a factory of that norm
+    as many as it says: the norm is called with the step, and the last entry takes in all later
+    steps one after another.
+
     The parameters are those of the cell, in `params/cell`, and the statistics in
     `batch_stats/cell`.
 
     Args:
         features: the width of the cell and of the output.
         norm: makes the norms of the cell, or their name (see `LSTMCell`); None for none.
-        stats_steps: how many time steps have running statistics of their own.
+        stats_steps: how many time steps have running statistics of their own; a factory of
+            `jaxnorm.linen.RecurrentBatchNorm` says it in its place.
         forget_bias: where the bias of the forget gate starts.
         kernel_init: initializer of the input's kernel.
         recurrent_init: initializer of the hidden state's kernel.
@@ -164,46 +86,56 @@ class LSTM(nn.Module):
             (2, 4, 3)
         """
         self._check(x)
+        cell, by_step = self._cell()
+        zeros = jnp.zeros((x.shape[0], self.features), accumulation_dtype(x.dtype))
+        start = LSTMState(zeros, zeros)
+        init = functools.partial(cell.init, state=start, x=x[:, 0], step=jnp.zeros((), jnp.int32))
+        params = self.param("cell", lambda key: init(key)["params"])
+        fresh = jax.eval_shape(init, jax.random.key(0)).get("batch_stats", {})
+        stats, carried, of_steps = None, {}, {}
+        if fresh:
+            rows = None if by_step else self.stats_steps
+            stats = self.variable("batch_stats", "cell", _first_stats, init, rows)
+        if stats is not None and by_step:
+            carried = stats.value
+        elif stats is not None:
+            rows = np.minimum(np.arange(x.shape[1]), self.stats_steps - 1)
+            of_steps = jax.tree.map(lambda leaf: leaf[rows], stats.value)
+
+        def step(carry: tuple[LSTMState, PyTree], now: tuple[Array, PyTree, Array]) -> Any:
+            (state, carried), (x, own, index) = carry, now
+            variables = {"params": params, "batch_stats": carried if by_step else own}
+            state, updated = cell.apply(
+                variables, state, x, step=index, train=train, mutable=["batch_stats"]
+            )
+            # Without this the scan would carry derivatives of statistics that nothing asks for.
+            kept = lax.stop_gradient(updated.get("batch_stats", {}))
+            carried, kept = (kept, {}) if by_step else ({}, kept)
+            return (state, carried), (state.hidden, kept)
+
+        over = (jnp.swapaxes(x, 0, 1), of_steps, jnp.arange(x.shape[1]))
+        (_, carried), (hidden, updated) = lax.scan(step, (start, carried), over)
+        learns = train and not self.is_initializing()
+        if stats is not None and learns and self.is_mutable_collection("batch_stats"):
+            stats.value = carried if by_step else jax.tree.map(_kept, stats.value, updated)
+        return jnp.swapaxes(hidden, 0, 1)
+
+    def _cell(self) -> tuple[LSTMCell, bool]:
+        """Returns the cell, and whether its norms keep the statistics of all steps themselves."""
+        norm = self.norm
+        if norm == "recurrent_batch_norm":
+            norm = functools.partial(RecurrentBatchNorm, max_steps=self.stats_steps)
+        norm = norm_factory(norm)
         cell = LSTMCell(
             self.features,
-            self.norm,
+            norm,
             self.forget_bias,
             self.kernel_init,
             self.recurrent_init,
             self.dtype,
             parent=None,
         )
-        zeros = jnp.zeros((x.shape[0], self.features), accumulation_dtype(x.dtype))
-        start = LSTMState(zeros, zeros)
-        params = self.param("cell", lambda key: cell.init(key, start, x[:, 0])["params"])
-        fresh = jax.eval_shape(cell.init, jax.random.key(0), start, x[:, 0]).get("batch_stats", {})
-        if fresh:
-            stats = self.variable("batch_stats", "cell", self._first_stats, cell, start, x[:, 0])
-            of_steps = jax.tree.map(lambda leaf: leaf[self._rows(x)], stats.value)
-        else:
-            stats, of_steps = None, {}
-
-        def step(state: LSTMState, now: tuple[Array, PyTree]) -> tuple[LSTMState, Any]:
-            variables = {"params": params, "batch_stats": now[1]}
-            state, updated = cell.apply(
-                variables, state, now[0], train=train, mutable=["batch_stats"]
-            )
-            # Without this the scan would carry derivatives of statistics that nothing asks for.
-            kept = lax.stop_gradient(updated.get("batch_stats", {}))
-            return state, (state.hidden, kept)
-
-        _, (hidden, updated) = lax.scan(step, start, (jnp.swapaxes(x, 0, 1), of_steps))
-        learns = train and not self.is_initializing()
-        if stats is not None and learns and self.is_mutable_collection("batch_stats"):
-            stats.value = jax.tree.map(_kept, stats.value, updated)
-        return jnp.swapaxes(hidden, 0, 1)
-
-    def _rows(self, x: Array) -> np.ndarray:
-        return np.minimum(np.arange(x.shape[1]), self.stats_steps - 1)
-
-    def _first_stats(self, cell: LSTMCell, start: LSTMState, x: Array) -> PyTree:
-        first = cell.init(jax.random.key(0), start, x)["batch_stats"]
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], self.stats_steps, 0), first)
+        return cell, takes_step(norm)
 
     def _check(self, x: Array) -> None:
         if x.ndim != 3 or x.shape[1] < 1:
@@ -217,18 +149,16 @@ class LSTM(nn.Module):
             )
 
 
+def _first_stats(init: Callable[[Array], PyTree], rows: int | None) -> PyTree:
+    """Returns the first statistics of a cell, repeated along a new axis unless `rows` is None."""
+    first = init(jax.random.key(0))["batch_stats"]
+    if rows is None:
+        return first
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], rows, 0), first)
+
+
 def _kept(stored: Array, updated: Array) -> Array:
     """Returns the statistics [S, ...] after those of the steps [T, ...] were updated."""
     count = min(len(stored), len(updated))
     own, later = updated[: count - 1], updated[count - 1 :]
     return stored.at[:count].set(jnp.concatenate([own, later.mean(0, keepdims=True)]))
-
-
-def _takes_bias(norm: NormFactory | str | None) -> bool:
-    norm = norm_factory(norm)
-    return norm is not None and "use_bias" in inspect.signature(norm).parameters
-
-
-def _gate_bias(key: Array, features: int, forget_bias: float) -> Array:
-    del key
-    return jnp.concatenate([jnp.full(features, forget_bias), jnp.zeros(3 * features)])

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
 
@@ -38,8 +38,8 @@ def norm_factory(
         A factory, or None.
 
     Raises:
-        ValueError: no member has this name, it normalizes the other thing, or it needs more than a
-            model gives.
+        ValueError: no member has this name, it normalizes the other thing, needs more than a model
+            gives, or returns more than the normalized array.
 
     Examples:
         >>> norm_factory("layer_norm").__name__, norm_factory("spectral_norm", "kernel").__name__
@@ -48,19 +48,16 @@ def norm_factory(
     if not isinstance(norm, str):
         return norm
     named = {member.name: member for member in CATALOGUE}
-    fitting = [name for name, member in named.items() if member.of == of and not _lacks(name, of)]
+    fitting = [name for name, member in named.items() if member.of == of and not _misfit(name, of)]
     if norm not in named or named[norm].of != of:
         kind = " is not in the catalogue"
         if norm in named:
             kind = " normalizes kernels" if of == "activations" else " normalizes activations"
         raise ValueError(f"norm {norm!r}{kind}; use one of {', '.join(fitting)}, or a factory")
-    lacking, module = _lacks(norm, of), SPECS[norm].module
-    if lacking:
-        raise ValueError(
-            f"norm {norm!r} needs {', '.join(lacking)}; use a function or a partial of "
-            f"jaxnorm.linen.{module} that gives what the model does not"
-        )
-    return getattr(linen, module)
+    misfit = _misfit(norm, of)
+    if misfit:
+        raise ValueError(f"norm {norm!r} {misfit}")
+    return getattr(linen, SPECS[norm].module)
 
 
 def apply_norm(
@@ -69,6 +66,7 @@ def apply_norm(
     *,
     train: bool,
     name: str | None = None,
+    step: Array | None = None,
     **fields: Any,
 ) -> Array:
     """Returns `x` normalized by the layer that `norm` makes, or `x` itself where `norm` is None.
@@ -86,13 +84,15 @@ def apply_norm(
         x: [N, ..., C], the layer's input.
         train: whether batch statistics are used, and running averages updated.
         name: the layer's name among its parent's children.
+        step: [], the time step, for a layer whose call takes it.
         **fields: further arguments of the factory, for example `scale_init`.
 
     Returns:
         [N, ..., C], of the dtype that the layer gives.
 
     Raises:
-        ValueError: a field is given that the factory does not take, or the name does not fit.
+        ValueError: a field is given that the factory does not take, the name does not fit, or the
+            layer returns more than an array.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -109,9 +109,12 @@ def apply_norm(
     if norm is None:
         return x
     layer = _layer(norm, train, name, fields)
-    if getattr(layer, "use_running_average", not train) is None:
-        return layer(x, use_running_average=not train)
-    return layer(x)
+    average = getattr(layer, "use_running_average", not train) is None
+    how = {"use_running_average": not train} if average else {}
+    y = layer(x, **how, **({} if step is None or not _takes_step(layer) else {"step": step}))
+    if isinstance(y, tuple):
+        raise ValueError(f"{_describe(norm)} {_returns(len(y), _describe(norm))}")
+    return y
 
 
 def apply_kernel_norm(
@@ -178,21 +181,48 @@ def has_own_bias(norm: NormFactory | str | None, use_bias: bool | None) -> bool:
     if use_bias is not None:
         return use_bias
     norm = norm_factory(norm)
-    # A parent of its own: the layer must not become a child of the module that asks.
-    return norm is None or not _Biased(norm, parent=None).apply({})
+    return norm is None or not _Asked(norm, _is_biased, parent=None).apply({})
 
 
-class _Biased(nn.Module):
-    """Tells whether the layer of a factory has a bias, without calling the layer."""
+def takes_step(norm: NormFactory | None) -> bool:
+    """Returns whether the layers of a norm are called with the time step, as recurrent ones are.
+
+    Args:
+        norm: the factory, or None.
+
+    Returns:
+        Whether their call has an argument `step`.
+
+    Examples:
+        >>> from jaxnorm.linen import BatchNorm, RecurrentBatchNorm
+        >>> takes_step(BatchNorm), takes_step(functools.partial(RecurrentBatchNorm, max_steps=4))
+        (False, True)
+    """
+    return norm is not None and bool(_Asked(norm, _takes_step, parent=None).apply({}))
+
+
+class _Asked(nn.Module):
+    """Answers a question about the layer of a factory, without calling the layer.
+
+    To be made with `parent=None`: the layer must not become a child of the module that asks.
+    """
 
     norm: NormFactory
+    question: Callable[[Any], bool]
 
     @nn.compact
     def __call__(self) -> bool:
-        layer = _layer(self.norm, False, "norm", {})
-        # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
-        biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
-        return biased and not _is_pointwise(type(layer))
+        return self.question(_layer(self.norm, False, "norm", {}))
+
+
+def _is_biased(layer: Any) -> bool:
+    # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
+    biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
+    return biased and not _is_pointwise(type(layer))
+
+
+def _takes_step(layer: Any) -> bool:
+    return "step" in inspect.signature(type(layer).__call__).parameters
 
 
 def _is_pointwise(cls: type) -> bool:
@@ -200,9 +230,10 @@ def _is_pointwise(cls: type) -> bool:
     return any(m.function is function and m.theme == "pointwise" for m in CATALOGUE)
 
 
-def _lacks(name: str, of: str) -> list[str]:
-    """Returns the fields and arguments of a member's module that a model does not give."""
-    cls = getattr(linen, SPECS[name].module)
+def _misfit(name: str, of: str) -> str | None:
+    """Returns why a model cannot call a member's module, None where it can."""
+    module = SPECS[name].module
+    cls = getattr(linen, module)
     lacking = [
         field.name
         for field in dataclasses.fields(cls)
@@ -211,9 +242,20 @@ def _lacks(name: str, of: str) -> list[str]:
         and field.default_factory is dataclasses.MISSING
     ]
     if of == "kernel":
-        return [field for field in lacking if field != "layer_instance"]
-    arguments = list(inspect.signature(cls.__call__).parameters.values())[2:]
-    return lacking + [a.name for a in arguments if a.default is inspect.Parameter.empty]
+        lacking = [field for field in lacking if field != "layer_instance"]
+    else:
+        arguments = list(inspect.signature(cls.__call__).parameters.values())[2:]
+        lacking += [a.name for a in arguments if a.default is inspect.Parameter.empty]
+    if lacking:
+        needs = f"needs {', '.join(lacking)}; use a function or a partial of "
+        return f"{needs}jaxnorm.linen.{module} that gives what the model does not"
+    found = get_type_hints(cls.__call__)["return"]
+    return _returns(len(get_args(found)), module) if get_origin(found) is tuple else None
+
+
+def _returns(count: int, module: str) -> str:
+    of_one = f"lambda: lambda x: {module}()(x)[0]"
+    return f"returns {count} values, but a model takes one array; use a layer of one, as {of_one}"
 
 
 def _layer(norm: NormFactory, train: bool, name: str | None, fields: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -84,7 +84,8 @@ class BasicBlock(nn.Module):
             >>> BasicBlock(width=4).init_with_output(jax.random.key(0), x, train=True)[0].shape
             (2, 4, 4, 4)
         """
-        last = {"scale_init": nn.initializers.zeros} if self.zero_init_residual else {}
+        last: dict[str, Any] = {"scale_init": nn.initializers.zeros}
+        last = last if self.zero_init_residual else {}
         y = self._conv(x, 3, self.strides, "conv_0", train)
         y = apply_norm(self.norm, y, train=train, name="norm_0")
         self.sow("intermediates", "preactivation_0", y)

@@ -111,6 +111,43 @@ def test_in_eval_mode_each_step_uses_its_running_statistics_and_later_ones_the_l
     np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE)
 
 
+def test_recurrent_batch_norm_keeps_the_statistics_of_each_step_itself_also_for_evaluation():
+    model = LSTM(F, norm="recurrent_batch_norm", stats_steps=3)
+    variables, params = drawn(model)
+    train = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
+    y, updated = train(variables, X)
+    want, seen = forward(params, own(0, 1e-5))
+    np.testing.assert_allclose(y, want, rtol=0, atol=TOLERANCE)
+    stats = updated["batch_stats"]["cell"]
+    for place, inputs in seen.items():
+        mean = np.zeros((3, inputs[0].shape[1]))
+        var = np.ones_like(mean)
+        for step, x in enumerate(inputs):
+            row = min(step, 2)
+            mean[row] = 0.99 * mean[row] + 0.01 * x.mean(0)
+            var[row] = 0.99 * var[row] + 0.01 * x.var(0)
+        for name, expected in (("mean", mean), ("var", var)):
+            np.testing.assert_allclose(stats[place][name], expected, rtol=0, atol=TOLERANCE)
+
+    def running(x, place, step):
+        row = min(step, 2)
+        return (x - stats[place]["mean"][row]) / np.sqrt(stats[place]["var"][row] + 1e-5)
+
+    evaluated = jax.jit(model.apply)({**variables, **updated}, X)
+    stats = reference.float64(stats)
+    want, _ = forward(params, running)
+    np.testing.assert_allclose(evaluated, want, rtol=0, atol=TOLERANCE)
+
+
+def test_a_factory_of_recurrent_batch_norm_is_the_norm_by_its_name():
+    named = LSTM(F, norm="recurrent_batch_norm", stats_steps=3)
+    made = LSTM(F, norm=functools.partial(linen.RecurrentBatchNorm, max_steps=3))
+    variables, _ = drawn(named)
+    run = (jax.jit(m.apply) for m in (named, made))
+    want, got = (apply(variables, X) for apply in run)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_statistics_stay_where_they_are_not_mutable():
     model = LSTM(F, norm=BATCH, stats_steps=T)
     variables, params = drawn(model)

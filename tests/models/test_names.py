@@ -30,7 +30,9 @@ def test_a_member_is_its_class_by_name_or_says_what_it_needs(member):
         expected = getattr(linen, SPECS[member.name].module)
         assert norm_factory(member.name, member.of) is expected
     else:
-        message = f"norm '{member.name}' needs .*; use a function or a partial of"
+        message = (
+            f"norm '{member.name}' (needs .*; use a function or a partial of|returns 2 values)"
+        )
         with pytest.raises(ValueError, match=message):
             norm_factory(member.name, member.of)
 
@@ -43,11 +45,23 @@ def test_a_member_is_its_class_by_name_or_says_what_it_needs(member):
         ("layer_norm", "kernel", "normalizes activations; .*weight_norm"),
         ("ghost_batch_norm", "activations", "needs ghost_batch_size; .*linen.GhostBatchNorm"),
         ("re_zero", "activations", "needs branch; .*linen.ReZero"),
+        ("positional_norm", "activations", r"returns 2 values, .*PositionalNorm\(\)\(x\)\[0\]"),
     ],
 )
 def test_a_name_that_does_not_fit_is_refused(name, of, message):
     with pytest.raises(ValueError, match=message):
         norm_factory(name, of)
+
+
+def test_a_layer_that_returns_a_tuple_is_refused_and_what_the_error_names_works():
+    mlp, key = MLP((4,), 3, norm=linen.PositionalNorm), jax.random.key(0)
+    with pytest.raises(ValueError, match="norm=PositionalNorm returns 2 values"):
+        jax.eval_shape(mlp.init, key, X)
+    bare = functools.partial(linen.LayerNorm, use_scale=False, use_bias=False, epsilon=1e-5)
+    first = MLP((4,), 3, norm=lambda: lambda x: linen.PositionalNorm()(x)[0])
+    variables = first.init(key, X)
+    want = MLP((4,), 3, norm=bare).apply(variables, X)
+    np.testing.assert_allclose(first.apply(variables, X), want, rtol=0, atol=64 * EPS)
 
 
 MODELS = {

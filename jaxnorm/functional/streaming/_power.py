@@ -3,30 +3,18 @@
 Shen, Yao, Gholami, Mahoney, Keutzer: PowerNorm, arXiv:2003.07845, 2020.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape
-from jaxnorm.functional.streaming._steered import Over, scaled, steered
+from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
+from jaxnorm.functional.streaming._checks import require_state
+from jaxnorm.functional.streaming._states import PowerState
+from jaxnorm.functional.streaming._steered import Over, steered
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import BatchStats, Moments, ema, moments
 from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
-
-
-class PowerState(NamedTuple):
-    """The running statistics of power normalization.
-
-    Examples:
-        >>> PowerState(jnp.ones(2), jnp.zeros(2)).backward
-        Array([0., 0.], dtype=float32)
-    """
-
-    mean_square: Array  # [*features], float32 or wider; starts at ones
-    backward: Array  # [*features], float32 or wider; starts at zeros
 
 
 def power_norm(
@@ -80,7 +68,7 @@ def power_norm(
         TypeError: `x` is not floating.
 
     Examples:
-        >>> x, state = jnp.array([[1.0], [3.0]]), PowerState(jnp.ones(1), jnp.zeros(1))
+        >>> x, state = jnp.array([[1.0], [3.0]]), PowerState.start((1,))
         >>> def loss(state):
         ...     y, new = power_norm(x, state, use_running_average=False, epsilon=0.0)
         ...     return y.sum(), new
@@ -94,6 +82,8 @@ def power_norm(
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
+    sizes = tuple(x.shape[axis] for axis in features)
+    require_state(state, state.start(sizes), decay=decay, backward_decay=backward_decay)
     stats_shape = kept_shape(x.shape, features)
     result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
     shared = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
@@ -105,7 +95,7 @@ def power_norm(
         kept = jnp.asarray(state.backward)
         over = Over(stats_shape, kept.shape, **shared)
         z = steered(_rule, over, z, mask, kept, jnp.asarray(1 - backward_decay, kept.dtype))
-    y = scaled(z, scale, bias, features).astype(result)
+    y = scaled_and_shifted(z, scale, bias, features).astype(result)
     if not ((not use_running_average) if update_stats is None else update_stats):
         return y, state
     batch = moments(x, stats_shape, center=False, mask=mask, **shared)

@@ -2,23 +2,33 @@
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxnorm.functional._claims import CENTRED
 from jaxnorm.functional._dtypes import stats_dtype
 from jaxnorm.functional._member import Member, Spec
+from jaxnorm.functional.streaming._cross_iteration import cross_iteration_batch_norm
 from jaxnorm.functional.streaming._cumulative_group import cumulative_group_norm
 from jaxnorm.functional.streaming._cumulative_layer import cumulative_layer_norm
-from jaxnorm.functional.streaming._power import PowerState, power_norm
+from jaxnorm.functional.streaming._moving_average import moving_average_batch_norm
+from jaxnorm.functional.streaming._online import online_norm
+from jaxnorm.functional.streaming._power import power_norm
+from jaxnorm.functional.streaming._states import (
+    CrossIterationState,
+    MovingAverageState,
+    OnlineState,
+    PowerState,
+)
 from jaxnorm.typing import Shape
 
 # Variances that are kept for later steps are in the units of x.
 PREFIXES = CENTRED - {"range"}
 
 
-def _power_state(layer: Any, features: Shape) -> PowerState:
-    kept = stats_dtype(layer)
-    return PowerState(jnp.ones(features, kept), jnp.zeros(features, kept))
+def _moving_average_state(layer: Any, features: Shape) -> MovingAverageState:
+    return MovingAverageState.start(features, layer.window, stats_dtype(layer))
+
+
+def _cross_iteration_state(layer: Any, features: Shape) -> CrossIterationState:
+    return CrossIterationState.start(layer.kernel_shape, layer.window, stats_dtype(layer))
 
 
 MEMBERS: tuple[Member, ...] = (
@@ -56,6 +66,44 @@ MEMBERS: tuple[Member, ...] = (
         cost="one pass for the statistics, and one in the backward pass",
         limits="reverse mode only; the new backward statistic comes out as a gradient",
     ),
+    Member(
+        name="online_norm",
+        function=online_norm,
+        stats_shape=None,
+        claims=frozenset({"mask"}),
+        paper="Chiley et al.: Online Normalization for Training Neural Networks, arXiv:1905.05894, "
+        "2019",
+        center=True,
+        stateful=True,
+        cost="one pass for the statistics of each sample, a scan over these, and both again in the "
+        "backward pass",
+        limits="reverse mode only; the new backward statistics come out as gradients; the samples "
+        "of a mapped axis are streams of their own",
+    ),
+    Member(
+        name="moving_average_batch_norm",
+        function=moving_average_batch_norm,
+        stats_shape=None,
+        claims=frozenset({"mask", "shards"}),
+        paper="Yan et al.: Towards Stabilizing Batch Statistics in Backward Propagation of Batch "
+        "Normalization, arXiv:2001.06838, 2020",
+        stateful=True,
+        cost="one pass for the statistics, and one in the backward pass",
+        limits="subtracts no mean: the kernels before it are to be centred; reverse mode only; the "
+        "new products of the backward pass come out as a gradient",
+    ),
+    Member(
+        name="cross_iteration_batch_norm",
+        function=cross_iteration_batch_norm,
+        stats_shape=None,
+        claims=frozenset({"mask"}),
+        paper="Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020",
+        center=True,
+        stateful=True,
+        cost="one pass for the statistics, and two pullbacks to the kernel of the layer before",
+        limits="keeps three arrays of the kernel's size for each earlier batch; statistics are not "
+        "shared over mapped axes",
+    ),
 )
 
 SPECS: dict[str, Spec] = {
@@ -77,6 +125,30 @@ SPECS: dict[str, Spec] = {
         axes="axis",
         options=("decay", "backward_decay", "epsilon"),
         sample=("mask", "axis_name", "axis_index_groups"),
-        state=_power_state,
+        state=lambda layer, features: PowerState.start(features, stats_dtype(layer)),
+    ),
+    "online_norm": Spec(
+        "OnlineNorm",
+        online_norm,
+        axes="axis",
+        options=("decay", "backward_decay", "layer_scaling", "epsilon"),
+        sample=("mask",),
+        state=lambda layer, features: OnlineState.start(features, stats_dtype(layer)),
+    ),
+    "moving_average_batch_norm": Spec(
+        "MovingAverageBatchNorm",
+        moving_average_batch_norm,
+        axes="axis",
+        options=("decay", "r_max", "warmup_steps", "correction_steps", "epsilon"),
+        sample=("mask", "axis_name", "axis_index_groups"),
+        state=_moving_average_state,
+    ),
+    "cross_iteration_batch_norm": Spec(
+        "CrossIterationBatchNorm",
+        cross_iteration_batch_norm,
+        axes="axis",
+        options=("decay", "burn_in_steps", "epsilon"),
+        sample=("mask",),
+        state=_cross_iteration_state,
     ),
 }

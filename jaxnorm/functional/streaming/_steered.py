@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
 from jaxnorm.stats import moments, whole_mean
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, Shape
 
@@ -80,33 +79,10 @@ def _backward(rule, over, residuals, g):
         return whole_mean(taken).reshape(over.kept)
 
     share, new = rule(kept, average(g * z), average(z * z), more)
-    g = g - share.reshape(over.stats_shape) * z
-    return g, None, jnp.asarray(new, kept.dtype), None
+    change = share.reshape(over.stats_shape) * z
+    # An entry outside the sample has no part in its statistics, so nothing comes back from them.
+    change = change if mask is None else jnp.where(mask, change, 0)
+    return g - change, None, jnp.asarray(new, kept.dtype), None
 
 
 _steered.defvjp(_forward, _backward)
-
-
-def scaled(
-    z: Array, scale: ArrayLike | None, bias: ArrayLike | None, features: tuple[int, ...]
-) -> Array:
-    """Returns `z * scale + bias`.
-
-    Args:
-        z: [*shape], float32 or wider.
-        scale: as in `power_norm`.
-        bias: likewise.
-        features: the feature axes, canonical.
-
-    Returns:
-        [*shape].
-
-    Examples:
-        >>> scaled(jnp.array([[1.0, 2.0]]), jnp.array([3.0, 1.0]), None, (1,))
-        Array([[3., 2.]], dtype=float32)
-    """
-    scale, bias = (
-        place(given, z.shape, features, name) for given, name in ((scale, "scale"), (bias, "bias"))
-    )
-    z = z if scale is None else z * scale
-    return z if bias is None else z + bias

@@ -1,6 +1,6 @@
 """Equinox: the names and layouts of its modules and of their state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -57,7 +57,12 @@ EQUINOX = Framework(
 
 
 def from_equinox(
-    source: Any, like: Any, *, names: Names | None = None, layouts: Layouts | None = None
+    source: Any,
+    like: Any,
+    *,
+    names: Names | None = None,
+    layouts: Layouts | None = None,
+    keep: Iterable[str] = (),
 ) -> Conversion:
     """Returns an Equinox model and its state as variables of Flax.
 
@@ -74,6 +79,7 @@ def from_equinox(
             `from_torch`. What is not listed keeps its name, with "/" for ".".
         layouts: pattern of Equinox's layers -> "channels_first", `after_flatten(C, H, W)` or a
             `Layout`.
+        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.
@@ -90,7 +96,7 @@ def from_equinox(
         weight [2, 3] -> kernel [3, 2] float32 as float64, [out, in] -> [in, out]
         bias [2] -> bias [2] float32 as float64
     """
-    return to_flax(EQUINOX, _leaves(source), like, names, layouts)
+    return to_flax(EQUINOX, _leaves(source), like, names, layouts, keep)
 
 
 def to_equinox(

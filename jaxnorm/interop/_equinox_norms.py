@@ -44,7 +44,9 @@ def _weight(norm: Any) -> NormOptions:
 
 
 def _spectral(norm: Any) -> NormOptions:
-    return NormOptions("SpectralNorm", {"n_steps": norm.num_power_iterations, "epsilon": norm.eps})
+    # Equinox bounds the length of the vectors, ours adds to its square.
+    options = {"n_steps": norm.num_power_iterations, "epsilon": norm.eps**2}
+    return NormOptions("SpectralNorm", options)
 
 
 NORMS: Mapping[str, Callable[[Any], NormOptions]] = {

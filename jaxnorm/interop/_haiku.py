@@ -1,7 +1,7 @@
 """Haiku: the names and layouts of its parameters and state."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,7 @@ def from_haiku(
     *,
     names: Names | None = None,
     layouts: Layouts | None = None,
+    keep: Iterable[str] = (),
     decay: float | None = None,
 ) -> Conversion:
     """Returns a Haiku model's parameters and state as variables of Flax.
@@ -80,6 +81,7 @@ def from_haiku(
         names: Haiku's module -> ours, such as {"net/~/linear": "dense"}, or a function; see
             `from_torch`. What is not listed keeps its name without "~".
         layouts: pattern of Haiku's modules -> "conv_transpose", "zero_centered" or a `Layout`.
+        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
         decay: the `decay_rate` of BatchNorm, which its state does not hold; where `like` has
             debiased estimators.
 
@@ -95,7 +97,7 @@ def from_haiku(
         >>> print(from_haiku(params, like).report())
         net/~/norm/scale [1, 1, 1, 4] -> net/norm/scale [4] float64, axes of size one
     """
-    return to_flax(HAIKU, _leaves(_flat(source)), like, names, layouts, decay)
+    return to_flax(HAIKU, _leaves(_flat(source)), like, names, layouts, keep, decay)
 
 
 def to_haiku(

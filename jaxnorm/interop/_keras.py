@@ -1,7 +1,7 @@
 """Keras 3: the names and layouts of its variables."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,12 @@ KERAS = Framework(
 
 
 def from_keras(
-    source: Any, like: Any, *, names: Names | None = None, layouts: Layouts | None = None
+    source: Any,
+    like: Any,
+    *,
+    names: Names | None = None,
+    layouts: Layouts | None = None,
+    keep: Iterable[str] = (),
 ) -> Conversion:
     """Returns a Keras model's variables as variables of Flax.
 
@@ -74,6 +79,7 @@ def from_keras(
         names: path of Keras's layer -> ours, such as {"sequential/dense": "output"}, or a function;
             see `from_torch`.
         layouts: pattern of Keras's layers -> "conv_transpose", "zero_centered" or a `Layout`.
+        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.
@@ -87,7 +93,7 @@ def from_keras(
         >>> print(from_keras(source, like, names={"net/norm": "bn"}).report())
         net/norm/gamma [4] -> bn/scale [4] float64
     """
-    return to_flax(KERAS, _leaves(_flat(source)), like, names, layouts)
+    return to_flax(KERAS, _leaves(_flat(source)), like, names, layouts, keep)
 
 
 def to_keras(

@@ -1,8 +1,10 @@
 """Leaves of another framework into the template of a Flax model, or one error that names all."""
 
+import fnmatch
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnorm.interop._files import array_of, as_kind
@@ -20,6 +22,7 @@ def to_flax(
     like: Any,
     names: Names | None,
     layouts: Layouts | None,
+    keep: Iterable[str] = (),
     decay: float | None = None,
 ) -> Conversion:
     """Returns variables of the form of `like` that hold another framework's leaves.
@@ -30,6 +33,7 @@ def to_flax(
         like: the variables of a linen or nnx model.
         names: their layers -> ours.
         layouts: their layers -> layouts.
+        keep: patterns of leaves of `like` that stay as they are.
         decay: of debiased averages, where the leaves do not say.
 
     Returns:
@@ -39,7 +43,7 @@ def to_flax(
         ValueError: a leaf does not fit, is missing or is left over; every one is named.
     """
     ours, work = variables_of(like), Work()
-    values: dict[Place, np.ndarray] = {}
+    values = _kept(ours, tuple(keep), work)
     records: dict[str, Record] = {}
     for leaf in leaves:
         places = targets(theirs, leaf, names)
@@ -69,6 +73,19 @@ def to_flax(
         lambda: ours.rebuild({p: as_kind(values[p], like) for p, like in ours.leaves.items()}),
         theirs,
     )
+
+
+def _kept(ours: Variables, patterns: tuple[str, ...], work: Work) -> dict[Place, np.ndarray]:
+    """Returns the leaves of `like` that stay as they are."""
+    kept = {}
+    for place, leaf in ours.leaves.items():
+        if not any(fnmatch.fnmatchcase(str(place), pattern) for pattern in patterns):
+            continue
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            work.faults.append(f"keep: like has only the shape of {place} {list(leaf.shape)}")
+            continue
+        kept[place], work.derived[str(place)] = array_of(leaf), "as in like"
+    return kept
 
 
 def _derive(

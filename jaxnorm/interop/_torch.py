@@ -1,7 +1,7 @@
 """PyTorch: the names and layouts of its state dicts."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,12 @@ TORCH = Framework(
 
 
 def from_torch(
-    source: Any, like: Any, *, names: Names | None = None, layouts: Layouts | None = None
+    source: Any,
+    like: Any,
+    *,
+    names: Names | None = None,
+    layouts: Layouts | None = None,
+    keep: Iterable[str] = (),
 ) -> Conversion:
     """Returns a PyTorch model's weights and statistics as variables of Flax.
 
@@ -80,6 +85,7 @@ def from_torch(
         layouts: pattern of PyTorch's layers -> "conv_transpose", "channels_first" (norms over
             [C, H, W]), "zero_centered" (scales stored less one), `after_flatten(C, H, W)` or a
             `Layout` of yours.
+        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.
@@ -94,7 +100,7 @@ def from_torch(
         fc.weight [2, 3] -> fc/kernel [3, 2] float64, [out, in] -> [in, out]
         norm.weight [2] -> norm/scale [2] float64
     """
-    return to_flax(TORCH, torch_leaves(_state(source)), like, names, layouts)
+    return to_flax(TORCH, torch_leaves(_state(source)), like, names, layouts, keep)
 
 
 def to_torch(

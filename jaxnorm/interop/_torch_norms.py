@@ -67,7 +67,8 @@ def _weight(norm: Any) -> NormOptions:
 
 
 def _spectral(norm: Any) -> NormOptions:
-    return NormOptions("SpectralNorm", {"n_steps": norm.n_power_iterations, "epsilon": norm.eps})
+    # PyTorch bounds the length of the vectors, ours adds to its square.
+    return NormOptions("SpectralNorm", {"n_steps": norm.n_power_iterations, "epsilon": norm.eps**2})
 
 
 NORMS: Mapping[str, Callable[[Any], NormOptions]] = {
@@ -84,4 +85,6 @@ NORMS: Mapping[str, Callable[[Any], NormOptions]] = {
     "LocalResponseNorm": _response,
     "_WeightNorm": _weight,
     "_SpectralNorm": _spectral,
+    "WeightNorm": _weight,  # the hooks of the functions before the parametrizations
+    "SpectralNorm": _spectral,
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm.interop._files import as_kind
@@ -174,7 +175,7 @@ def _rebuilt(like: Any, arrays: Mapping[str, Any]) -> Any:
     equinox = require("equinox", "converting from and to Equinox")
     model, state = like if isinstance(like, tuple) else (like, None)
     new = jax.tree_util.tree_map_with_path(
-        lambda path, node: arrays.get(_key(path), node),
+        lambda path, node: arrays[_key(path)] if equinox.is_array(node) else node,
         model,
         is_leaf=lambda node: isinstance(node, equinox.nn.StateIndex),
     )
@@ -184,9 +185,14 @@ def _rebuilt(like: Any, arrays: Mapping[str, Any]) -> Any:
     for path, node in _nodes(equinox, model):
         if isinstance(node, equinox.nn.StateIndex):
             now = _read(state, node, path)
-            values = [arrays[_key(path) + suffix] for suffix in now]
+            values = [_weak_as(old, arrays[_key(path) + suffix]) for suffix, old in now.items()]
             state = state.set(node, values[0] if "" in now else tuple(values))
     return new, state
+
+
+def _weak_as(old: Any, new: Any) -> Any:
+    """Returns a scalar with the weak type of the one before, without which `set` refuses it."""
+    return jnp.asarray(new.item()) if getattr(old, "weak_type", False) else new
 
 
 def _nodes(equinox: Any, model: Any) -> list[tuple[tuple[Any, ...], Any]]:

@@ -100,7 +100,7 @@ def test_every_norm_evaluates_and_learns_as_in_pytorch():
             x = batch(rank, rng, channels=laid_out is last)
             more = {} if options.name == "LocalResponseNorm" else {"param_dtype": jnp.float64}
             cases[name] = moved(theirs, x, options.linen(**more), laid_out)
-    check(cases, ulps=8)
+    check(cases)
 
 
 def test_an_instance_norm_that_tracks_is_a_batch_norm_in_evaluation():

@@ -28,6 +28,11 @@ def template(module: Any, x: np.ndarray, **call: Any) -> Any:
     return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.asarray(x), **call))
 
 
+def in_float64(like: Any) -> Any:
+    """Returns the shapes of variables for weights of float64."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), like)
+
+
 def evaluation(module: Any) -> dict[str, bool]:
     """Returns what a call of a norm with running statistics has to say in evaluation."""
     open_choice = getattr(module, "use_running_average", False) is None

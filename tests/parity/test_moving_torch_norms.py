@@ -10,7 +10,7 @@ import pytest
 
 import jaxnorm
 from jaxnorm.interop import from_torch, norm_options, to_torch
-from tests.parity.moving import Case, check, distance, same_bits, template
+from tests.parity.moving import Case, check, distance, in_float64, same_bits, template
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`")
 pytestmark = pytest.mark.usefixtures("x64")
@@ -188,7 +188,3 @@ def normalizer(module):
     if hasattr(module, "parametrizations"):
         return module.parametrizations.weight[0]
     return next(iter(module._forward_pre_hooks.values()))
-
-
-def in_float64(like):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), like)

@@ -10,7 +10,8 @@ from jaxnorm.interop import from_equinox, norm_options, to_equinox
 from tests.parity.moving import Case, check, distance, one_sided, template
 
 eqx = pytest.importorskip("equinox", reason="needs the extra `parity`")
-pytestmark = pytest.mark.usefixtures("x64")
+# Each traces every norm of both.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 X = np.random.default_rng(0).normal(1, 2, (4, 6, 5, 3))  # channels second, as in Equinox
 ROWS = np.random.default_rng(1).normal(1, 2, (7, 6))

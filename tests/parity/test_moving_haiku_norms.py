@@ -11,7 +11,8 @@ from jaxnorm.interop import from_haiku, norm_options, to_haiku
 from tests.parity.moving import Case, check, distance, one_sided, template
 
 hk = pytest.importorskip("haiku", reason="needs the extra `parity`")
-pytestmark = pytest.mark.usefixtures("x64")
+# Each traces every norm of both.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 X = np.random.default_rng(0).normal(1, 2, (4, 5, 3, 6))
 DECAY = 0.9

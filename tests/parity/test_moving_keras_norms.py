@@ -12,6 +12,7 @@ from tests.parity.moving import Case, check, one_sided, template
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="needs the extra `parity`")
+pytestmark = pytest.mark.slow  # traces every norm of both
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm.interop._files import as_kind
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names
+from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, KEEPDIMS, OUT_FIRST, ZERO_CENTERED
 from jaxnorm.interop._optional import require
@@ -97,7 +97,7 @@ def from_equinox(
         weight [2, 3] -> kernel [3, 2] float32 as float64, [out, in] -> [in, out]
         bias [2] -> bias [2] float32 as float64
     """
-    return to_flax(EQUINOX, _leaves(source), like, names, layouts, keep)
+    return to_flax(EQUINOX, _leaves(source), like, Rules(names, layouts, tuple(keep)))
 
 
 def to_equinox(
@@ -129,7 +129,7 @@ def to_equinox(
         Array([3., 3.], dtype=float32)
     """
     leaves = _leaves(like)
-    done = from_flax(EQUINOX, variables, leaves, names, layouts)
+    done = from_flax(EQUINOX, variables, leaves, Rules(names, layouts))
     kept = [leaf for leaf in leaves if leaf.key in done.variables]
     arrays = {leaf.key: as_kind(done.variables[leaf.key], leaf.value) for leaf in kept}
     return done._replace(variables=_rebuilt(like, arrays))

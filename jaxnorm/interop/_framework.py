@@ -1,7 +1,7 @@
 """What the converter knows of another framework: a table of names and a table of layouts."""
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -51,6 +51,36 @@ class Framework(NamedTuple):
     path: Callable[[str], str]
     vectors: Layout = SAME
     fill: Mapping[str, Callable[[Record, Any], np.ndarray | None]] = MappingProxyType({})
+
+
+class Rules(NamedTuple):
+    """What the user says of a conversion.
+
+    Attributes:
+        names: their layers -> ours.
+        layouts: their layers -> layouts.
+        keep: patterns of leaves of a Flax template that stay as they are.
+        decay: of debiased averages, where the other side does not say.
+    """
+
+    names: Names | None = None
+    layouts: Layouts | None = None
+    keep: tuple[str, ...] = ()
+    decay: float | None = None
+
+    def unused(self, leaves: list[Leaf], places: Iterable[Place]) -> Iterator[str]:
+        """Yields what an error says of each rule that is about nothing, as one with a slip is."""
+        layers, ours = {leaf.layer for leaf in leaves}, [str(place) for place in places]
+        keys = layers | {leaf.key for leaf in leaves}
+        for name in () if callable(self.names) else self.names or ():
+            if name not in keys:
+                yield f"unused: names[{name!r}] is no layer there"
+        for pattern in self.layouts or ():
+            if not fnmatch.filter(layers, pattern):
+                yield f"unused: layouts[{pattern!r}] is no layer there"
+        for pattern in self.keep:
+            if not fnmatch.filter(ours, pattern):
+                yield f"unused: keep={pattern!r} is no leaf of like"
 
 
 def targets(theirs: Framework, leaf: Leaf, names: Names | None) -> list[Place] | None:

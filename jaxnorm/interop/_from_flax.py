@@ -1,36 +1,26 @@
 """Variables of a Flax model into the template of another framework, or one error that names all."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxnorm.interop._files import array_of
 from jaxnorm.interop._flax import Place, Variables, variables_of
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, layout_of, targets
+from jaxnorm.interop._framework import Framework, Layouts, Leaf, Rules, layout_of, targets
 from jaxnorm.interop._layout import KEEPDIMS
 from jaxnorm.interop._record import CARRIED, STATE, Record, completed, of_estimator_state
 from jaxnorm.interop._report import Conversion
 from jaxnorm.interop._work import DERIVED, HINTS, Work, dtype_of, text_of
 
 
-def from_flax(
-    theirs: Framework,
-    variables: Any,
-    like: Iterable[Leaf],
-    names: Names | None,
-    layouts: Layouts | None,
-    decay: float | None = None,
-) -> Conversion:
+def from_flax(theirs: Framework, variables: Any, like: list[Leaf], rules: Rules) -> Conversion:
     """Returns another framework's leaves by their keys, of the form of `like`.
 
     Args:
         theirs: the tables of the framework.
         variables: of a linen or nnx model.
         like: the framework's leaves, whose shapes and dtypes decide.
-        names: their layers -> ours.
-        layouts: their layers -> layouts.
-        decay: of debiased averages, where `like` does not say.
+        rules: of the user.
 
     Returns:
         A `Conversion` whose `variables` are NumPy arrays by key.
@@ -38,9 +28,10 @@ def from_flax(
     Raises:
         ValueError: a leaf does not fit, is missing or is left over; every one is named.
     """
-    ours, work, like = variables_of(variables), Work(), list(like)
-    placed = [(leaf, targets(theirs, leaf, names)) for leaf in like]
-    records = _records(ours, placed, decay)
+    ours, work = variables_of(variables), Work()
+    work.faults += rules.unused(like, ours.leaves)
+    placed = [(leaf, targets(theirs, leaf, rules.names)) for leaf in like]
+    records = _records(ours, placed, rules.decay)
     values: dict[str, Any] = {}
     spent: set[Place] = set()
     for leaf, places in placed:
@@ -54,11 +45,11 @@ def from_flax(
         if role == "decay":
             continue
         if place is None:
-            values[leaf.key] = _filled(theirs, leaf, places, record, layouts, work)
+            values[leaf.key] = _filled(theirs, leaf, places, record, rules.layouts, work)
             continue
         spent.add(place)
         found = array_of(ours.leaves[place])
-        layout = layout_of(theirs, leaf, place.role, layouts)
+        layout = layout_of(theirs, leaf, place.role, rules.layouts)
         new = layout.to_theirs(found, np.shape(leaf.value))
         text = text_of(layout, found, new)
         values[leaf.key] = work.fit(str(place), found, leaf.key, leaf.value, new, text)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnorm.interop._files import arrays_of, as_kind, read_weights
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names
+from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, KEEPDIMS, SAME, ZERO_CENTERED, moved
 from jaxnorm.interop._record import UNKNOWN_COUNT, Record
@@ -97,7 +97,7 @@ def from_haiku(
         >>> print(from_haiku(params, like).report())
         net/~/norm/scale [1, 1, 1, 4] -> net/norm/scale [4] float64, axes of size one
     """
-    return to_flax(HAIKU, _leaves(_flat(source)), like, names, layouts, keep, decay)
+    return to_flax(HAIKU, _leaves(_flat(source)), like, Rules(names, layouts, tuple(keep), decay))
 
 
 def to_haiku(
@@ -133,7 +133,7 @@ def to_haiku(
         (1, 4)
     """
     flat = _flat(like)
-    done = from_flax(HAIKU, variables, _leaves(flat), names, layouts, decay)
+    done = from_flax(HAIKU, variables, _leaves(flat), Rules(names, layouts, decay=decay))
     arrays = {key: as_kind(done.variables[key], value) for key, value in flat.items()}
     return done._replace(variables=_nested(like, arrays))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnorm.interop._files import arrays_of, read_weights
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names
+from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, SAME, ZERO_CENTERED, Layout, moved
 from jaxnorm.interop._report import Conversion
@@ -93,7 +93,7 @@ def from_keras(
         >>> print(from_keras(source, like, names={"net/norm": "bn"}).report())
         net/norm/gamma [4] -> bn/scale [4] float64
     """
-    return to_flax(KERAS, _leaves(_flat(source)), like, names, layouts, keep)
+    return to_flax(KERAS, _leaves(_flat(source)), like, Rules(names, layouts, tuple(keep)))
 
 
 def to_keras(
@@ -122,7 +122,7 @@ def to_keras(
         {'norm/beta': array([1., 1., 1., 1.])}
     """
     flat = _flat(like)
-    return from_flax(KERAS, variables, _leaves(flat), names, layouts)
+    return from_flax(KERAS, variables, _leaves(flat), Rules(names, layouts))
 
 
 def _flat(source: Any) -> dict[str, Any]:

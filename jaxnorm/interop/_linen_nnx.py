@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxnorm.interop._files import as_kind
 from jaxnorm.interop._flax import variables_of
-from jaxnorm.interop._framework import Framework, Leaf, Names
+from jaxnorm.interop._framework import Framework, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import KEEPDIMS, SAME
 from jaxnorm.interop._report import Conversion
@@ -74,7 +74,7 @@ def _between(variables: Any, like: Any, names: Names | None) -> Conversion:
     target = variables_of(like)
     places = {str(place): place for place in target.leaves}
     leaves = [Leaf(str(p), p.layer, p.role, value) for p, value in target.leaves.items()]
-    done = from_flax(FLAX, variables, leaves, names, None)
+    done = from_flax(FLAX, variables, leaves, Rules(names))
     values = {
         places[key]: as_kind(array, target.leaves[places[key]])
         for key, array in done.variables.items()

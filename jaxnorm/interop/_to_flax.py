@@ -1,7 +1,7 @@
 """Leaves of another framework into the template of a Flax model, or one error that names all."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,32 +9,21 @@ import numpy as np
 
 from jaxnorm.interop._files import array_of, as_kind
 from jaxnorm.interop._flax import Place, Variables, variables_of
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, layout_of, targets
+from jaxnorm.interop._framework import Framework, Leaf, Rules, layout_of, targets
 from jaxnorm.interop._layout import KEEPDIMS
 from jaxnorm.interop._record import CARRIED, STATE, Record, completed, estimator_state
 from jaxnorm.interop._report import Conversion
 from jaxnorm.interop._work import DERIVED, HINTS, Work, dtype_of, text_of
 
 
-def to_flax(
-    theirs: Framework,
-    leaves: Iterable[Leaf],
-    like: Any,
-    names: Names | None,
-    layouts: Layouts | None,
-    keep: Iterable[str] = (),
-    decay: float | None = None,
-) -> Conversion:
+def to_flax(theirs: Framework, leaves: list[Leaf], like: Any, rules: Rules) -> Conversion:
     """Returns variables of the form of `like` that hold another framework's leaves.
 
     Args:
         theirs: the tables of the framework.
         leaves: its arrays.
         like: the variables of a linen or nnx model.
-        names: their layers -> ours.
-        layouts: their layers -> layouts.
-        keep: patterns of leaves of `like` that stay as they are.
-        decay: of debiased averages, where the leaves do not say.
+        rules: of the user.
 
     Returns:
         A `Conversion`.
@@ -43,10 +32,11 @@ def to_flax(
         ValueError: a leaf does not fit, is missing or is left over; every one is named.
     """
     ours, work = variables_of(like), Work()
-    values = _kept(ours, tuple(keep), work)
+    work.faults += rules.unused(leaves, ours.leaves)
+    values = _kept(ours, rules.keep, work)
     records: dict[str, Record] = {}
     for leaf in leaves:
-        places = targets(theirs, leaf, names)
+        places = targets(theirs, leaf, rules.names)
         if places is None:
             work.dropped[leaf.key] = "names leaves it out"
             continue
@@ -63,12 +53,12 @@ def to_flax(
         elif place in values:
             work.faults.append(f"twice: {leaf.key} {list(array.shape)} -> {place}, which has one")
         else:
-            slot, layout = ours.leaves[place], layout_of(theirs, leaf, place.role, layouts)
+            slot, layout = ours.leaves[place], layout_of(theirs, leaf, place.role, rules.layouts)
             new = layout.to_ours(array, np.shape(slot))
             text = text_of(layout, array, new)
             values[place] = work.fit(leaf.key, array, str(place), slot, new, text)
             record[place.role] = new
-    _derive(ours, values, records, work, decay)
+    _derive(ours, values, records, work, rules.decay)
     return work.done(
         lambda: ours.rebuild({p: as_kind(values[p], like) for p, like in ours.leaves.items()}),
         theirs,

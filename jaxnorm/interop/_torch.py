@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnorm.interop._files import array_of, arrays_of, as_kind, read_weights
-from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names
+from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, OUT_FIRST, ZERO_CENTERED, moved
 from jaxnorm.interop._record import Record
@@ -100,7 +100,7 @@ def from_torch(
         fc.weight [2, 3] -> fc/kernel [3, 2] float64, [out, in] -> [in, out]
         norm.weight [2] -> norm/scale [2] float64
     """
-    return to_flax(TORCH, torch_leaves(_state(source)), like, names, layouts, keep)
+    return to_flax(TORCH, torch_leaves(_state(source)), like, Rules(names, layouts, tuple(keep)))
 
 
 def to_torch(
@@ -130,7 +130,7 @@ def to_torch(
         (2, 3)
     """
     state = _state(like)
-    done = from_flax(TORCH, variables, torch_leaves(state), names, layouts)
+    done = from_flax(TORCH, variables, torch_leaves(state), Rules(names, layouts))
     arrays = {key: as_kind(done.variables[key], value) for key, value in state.items()}
     return done._replace(variables=arrays)
 

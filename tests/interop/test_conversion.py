@@ -118,6 +118,15 @@ def test_names_are_a_mapping_or_a_function_of_layers_and_of_single_leaves():
         )
 
 
+def test_a_rule_about_nothing_is_a_fault():
+    options = {"names": {"fc": "fc", "cf": "fc"}, "layouts": {"conv*": "conv"}, "keep": ("head/*",)}
+    with pytest.raises(ValueError) as error:
+        from_torch(state_dict(), template(), **options)
+    assert "names['cf'] is no layer there" in str(error.value)
+    assert "layouts['conv*'] is no layer there" in str(error.value)
+    assert "keep='head/*' is no leaf of like" in str(error.value)
+
+
 def test_a_new_head_stays_as_it_is():
     like = template()
     like["params"]["head"] = {"kernel": np.full((4, 2), 5.0, np.float32)}

@@ -65,7 +65,7 @@ def test_every_norm_evaluates_and_learns_as_in_haiku():
         ours = found[0].linen(param_dtype=jnp.float64)
         like = template(ours, X)
         options = {
-            "names": {"norm": "", "norm/~/mean_ema": "", "norm/~/var_ema": ""},
+            "names": {"norm": ""},
             "decay": DECAY,
         }
         done = from_haiku((params, state), like, **options)

@@ -117,7 +117,7 @@ from .stats import window as window
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = ("diagnostics", "linen", "models", "nnx", "surgery", "training")
+_ON_FIRST_USE = ("diagnostics", "interop", "linen", "models", "nnx", "surgery", "training")
 
 
 def __getattr__(name: str):

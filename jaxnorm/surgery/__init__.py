@@ -11,3 +11,5 @@ from ._labels import norm_param_labels as norm_param_labels
 from ._population import AverageState as AverageState
 from ._population import average_of_batches as average_of_batches
 from ._recalibrate import recalibrate as recalibrate
+from ._variables import get_variables as get_variables
+from ._variables import with_variables as with_variables

@@ -58,7 +58,7 @@ def freeze(
         TypeError: there are no variables of a linen model.
 
     Examples:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnorm.linen import LayerNorm
         >>> variables = LayerNorm().init(jax.random.key(0), jnp.ones((1, 2)))
         >>> model, tx = freeze(LayerNorm(), optax.sgd(0.1), variables)
@@ -99,7 +99,7 @@ def freeze_statistics(model: Model) -> Model:
         `train()`. A frozen model can be pickled and copied where the model can.
 
     Examples:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnorm.linen import BatchNorm
         >>> model = BatchNorm(use_running_average=False)
         >>> variables = model.init(jax.random.key(0), jnp.ones((2, 1)))

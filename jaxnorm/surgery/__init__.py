@@ -1,6 +1,9 @@
-"""Changes to trained networks: population statistics, folding, freezing, parameter labels."""
+"""Changes to trained networks: their norms found and replaced, statistics, folding, adaptation."""
 
 from ._collect import collect_moments as collect_moments
+from ._find import NormRow as NormRow
+from ._find import NormTable as NormTable
+from ._find import find_norms as find_norms
 from ._fold import FoldedPair as FoldedPair
 from ._fold import Folding as Folding
 from ._fold import fold_batch_norm as fold_batch_norm
@@ -11,3 +14,6 @@ from ._labels import norm_param_labels as norm_param_labels
 from ._population import AverageState as AverageState
 from ._population import average_of_batches as average_of_batches
 from ._recalibrate import recalibrate as recalibrate
+from ._report import CostRow as CostRow
+from ._report import NormReport as NormReport
+from ._report import report as report

@@ -10,10 +10,13 @@ from ._fold import fold_batch_norm as fold_batch_norm
 from ._freeze import Frozen as Frozen
 from ._freeze import freeze as freeze
 from ._freeze import freeze_statistics as freeze_statistics
+from ._kinds import DROP_INS as DROP_INS
 from ._labels import norm_param_labels as norm_param_labels
 from ._population import AverageState as AverageState
 from ._population import average_of_batches as average_of_batches
 from ._recalibrate import recalibrate as recalibrate
+from ._replace import Replacement as Replacement
+from ._replace import replace_norms as replace_norms
 from ._report import CostRow as CostRow
 from ._report import NormReport as NormReport
 from ._report import report as report

@@ -236,12 +236,24 @@ def own_variables(norm: nnx.Module) -> dict[str, PyTree]:
         # Flax's weight norm keeps its scales as plain arrays.
         collection = "batch_stats" if isinstance(variable, nnx.BatchStat) else "params"
         value = variable[...] if isinstance(variable, nnx.Variable) else variable
-        found.setdefault(collection, {})["/".join(map(_part, path))] = value
+        found.setdefault(collection, {})[variable_name(path)] = value
     return found
 
 
-def _part(key: Any) -> str:
-    return "/".join(map(_part, key)) if isinstance(key, tuple) else str(key)
+def variable_name(path: tuple[Any, ...]) -> str:
+    """Returns the name of a variable of an nnx module.
+
+    Args:
+        path: its keys, some of which may be paths by themselves.
+
+    Returns:
+        The keys, with slashes between them.
+
+    Examples:
+        >>> variable_name(("scales", ("Dense_0", "kernel")))
+        'scales/Dense_0/kernel'
+    """
+    return "/".join(variable_name(key) if isinstance(key, tuple) else str(key) for key in path)
 
 
 def _watched(norm: nnx.Module, path: Path, log: _Log) -> type:

@@ -15,18 +15,16 @@ from jaxnorm.functional import CATALOGUE, SPECS
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.typing import Shape
 
-_OF_FLAX = ("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm")
-_OF_FLAX_KERNELS = ("weight_norm", "spectral_norm")
+_OF_FLAX = (
+    *("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"),
+    *("weight_norm", "spectral_norm"),
+)
 _OURS = (jaxnorm.linen, jaxnorm.nnx)
 
 KINDS: Mapping[type, str] = MappingProxyType(
     {
         **{getattr(room, spec.module): name for room in _OURS for name, spec in SPECS.items()},
-        **{
-            getattr(room, SPECS[name].module): name
-            for room in (nn, nnx)
-            for name in _OF_FLAX + _OF_FLAX_KERNELS
-        },
+        **{getattr(room, SPECS[name].module): name for room in (nn, nnx) for name in _OF_FLAX},
     }
 )
 """Class of a norm -> its name in the catalogue."""
@@ -38,7 +36,7 @@ DROP_INS: Mapping[type, type] = MappingProxyType(
         for name in _OF_FLAX
     }
 )
-"""Flax's norms of activations -> ours, a rule for `replace_norms`."""
+"""Flax's norms -> ours, a rule for `replace_norms`."""
 
 OF_KERNELS = frozenset(member.name for member in CATALOGUE if member.of == "kernel")
 """The names of what normalizes the kernels of a layer."""
@@ -96,7 +94,7 @@ def fields_of(norm: Any) -> dict[str, Any]:
     """
     # Attributes of the instance: asking a linen module for a missing one would run its setup.
     own = vars(norm)
-    held = {name: own[name] for name in _arguments(type(norm)) if name in own}
+    held = {name: own[name] for name in arguments_of(type(norm)) if name in own}
     # Flax's nnx norms keep the parameters, but not whether they were asked for.
     asked = {f"use_{name}": own[name] is not None for name in ("scale", "bias") if name in own}
     return {name: v for name, v in {**asked, **held}.items() if name not in _NOT_OPTIONS}
@@ -115,7 +113,7 @@ def options_of(norm: Any) -> dict[str, Any]:
         >>> options_of(nn.LayerNorm(epsilon=1e-3, use_bias=False))
         {'epsilon': 0.001, 'use_bias': False}
     """
-    defaults = {name: argument.default for name, argument in _arguments(type(norm)).items()}
+    defaults = {name: argument.default for name, argument in arguments_of(type(norm)).items()}
     if dataclasses.is_dataclass(norm):
         factories = {field.name: field.default_factory for field in dataclasses.fields(norm)}
         defaults |= {name: make() for name, make in factories.items() if callable(make)}
@@ -143,5 +141,19 @@ def input_features(norm: Any, shape: Shape) -> Shape:
     return tuple(shape[axis] for axis in axes)
 
 
-def _arguments(kind: type) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(kind.__init__).parameters)
+def arguments_of(factory: Any) -> dict[str, inspect.Parameter]:
+    """Returns what a class or a function that makes modules takes.
+
+    Args:
+        factory: a class of modules, or a function.
+
+    Returns:
+        Parameters by name.
+
+    Examples:
+        >>> "num_groups" in arguments_of(nnx.GroupNorm)
+        True
+    """
+    # The metaclass of nnx modules hides the constructor's signature.
+    made = factory.__init__ if isinstance(factory, type) else factory
+    return dict(inspect.signature(made).parameters)

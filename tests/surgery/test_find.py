@@ -13,6 +13,16 @@ from jaxnorm.surgery import find_norms, report
 X = jax.ShapeDtypeStruct((2, 8), jnp.float32)
 
 
+class Step(nn.Module):
+    """The body of a scan."""
+
+    train: bool
+
+    @nn.compact
+    def __call__(self, x, _):
+        return BatchNorm(use_running_average=not self.train, name="norm")(x), None
+
+
 class Mixed(nn.Module):
     """Norms in a scan, rematerialized, shared, around kernels, in lists: ours and Flax's."""
 
@@ -22,11 +32,9 @@ class Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train):
-        def body(block, x):
-            return BatchNorm(use_running_average=not train, name="norm")(x), None
-
         axes = {"params": 0, "batch_stats": 0}
-        x, _ = nn.scan(body, variable_axes=axes, split_rngs={"params": True}, length=3)(self, x)
+        scan = nn.scan(Step, variable_axes=axes, split_rngs={"params": True}, length=3)
+        x, _ = scan(train, name="steps")(x, None)
         x = nn.remat(RMSNorm)(name="remat")(x)
         for block in self.blocks:
             x = block(x)
@@ -39,7 +47,7 @@ def test_every_norm_of_a_linen_model_is_a_row():
     rows = {row.path: row[1:] for row in find_norms(Mixed(), X, train=False).rows}
     both = ("scale", "bias")
     assert rows == {
-        "norm": (
+        "steps/norm": (
             *("batch_norm", "jaxnorm.linen.BatchNorm", (8,), both, ("mean", "var")),
             {"use_running_average": True},
         ),
@@ -83,7 +91,7 @@ def test_a_linen_model_without_arguments_is_refused():
 
 def test_costs_are_those_that_are_counted_by_hand():
     found = {row.path: row for row in report(Mixed(), X, train=True).rows}
-    norm, remat, shared = found["norm"], found["remat"], found["shared"]
+    norm, remat, shared = found["steps/norm"], found["remat"], found["shared"]
     assert (norm.parameters, norm.state_bytes) == (3 * 16, 3 * 2 * 8 * 4)
     # The input, three numbers per statistic, and the scale, in each of three steps.
     assert norm.kept_bytes == 3 * (16 + 3 * 8 + 8) * 4

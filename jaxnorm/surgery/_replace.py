@@ -1,0 +1,204 @@
+"""Other norms in the place of a model's own, without a change of its source."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.traverse_util import unflatten_dict
+
+from jaxnorm.surgery._calls import norm_calls, own_variables, variable_name
+from jaxnorm.surgery._find import norm_row
+from jaxnorm.surgery._intercepted import converted, outside, scale_offset, with_other_norms
+from jaxnorm.surgery._kinds import class_name, kind_of
+from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._rules import Rule, frozen_rule, new_norm
+from jaxnorm.typing import PyTree
+
+
+class Replacement(NamedTuple):
+    """A model with other norms, and what became of the variables.
+
+    Examples:
+        >>> Replacement(nn.Dense(1), None, {}, (), ()).model.features
+        1
+    """
+
+    model: Any  # linen: a subclass of the model's class; nnx: a changed copy
+    variables: dict[str, PyTree] | None  # of the linen model, where its old ones were given
+    replaced: dict[
+        str, str
+    ]  # path -> "old class -> new class", where variables or a tree are given
+    fresh: tuple[str, ...]  # collection/path/name of what the new norms start anew
+    dropped: tuple[str, ...]  # likewise of what the old norms had and the new have not
+
+
+def replace_norms(
+    model: nn.Module | nnx.Module,
+    rule: Rule,
+    variables: Mapping[str, PyTree] | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Replacement:
+    """Returns a model with other norms: Flax's by ours, batch norm by group norm, any by any.
+
+    A rule is a mapping from a class or a name of the catalogue to what makes the new norm: a class,
+    a `functools.partial` of one, a function, or a name of the catalogue. `DROP_INS` puts ours in
+    the place of Flax's. A rule may also be a function from a `NormRow` to a module, or to None
+    where the norm stays. What a mapping makes gets the fields of the old norm that have the same
+    meaning in the new one: all of them for the same kind, dtypes and the use and initializers of
+    scale and bias for another kind; what the factory fixes is left.
+
+    A norm keeps its path and thereby its variables: those with the same name and shape are kept bit
+    for bit (a scale becomes `scale - 1` where the new norm multiplies by `1 + scale`), running
+    statistics are dropped where the new norm has none, all else is initialized.
+
+    The norms of a linen model are exchanged when they are called, also in lists, in `nn.scan` and
+    under `nn.remat` (whose norm then is not rematerialized by itself). Those of an nnx model are
+    exchanged in a copy of its tree; a norm in two places is replaced once.
+
+    Args:
+        model: a linen or nnx module.
+        rule: which norm takes the place of which.
+        variables: of a linen model, to be carried over.
+        *args: where `variables` are given, the arguments of a call: arrays or
+            `jax.ShapeDtypeStruct`s.
+        **kwargs: likewise, such as `train=False`.
+
+    Returns:
+        A `Replacement`. A linen model has the signature of the old; it can be pickled where model
+        and rule can; equal models and rules give equal models.
+
+    Raises:
+        ValueError: a key of the rule is no norm, a norm is called with what the new one does not
+            take or without what it needs, or variables come without the arguments of a call.
+        TypeError: the rule is neither a mapping nor a function, or holds what has no hash.
+
+    Examples:
+        >>> from jaxnorm.linen import GroupNorm
+        >>> model, x = nn.BatchNorm(use_running_average=False), jnp.array([[1.0, 3.0]])
+        >>> variables = model.init(jax.random.key(0), x)
+        >>> rule = {"batch_norm": functools.partial(GroupNorm, num_groups=1)}
+        >>> found = replace_norms(model, rule, variables, x)
+        >>> found.model.apply(found.variables, x).round(3), found.dropped
+        (Array([[-1.,  1.]], dtype=float32), ('batch_stats/mean', 'batch_stats/var'))
+    """
+    frozen = frozen_rule(rule)
+    if isinstance(model, nnx.Module):
+        return _replace_nnx(model, frozen)
+    new = with_other_norms(model, frozen)
+    if variables is None:
+        return Replacement(new, None, {}, (), ())
+    return _carry(model, new, frozen, variables, args, kwargs)
+
+
+def _carry(
+    model: nn.Module,
+    new: nn.Module,
+    rule: Any,
+    variables: Mapping[str, PyTree],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Replacement:
+    replaced, offsets = {}, {}
+    for call in norm_calls(model, args, kwargs):
+        row = norm_row(call.path, call.norm, call.inner, *call.args[:1])
+        other = outside(functools.partial(new_norm, rule, row, call.norm))
+        if other is not None:
+            replaced[call.path] = f"{row.module} -> {class_name(type(other))}"
+            offsets[call.path] = scale_offset(call.norm) - scale_offset(other)
+    old = by_path(variables, keep_empty=True)
+    made = _initialized(new, args, kwargs, None)
+    inside = {at: path for at in (*old, *made) if (path := _norm_of(at, replaced)) is not None}
+    kept = {
+        at
+        for at, leaf in made.items()
+        if at in inside and at in old and jnp.shape(nn.unbox(old[at])) == leaf.shape
+    }
+    fresh = [at for at in made if at in inside and at not in kept]
+    values = {at: leaf for at, leaf in old.items() if at not in inside}
+    for at in made:
+        if at in kept:
+            offset = offsets[inside[at]] if at[-1] == "scale" else 0
+            values[at] = jax.tree.map(functools.partial(converted, offset=offset), old[at])
+    values |= _initialized(new, args, kwargs, tuple(fresh)) if fresh else {}
+    dropped = [at for at in old if at in inside and at not in kept]
+    return Replacement(
+        new,
+        unflatten_dict(values),
+        {"/".join(path): change for path, change in replaced.items()},
+        tuple("/".join(at) for at in fresh),
+        tuple("/".join(at) for at in dropped),
+    )
+
+
+def _norm_of(at: Path, replaced: Mapping[Path, str]) -> Path | None:
+    return next((path for path in replaced if at[1 : 1 + len(path)] == path), None)
+
+
+def _initialized(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Any
+) -> dict[Path, Any]:
+    """Returns the named variables that a model starts with, or the shapes of all for None."""
+    leaves, structure = jax.tree.flatten((args, dict(kwargs)))
+
+    def init(key: jax.Array) -> dict[Path, Any]:
+        arrays = [jnp.zeros(v.shape, v.dtype) if hasattr(v, "dtype") else v for v in leaves]
+        args, kwargs = jax.tree.unflatten(structure, arrays)
+        made = by_path(nn.unbox(model.init(key, *args, **kwargs)))
+        return made if names is None else {name: made[name] for name in names}
+
+    key = jax.random.key(0)
+    return jax.eval_shape(init, key) if names is None else jax.jit(init)(key)
+
+
+def _replace_nnx(model: nnx.Module, rule: Any) -> Replacement:
+    replaced: dict[str, str] = {}
+    fresh: list[str] = []
+    dropped: list[str] = []
+
+    def exchange(path: Any, node: Any) -> Any:
+        if kind_of(type(node)) is None:
+            return node
+        at = tuple(map(str, path))
+        row = norm_row(at, node, own_variables(node))
+        new = new_norm(rule, row, node)
+        if new is None:
+            return node
+        replaced[row.path] = f"{row.module} -> {class_name(type(new))}"
+        lists = _carry_nnx(node, new)
+        for names, found in zip((fresh, dropped), lists, strict=True):
+            names += ["/".join([*at, name]) for name in found]
+        return new
+
+    # A copy of its own: `recursive_map` would go on to share the variables.
+    copy = nnx.recursive_map(exchange, nnx.clone(model))
+    return Replacement(copy, None, replaced, tuple(fresh), tuple(dropped))
+
+
+def _carry_nnx(old: Any, new: Any) -> tuple[list[str], list[str]]:
+    """Puts the variables of an old norm into a new one; returns what is fresh and what is lost."""
+    before, after = (
+        {name: v for part in own_variables(norm).values() for name, v in part.items()}
+        for norm in (old, new)
+    )
+    kept = [name for name in after if name in before and before[name].shape == after[name].shape]
+    offset = scale_offset(old) - scale_offset(new)
+    for name in kept:
+        own, other = vars(old).get(name), vars(new).get(name)
+        changed = name == "scale" and offset != 0
+        if isinstance(own, nnx.Variable) and isinstance(other, nnx.Variable) and not changed:
+            # The same variable: one that is tied to another stays so, with its metadata.
+            setattr(new, name, own)
+        else:
+            _write(new, name, converted(before[name], offset if changed else 0))
+    return [n for n in after if n not in kept], [n for n in before if n not in kept]
+
+
+def _write(norm: nnx.Module, name: str, value: Any) -> None:
+    for path, variable in nnx.to_flat_state(nnx.state(norm)):
+        if path[0] != "layer_instance" and variable_name(path) == name:
+            nnx.update(norm, nnx.from_flat_state([(path, variable.replace(value))]))

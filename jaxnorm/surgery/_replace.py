@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm.surgery._calls import norm_calls, own_variables, variable_name
+from jaxnorm.surgery._calls import norm_calls
 from jaxnorm.surgery._find import norm_row
 from jaxnorm.surgery._intercepted import converted, outside, scale_offset, with_other_norms
-from jaxnorm.surgery._kinds import class_name, kind_of
+from jaxnorm.surgery._kinds import class_name
 from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._replaced_tree import replaced_tree
 from jaxnorm.surgery._rules import Rule, frozen_rule, new_norm
 from jaxnorm.typing import PyTree
 
@@ -29,9 +30,7 @@ class Replacement(NamedTuple):
 
     model: Any  # linen: a subclass of the model's class; nnx: a changed copy
     variables: dict[str, PyTree] | None  # of the linen model, where its old ones were given
-    replaced: dict[
-        str, str
-    ]  # path -> "old class -> new class", where variables or a tree are given
+    replaced: dict[str, str]  # path -> "old class -> new class"; of linen with variables only
     fresh: tuple[str, ...]  # collection/path/name of what the new norms start anew
     dropped: tuple[str, ...]  # likewise of what the old norms had and the new have not
 
@@ -88,7 +87,7 @@ def replace_norms(
     """
     frozen = frozen_rule(rule)
     if isinstance(model, nnx.Module):
-        return _replace_nnx(model, frozen)
+        return Replacement(*replaced_tree(model, frozen))
     new = with_other_norms(model, frozen)
     if variables is None:
         return Replacement(new, None, {}, (), ())
@@ -153,52 +152,3 @@ def _initialized(
 
     key = jax.random.key(0)
     return jax.eval_shape(init, key) if names is None else jax.jit(init)(key)
-
-
-def _replace_nnx(model: nnx.Module, rule: Any) -> Replacement:
-    replaced: dict[str, str] = {}
-    fresh: list[str] = []
-    dropped: list[str] = []
-
-    def exchange(path: Any, node: Any) -> Any:
-        if kind_of(type(node)) is None:
-            return node
-        at = tuple(map(str, path))
-        row = norm_row(at, node, own_variables(node))
-        new = new_norm(rule, row, node)
-        if new is None:
-            return node
-        replaced[row.path] = f"{row.module} -> {class_name(type(new))}"
-        lists = _carry_nnx(node, new)
-        for names, found in zip((fresh, dropped), lists, strict=True):
-            names += ["/".join([*at, name]) for name in found]
-        return new
-
-    # A copy of its own: `recursive_map` would go on to share the variables.
-    copy = nnx.recursive_map(exchange, nnx.clone(model))
-    return Replacement(copy, None, replaced, tuple(fresh), tuple(dropped))
-
-
-def _carry_nnx(old: Any, new: Any) -> tuple[list[str], list[str]]:
-    """Puts the variables of an old norm into a new one; returns what is fresh and what is lost."""
-    before, after = (
-        {name: v for part in own_variables(norm).values() for name, v in part.items()}
-        for norm in (old, new)
-    )
-    kept = [name for name in after if name in before and before[name].shape == after[name].shape]
-    offset = scale_offset(old) - scale_offset(new)
-    for name in kept:
-        own, other = vars(old).get(name), vars(new).get(name)
-        changed = name == "scale" and offset != 0
-        if isinstance(own, nnx.Variable) and isinstance(other, nnx.Variable) and not changed:
-            # The same variable: one that is tied to another stays so, with its metadata.
-            setattr(new, name, own)
-        else:
-            _write(new, name, converted(before[name], offset if changed else 0))
-    return [n for n in after if n not in kept], [n for n in before if n not in kept]
-
-
-def _write(norm: nnx.Module, name: str, value: Any) -> None:
-    for path, variable in nnx.to_flat_state(nnx.state(norm)):
-        if path[0] != "layer_instance" and variable_name(path) == name:
-            nnx.update(norm, nnx.from_flat_state([(path, variable.replace(value))]))

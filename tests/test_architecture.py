@@ -25,6 +25,7 @@ FLOORS = (
     ("ops",),
     ("functional", "preprocessing"),
     ("linen", "nnx"),
+    ("_views",),
     ("surgery", "interop", "models"),
     ("training", "diagnostics"),
 )

@@ -112,6 +112,7 @@ class _Log:
     def __init__(self) -> None:
         self.calls: list[NormCall] = []
         self.sizes: list[int] = []
+        self.void: set[int] = set()
 
     def note(self, call: NormCall) -> tuple[Any, Any]:
         """Returns the arguments of the call, the first array marked, and keeps their shapes."""
@@ -134,7 +135,8 @@ class _Log:
                 index = int(mark.split("|")[1])
                 # Under vmap the jaxpr's array is larger than the one that the norm saw.
                 times[index] += repeats * (eqn.outvars[0].aval.size // max(self.sizes[index], 1))
-        return [call._replace(times=times[i]) for i, call in enumerate(self.calls) if times[i]]
+        real = [i for i in range(len(self.calls)) if times[i] and i not in self.void]
+        return [self.calls[i]._replace(times=times[i]) for i in real]
 
 
 def _linen_calls(
@@ -150,6 +152,9 @@ def _linen_calls(
         index = len(log.calls)
         given, named = log.note(NormCall(module.path, norm, {}, {}, given, named, 0))
         y = next_fun(*given, **named)
+        if any(call.path == module.path for call in log.calls[index + 1 :]):
+            # Another norm ran in its place, as in a model of `replace_norms`.
+            log.void.add(index)
         # The norm has made its variables by now.
         inner = shapes_of(nn.unbox({name: dict(tree) for name, tree in module.variables.items()}))
         log.calls[index] = log.calls[index]._replace(inner=inner)

@@ -1,5 +1,6 @@
 """A linen model whose norms are exchanged when they are called, and are not touched else."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -16,8 +17,11 @@ from jaxnorm.surgery._paths import Path, path_name
 from jaxnorm.surgery._rules import new_norm
 from jaxnorm.typing import Array
 
-_REPLACED: ContextVar[frozenset[tuple[Any, Path]]] = ContextVar("replaced", default=frozenset())
-"""Rules and paths whose new norms are being called: these are not replaced once more."""
+_RULES: ContextVar[tuple[tuple[type, Any], ...]] = ContextVar("rules", default=())
+"""The classes whose methods are running and their rules, the first that was made at the front."""
+
+_REPLACED: ContextVar[frozenset[Path]] = ContextVar("replaced", default=frozenset())
+"""The paths whose new norms are running: these are not exchanged once more."""
 
 
 def with_other_norms(model: nn.Module, rule: Any) -> nn.Module:
@@ -60,9 +64,11 @@ def _other_kind(kind: type[nn.Module], rule: Any) -> type[nn.Module]:
         # The name of this class leads to the original one, so pickle takes the original model.
         return with_other_norms, (remade(self, kind), rule)
 
-    methods = {name: _intercepted(method, rule) for name, method in _methods(kind).items()}
+    made: list[type[nn.Module]] = []
+    methods = {name: _intercepted(method, made, rule) for name, method in _methods(kind).items()}
     members = {"__reduce__": reduce, "__module__": kind.__module__, **methods}
-    return type(kind.__name__, (kind,), members)
+    made.append(type(kind.__name__, (kind,), members))
+    return made[0]
 
 
 def _methods(kind: type) -> dict[str, Any]:
@@ -76,34 +82,50 @@ def _methods(kind: type) -> dict[str, Any]:
     return {name: member for name, member in found.items() if not hasattr(member, "nowrap")}
 
 
-def _intercepted(method: Any, rule: Any) -> Any:
+def _intercepted(method: Any, made: list[type[nn.Module]], rule: Any) -> Any:
     # `updated=()` leaves out the marks of Flax's wrapper: Flax does not wrap a marked method.
     @functools.wraps(method, updated=())
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with nn.intercept_methods(functools.partial(_exchange, rule)):
+        active = _RULES.get()
+        if any(kind is made[0] for kind, _ in active):
             return method(self, *args, **kwargs)
+        # A model that was changed twice runs the method of its second class around the first's.
+        token = _RULES.set(((made[0], rule), *active))
+        try:
+            with contextlib.nullcontext() if active else nn.intercept_methods(_exchange):
+                return method(self, *args, **kwargs)
+        finally:
+            _RULES.reset(token)
 
     return call
 
 
-def _exchange(rule: Any, next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+def _exchange(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
     norm = context.module
-    if context.method_name != "__call__" or kind_of(type(norm)) is None:
-        return next_fun(*args, **kwargs)
-    here = (rule, norm.path)
-    if here in _REPLACED.get():
+    is_norm = context.method_name == "__call__" and kind_of(type(norm)) is not None
+    if not is_norm or norm.path in _REPLACED.get():
         return next_fun(*args, **kwargs)
     x = args[0] if args else next(iter(kwargs.values()), None)
-    new = outside(lambda: new_norm(rule, norm_row(norm.path, norm, {}, x), norm))
+    new = outside(lambda: _changed(norm, x))
     if new is None:
         return next_fun(*args, **kwargs)
     bound = new.clone(parent=norm.scope)
     args, kwargs = _fitting(norm, bound, args, kwargs)
-    token = _REPLACED.set(_REPLACED.get() | {here})
+    token = _REPLACED.set(_REPLACED.get() | {norm.path})
     try:
         return bound(*args, **kwargs)
     finally:
         _REPLACED.reset(token)
+
+
+def _changed(norm: nn.Module, x: Any) -> Any:
+    """Returns what all rules in turn make of a norm, or None where it stays."""
+    new = None
+    for _, rule in _RULES.get():
+        current = norm if new is None else new
+        made = new_norm(rule, norm_row(norm.path, current, {}, x), current)
+        new = new if made is None else made
+    return new
 
 
 def outside(make: Callable[[], nn.Module | None]) -> Any:

@@ -12,6 +12,7 @@ from flax.traverse_util import unflatten_dict
 
 from jaxnorm.surgery._calls import norm_calls
 from jaxnorm.surgery._find import norm_row
+from jaxnorm.surgery._initial import initialized
 from jaxnorm.surgery._intercepted import converted, outside, scale_offset, with_other_norms
 from jaxnorm.surgery._kinds import class_name
 from jaxnorm.surgery._paths import Path, by_path
@@ -110,7 +111,7 @@ def _carry(
             replaced[call.path] = f"{row.module} -> {class_name(type(other))}"
             offsets[call.path] = scale_offset(call.norm) - scale_offset(other)
     old = by_path(variables, keep_empty=True)
-    made = _initialized(new, args, kwargs, None)
+    made = initialized(new, args, kwargs, None)
     inside = {at: path for at in (*old, *made) if (path := _norm_of(at, replaced)) is not None}
     kept = {
         at
@@ -123,7 +124,7 @@ def _carry(
         if at in kept:
             offset = offsets[inside[at]] if at[-1] == "scale" else 0
             values[at] = jax.tree.map(functools.partial(converted, offset=offset), old[at])
-    values |= _initialized(new, args, kwargs, tuple(fresh)) if fresh else {}
+    values |= initialized(new, args, kwargs, tuple(fresh)) if fresh else {}
     dropped = [at for at in old if at in inside and at not in kept]
     return Replacement(
         new,
@@ -136,19 +137,3 @@ def _carry(
 
 def _norm_of(at: Path, replaced: Mapping[Path, str]) -> Path | None:
     return next((path for path in replaced if at[1 : 1 + len(path)] == path), None)
-
-
-def _initialized(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Any
-) -> dict[Path, Any]:
-    """Returns the named variables that a model starts with, or the shapes of all for None."""
-    leaves, structure = jax.tree.flatten((args, dict(kwargs)))
-
-    def init(key: jax.Array) -> dict[Path, Any]:
-        arrays = [jnp.zeros(v.shape, v.dtype) if hasattr(v, "dtype") else v for v in leaves]
-        args, kwargs = jax.tree.unflatten(structure, arrays)
-        made = by_path(nn.unbox(model.init(key, *args, **kwargs)))
-        return made if names is None else {name: made[name] for name in names}
-
-    key = jax.random.key(0)
-    return jax.eval_shape(init, key) if names is None else jax.jit(init)(key)

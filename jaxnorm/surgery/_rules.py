@@ -20,7 +20,9 @@ Factory = Callable[..., Any] | str | None
 Rule = Mapping[type | str, Factory] | Callable[[NormRow], Any]
 """New norms by class or catalogue name of the old, or a function of the old norm's row."""
 
-_RUNNING = frozenset(m.name for m in CATALOGUE if m.stateful and m.of == "activations")
+RUNNING = tuple(m.name for m in CATALOGUE if m.stateful and m.of == "activations")
+"""The names of the norms that keep statistics of batches."""
+
 # What means the same in every norm, and what means the same where there are running statistics.
 _COMMON = ("dtype", "param_dtype", "use_scale", "use_bias", "scale_init", "bias_init")
 _OF_BATCHES = ("axis", "axis_name", "axis_index_groups", "estimator", "use_running_average")
@@ -54,6 +56,31 @@ class Table:
     """
 
     items: tuple[tuple[type | str, Factory], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """Other values of some fields, for norms of the given kinds that have all these fields.
+
+    Examples:
+        >>> import flax.linen as nn
+        >>> Edit(("batch_norm",), (("axis_name", "data"),))(nn.BatchNorm()).axis_name
+        'data'
+    """
+
+    kinds: tuple[str, ...]
+    changes: tuple[tuple[str, Any], ...]
+
+    def __call__(self, norm: Any) -> Any:
+        own = vars(norm)
+        if kind_of(type(norm)) not in self.kinds or not all(n in own for n, _ in self.changes):
+            return None
+        if not isinstance(norm, nnx.Module):
+            return norm.clone(parent=None, name=None, **dict(self.changes))
+        changed = nnx.clone(norm, variables=False)
+        for name, value in self.changes:
+            setattr(changed, name, value)
+        return changed
 
 
 def frozen_rule(rule: Rule) -> Any:
@@ -115,6 +142,8 @@ def new_norm(rule: Any, row: NormRow, norm: Any) -> Any:
         >>> options_of(new_norm(rule, norm_row((), norm, {}), norm))
         {'use_scale': False}
     """
+    if isinstance(rule, Edit):
+        return rule(norm)
     if not isinstance(rule, Table):
         new = rule(row)
     else:
@@ -185,9 +214,9 @@ def _carried(factory: Any, kind: str, norm: Any) -> Mapping[str, Any]:
     other = kind_of(made) if isinstance(made, type) else None
     if other == kind:
         return options
-    names = (*_COMMON, *(_OF_BATCHES if {kind, other} <= _RUNNING else ()))
+    names = (*_COMMON, *(_OF_BATCHES if {kind, other} <= {*RUNNING} else ()))
     carried = {name: value for name, value in options.items() if name in names}
     decays = [options[name] for name in _DECAYS if name in options]
-    if decays and {kind, other} <= _RUNNING:
+    if decays and {kind, other} <= {*RUNNING}:
         carried |= dict.fromkeys(_DECAYS, decays[0])
     return MappingProxyType(carried)

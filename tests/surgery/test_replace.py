@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import jaxnorm
-from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, LayerNorm
+from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, LayerNorm, RMSNorm
 from jaxnorm.surgery import DROP_INS, find_norms, freeze_statistics, replace_norms
 
 from ..stats.programs import QUICK
@@ -132,6 +132,15 @@ def test_a_norm_of_the_same_kind_keeps_its_fields_but_for_what_the_rule_says():
     np.testing.assert_allclose(seen[0][0].ravel(), [-1 / np.sqrt(1.5), 1 / np.sqrt(1.5)], 1e-6)
     means = [state["batch_stats"]["layers_0"]["mean"][0] for _, state in seen]
     assert means == [0.5 * 2, 0.25 * 2]
+
+
+def test_rules_apply_in_the_order_in_which_they_were_given():
+    x = jax.random.normal(jax.random.key(0), (4, 3))
+    swap = {"layer_norm": "rms_norm", "rms_norm": "layer_norm"}
+    once = replace_norms(nn.Sequential([LayerNorm(), RMSNorm()]), swap).model
+    twice = replace_norms(once, swap).model
+    kinds = [[row.kind for row in find_norms(model, x).rows] for model in (once, twice)]
+    assert kinds == [["rms_norm", "layer_norm"], ["layer_norm", "rms_norm"]]
 
 
 def test_a_replaced_model_is_frozen_copied_and_pickled_as_any_other():

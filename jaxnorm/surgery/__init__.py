@@ -6,6 +6,7 @@ from ._find import NormTable as NormTable
 from ._find import find_norms as find_norms
 from ._fold import FoldedPair as FoldedPair
 from ._fold import Folding as Folding
+from ._fold import Passing as Passing
 from ._fold import fold_batch_norm as fold_batch_norm
 from ._freeze import Frozen as Frozen
 from ._freeze import freeze as freeze

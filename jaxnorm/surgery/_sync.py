@@ -34,12 +34,12 @@ def sync_norms(
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> model = sync_norms(nn.BatchNorm(use_running_average=False, use_scale=False), "shards")
-        >>> x = jnp.array([[[1.0], [3.0]], [[5.0], [7.0]]])  # two shards of two examples
+        >>> x = jnp.array([[[1.0], [1.0]], [[3.0], [3.0]]])  # two shards of two examples
         >>> variables = model.init(jax.random.key(0), x[0])
         >>> def train(x):
         ...     return model.apply(variables, x, mutable=["batch_stats"])[0]
-        >>> jax.vmap(train, axis_name="shards")(x).ravel().round(1)
-        Array([-1.3, -0.4,  0.4,  1.3], dtype=float32)
+        >>> jax.vmap(train, axis_name="shards")(x).ravel().round(2)
+        Array([-1., -1.,  1.,  1.], dtype=float32)
     """
     groups = axis_index_groups
     if groups is not None:

@@ -4,6 +4,7 @@ from ._intercept import Call as Call
 from ._intercept import Handler as Handler
 from ._intercept import intercept as intercept
 from ._intercept import modules_of as modules_of
+from ._intercept import name_of as name_of
 from ._nnx import NnxApply as NnxApply
 from ._open import Apply as Apply
 from ._open import Path as Path

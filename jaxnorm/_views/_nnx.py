@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -45,6 +45,8 @@ class NnxApply:
         forms: shape and dtype of each array.
         tuples: NamedTuples of variables, such as the state of an estimator, each by its name, its
             structure and the paths inside it. They are NamedTuples in the collection too.
+        kind: the class of the model.
+        keywords: keyword arguments of every call, as pairs.
     """
 
     graphdef: Any
@@ -52,6 +54,8 @@ class NnxApply:
     names: tuple[Path, ...]
     forms: tuple[jax.ShapeDtypeStruct, ...]
     tuples: tuple[tuple[Path, Any, tuple[Path, ...]], ...]
+    kind: type
+    keywords: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def of(cls, model: Any) -> tuple["NnxApply", dict[str, PyTree]]:
@@ -61,8 +65,18 @@ class NnxApply:
         leaves, treedef = jax.tree.flatten(flat)
         names = tuple(name for path, variable in flat for name in _names(path, variable))
         forms = tuple(jax.ShapeDtypeStruct(jnp.shape(v), jnp.asarray(v).dtype) for v in leaves)
-        apply = cls(graphdef, treedef, names, forms, tuple(_tuples(model, names)))
+        apply = cls(graphdef, treedef, names, forms, tuple(_tuples(model, names)), type(model))
         return apply, apply._nested(dict(zip(names, leaves, strict=True)))
+
+    def in_batch_mode(self) -> "NnxApply":
+        """Returns the call with norms that normalize by their batch, all else in its own mode.
+
+        A model whose call takes `train` is told to train.
+        """
+        model = self._merged(self.forms)
+        model.set_attributes(use_running_average=False, raise_if_not_found=False)
+        keywords = (("train", True),) if takes_train(self.kind) else ()
+        return dataclasses.replace(self, graphdef=nnx.split(model)[0], keywords=keywords)
 
     def model(self, variables: Mapping[str, PyTree]) -> Any:
         """Returns a model of its own with the given variables.
@@ -84,7 +98,9 @@ class NnxApply:
                 f"the variables lack {len(missing)} of the model's: {', '.join(missing[:5])}; pass "
                 "those of the same model, every collection among them"
             )
-        leaves = [flat[name] for name in self.names]
+        return self._merged([flat[name] for name in self.names])
+
+    def _merged(self, leaves: Iterable[Any]) -> Any:
         return nnx.merge(self.graphdef, nnx.from_flat_state(self.treedef.unflatten(leaves)))
 
     def __call__(
@@ -111,10 +127,10 @@ class NnxApply:
         if rngs:
             [key, *_] = rngs.values()
             variables = {**variables, "rngs": self._streams(key)}
-        model = self.model(variables)
+        model, kwargs = self.model(variables), {**dict(self.keywords), **kwargs}
         if train is not None:
             model.train() if train else model.eval()
-            kwargs = {**kwargs, **({"train": train} if takes_train(type(model)) else {})}
+            kwargs |= {"train": train} if takes_train(self.kind) else {}
         asked = () if isinstance(mutable, bool) else tuple(mutable)
         if BATCH_MOMENTS in asked:
             _collect(model, flatten_dict(dict(variables.get(BATCH_MOMENTS, {}))))

@@ -1,9 +1,9 @@
 """The normalization of a model as an argument: one adapter between a factory and a layer."""
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -23,16 +23,20 @@ Activation = Callable[[Array], Array]
 
 
 def norm_factory(
-    norm: NormFactory | str | None, of: Literal["activations", "kernel"] = "activations"
+    norm: NormFactory | str | None,
+    of: Literal["activations", "kernel"] = "activations",
+    *,
+    room: ModuleType = linen,
 ) -> NormFactory | None:
     """Returns what makes the layers of `norm`, which may be the name of a member of the catalogue.
 
-    A name stands for the class in `jaxnorm.linen` with its defaults. A model can call each member
-    whose class needs no further fields and whose layer needs no argument besides its input.
+    A name stands for the class in `room` with its defaults. A model can call each member whose
+    class needs no further fields and whose layer needs no argument besides its input.
 
     Args:
         norm: a name such as "layer_norm", a factory, which is returned as it is, or None.
         of: whether activations or the kernels of a layer are to be normalized.
+        room: where the classes are, `jaxnorm.linen` or `jaxnorm.nnx`.
 
     Returns:
         A factory, or None.
@@ -48,19 +52,19 @@ def norm_factory(
     if not isinstance(norm, str):
         return norm
     named = {member.name: member for member in CATALOGUE}
-    fitting = [name for name, member in named.items() if member.of == of and not _lacks(name, of)]
+    fitting = [name for name, m in named.items() if m.of == of and not _lacks(name, room)]
     if norm not in named or named[norm].of != of:
         kind = " is not in the catalogue"
         if norm in named:
             kind = " normalizes kernels" if of == "activations" else " normalizes activations"
         raise ValueError(f"norm {norm!r}{kind}; use one of {', '.join(fitting)}, or a factory")
-    lacking, module = _lacks(norm, of), SPECS[norm].module
+    lacking, module = _lacks(norm, room), SPECS[norm].module
     if lacking:
         raise ValueError(
             f"norm {norm!r} needs {', '.join(lacking)}; use a function or a partial of "
-            f"jaxnorm.linen.{module} that gives what the model does not"
+            f"{room.__name__}.{module} that gives what the model does not"
         )
-    return getattr(linen, module)
+    return getattr(room, module)
 
 
 def apply_norm(
@@ -100,12 +104,7 @@ def apply_norm(
         Array([[3., 4.]], dtype=float32)
     """
     norm = norm_factory(norm)
-    unknown = sorted(field for field in fields if norm is None or not _takes(norm, field))
-    if unknown:
-        raise ValueError(
-            f"{_describe(norm)} takes no {', '.join(unknown)}; "
-            "use a norm that has this field, or leave the option that asks for it at its default"
-        )
+    check_fields(norm, fields)
     if norm is None:
         return x
     layer = _layer(norm, train, name, fields)
@@ -149,7 +148,7 @@ def apply_kernel_norm(
     factory = norm_factory(kernel_norm, "kernel")
     if factory is None:
         return layer(x)  # type: ignore[reportCallIssue]  # a linen module is called
-    name = {"name": f"{layer.name}_normed"} if _takes(factory, "name") else {}
+    name = {"name": f"{layer.name}_normed"} if takes(factory, "name") else {}
     wrapper = factory(layer, **name)
     iterates = "update_stats" in inspect.signature(type(wrapper).__call__).parameters
     return wrapper(x, update_stats=train) if iterates else wrapper(x)
@@ -192,49 +191,109 @@ class _Biased(nn.Module):
         layer = _layer(self.norm, False, "norm", {})
         # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
         biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
-        return biased and not _is_pointwise(type(layer))
+        return biased and not is_pointwise(type(layer))
 
 
-def _is_pointwise(cls: type) -> bool:
+def is_pointwise(cls: type) -> bool:
+    """Returns whether a class of modules is a pointwise function in the place of a norm.
+
+    Args:
+        cls: a class of linen or nnx modules.
+
+    Returns:
+        True for a member of the theme "pointwise".
+
+    Examples:
+        >>> is_pointwise(linen.DynamicTanh), is_pointwise(linen.LayerNorm)
+        (True, False)
+    """
     function = getattr(getattr(cls, "spec", None), "function", None)
     return any(m.function is function and m.theme == "pointwise" for m in CATALOGUE)
 
 
-def _lacks(name: str, of: str) -> list[str]:
+def _lacks(name: str, room: ModuleType) -> list[str]:
     """Returns the fields and arguments of a member's module that a model does not give."""
-    cls = getattr(linen, SPECS[name].module)
-    lacking = [
-        field.name
-        for field in dataclasses.fields(cls)
-        if field.init
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if of == "kernel":
-        return [field for field in lacking if field != "layer_instance"]
-    arguments = list(inspect.signature(cls.__call__).parameters.values())[2:]
-    return lacking + [a.name for a in arguments if a.default is inspect.Parameter.empty]
+    cls = getattr(room, SPECS[name].module)
+    given = ("self", "num_features", "rngs", "layer_instance", "x", "update_stats", "args")
+    # The metaclass of nnx hides a constructor's arguments from the class itself.
+    calls = (cls.__init__, cls.__call__)
+    parameters = [p for call in calls for p in inspect.signature(call).parameters.values()]
+    asked = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return [name for name in asked if name not in given]
 
 
 def _layer(norm: NormFactory, train: bool, name: str | None, fields: dict[str, Any]) -> Any:
     """Returns the layer that a factory makes of the arguments that the factory takes."""
-    if name is not None and _takes(norm, "name"):
+    if name is not None and takes(norm, "name"):
         fields = {**fields, "name": name}
     chosen = "use_running_average" in getattr(norm, "keywords", {})
-    if not chosen and _names(norm, "use_running_average"):
+    if not chosen and names(norm, "use_running_average"):
         fields = {**fields, "use_running_average": not train}
     return norm(**fields)
 
 
-def _parameters(norm: NormFactory) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(norm).parameters)
+def names(norm: NormFactory, argument: str) -> bool:
+    """Returns whether a factory has a parameter of a name.
 
+    Args:
+        norm: a factory.
+        argument: the name.
 
-def _names(norm: NormFactory, argument: str) -> bool:
+    Returns:
+        False for a factory that only takes any keyword arguments.
+
+    Examples:
+        >>> names(linen.BatchNorm, "momentum"), names(lambda **fields: None, "momentum")
+        (True, False)
+    """
     return argument in _parameters(norm)
 
 
-def _takes(norm: NormFactory, argument: str) -> bool:
+def _parameters(norm: NormFactory) -> dict[str, inspect.Parameter]:
+    called, fixed = norm, 1
+    while isinstance(called, functools.partial):
+        called, fixed = called.func, fixed + len(called.args)
+    if not isinstance(called, type):
+        return dict(inspect.signature(norm).parameters)
+    # The metaclass of nnx hides a constructor's arguments from the class itself.
+    return dict(list(inspect.signature(called.__init__).parameters.items())[fixed:])
+
+
+def check_fields(norm: NormFactory | None, fields: Iterable[str]) -> None:
+    """Raises an error that names the fields which a factory does not take.
+
+    Args:
+        norm: a factory, or None, which takes none.
+        fields: names of arguments.
+
+    Raises:
+        ValueError: there is one that it does not take.
+
+    Examples:
+        >>> check_fields(linen.LayerNorm, ["scale_init"])
+    """
+    unknown = sorted(field for field in fields if norm is None or not takes(norm, field))
+    if unknown:
+        raise ValueError(
+            f"{_describe(norm)} takes no {', '.join(unknown)}; "
+            "use a norm that has this field, or leave the option that asks for it at its default"
+        )
+
+
+def takes(norm: NormFactory, argument: str) -> bool:
+    """Returns whether a factory takes a keyword argument.
+
+    Args:
+        norm: a factory.
+        argument: its name.
+
+    Returns:
+        True also for a factory of any keyword arguments.
+
+    Examples:
+        >>> takes(linen.LayerNorm, "scale_init"), takes(lambda: None, "name")
+        (True, False)
+    """
     parameters = _parameters(norm)
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     return anything or argument in parameters

@@ -1,5 +1,6 @@
 """Changes to trained networks: their norms found and replaced, statistics, folding, adaptation."""
 
+from ._adapt import adapt_statistics as adapt_statistics
 from ._collect import collect_moments as collect_moments
 from ._find import NormRow as NormRow
 from ._find import NormTable as NormTable
@@ -27,3 +28,8 @@ from ._report import report as report
 from ._reset import reset_statistics as reset_statistics
 from ._sync import sync_norms as sync_norms
 from ._sync import unsync as unsync
+from ._tent import Tent as Tent
+from ._tent import TentStep as TentStep
+from ._tent import tent as tent
+from ._variables import get_variables as get_variables
+from ._variables import with_variables as with_variables

@@ -1,16 +1,14 @@
 """Averages of the weights of several checkpoints, with statistics that fit them."""
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._views import NnxApply
+from jaxnorm._views import Apply
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.stats import Estimator, cumulative
-from jaxnorm.surgery._collect import Apply
 from jaxnorm.surgery._merge import as_variables
 from jaxnorm.surgery._recalibrate import recalibrate
 from jaxnorm.typing import ArrayLike, AxisName, PyTree
@@ -96,7 +94,7 @@ def interpolate(
         checkpoints: variables of a linen model, or nnx models; see `average_weights`.
         batches: inputs of the model; see `recalibrate`.
         apply: of a linen model, with the batch norms in train mode, such as
-            `functools.partial(model.apply, train=True)`; an nnx model is set to train mode.
+            `functools.partial(model.apply, train=True)`; nnx models are called by themselves.
         weights: one for each checkpoint; None for the same.
         decay: of an exponential moving average in the place of weights.
         estimator: how the moments of the batches become statistics.
@@ -126,11 +124,9 @@ def interpolate(
             if is_nnx
             else "got variables of a linen model and no apply; give apply=model.apply"
         )
-    if apply is not None:
-        return recalibrate(apply, averaged, batches, **options)
-    call, variables = NnxApply.of(averaged)
-    train = functools.partial(call, train=True)
-    return call.model(recalibrate(train, variables, batches, **options))
+    if apply is None:
+        return recalibrate(averaged, batches, **options)
+    return recalibrate(apply, averaged, batches, **options)
 
 
 def _moved(average: PyTree, new: PyTree, share: ArrayLike) -> PyTree:

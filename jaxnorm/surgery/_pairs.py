@@ -7,7 +7,7 @@ import jax
 from flax.traverse_util import unflatten_dict
 
 from jaxnorm._views import Call, intercept
-from jaxnorm.numerics import canonical_axes
+from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
 from jaxnorm.surgery._flow import Flow, marked
 from jaxnorm.surgery._kinds import KINDS
 from jaxnorm.surgery._linear import LINEAR, input_fault, kernel_axis
@@ -197,12 +197,11 @@ def _note_norm(
 ) -> None:
     module = call.module
     sites.epsilons[call.path] = module.epsilon
-    asked = kwargs.get("use_running_average", rest[0] if rest else None)
-    if not (module.use_running_average if asked is None else asked):
+    if not uses_running_average(module, [x, *rest], kwargs):
         sites.faults[call.path] = (
             "it normalizes with batch statistics in this call; call the model in eval mode"
         )
-    elif canonical_axes(module.axis, x.ndim, "axis") != (x.ndim - 1,):
+    elif feature_axes(module, x.ndim) != (x.ndim - 1,):
         sites.faults[call.path] = f"its features are along axis={module.axis}, not the last"
     elif not all(_is_stored(given, call, "batch_stats", name) for name in ("mean", "var")):
         sites.faults[call.path] = "its statistics reach it through a lifted transformation"

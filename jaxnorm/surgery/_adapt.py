@@ -7,8 +7,9 @@ import jax
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import Apply, opened, variables_of
+from jaxnorm._views import Apply, NnxApply, opened, variables_of
 from jaxnorm.stats import Estimator, cumulative
+from jaxnorm.surgery._mixing import Mixing, mixture
 from jaxnorm.surgery._paths import by_path
 from jaxnorm.surgery._recalibrate import recalibrate
 from jaxnorm.typing import Array, AxisName, PyTree
@@ -88,25 +89,28 @@ def adapt_statistics(
         Array([2.], dtype=float32)
 
     Notes:
-        Each layer normalizes by its batch while its target statistics are measured, and sources
-        enter afterwards. Schneider et al. mix in every layer as they go, so that deeper layers see
-        inputs that are normalized by the mixture.
+        While the target is measured, each layer normalizes by the mixture for the batch at hand. Of
+        one batch the result is what these layers used, as in the paper.
     """
     if prior_count < 0:
         raise ValueError(f"prior_count={prior_count} must not be negative: it counts examples")
     call, source, batches = opened(adapt_statistics, apply, variables, batches)
+    train = call.in_batch_mode() if isinstance(call, NnxApply) else call
     seen: list[int] = []
-    inputs = _counted(batches, seen)
-    options: Any = {"estimator": estimator, "axis_name": axis_name, "require_all": require_all}
-    if isinstance(apply, nnx.Module):
-        target = variables_of(recalibrate(apply, inputs, **options))
-    else:
-        target = recalibrate(apply, source, inputs, **options)
+    measured = recalibrate(
+        Mixing(train, float(prior_count)) if prior_count else train,
+        source,
+        _counted(batches, seen),
+        estimator=estimator,
+        axis_name=axis_name,
+        require_all=require_all,
+    )
+    target = variables_of(measured)
     examples: Any = sum(seen)
     if axis_name is not None:
         examples = examples * jax.lax.axis_size(axis_name)
     mixed = _mixed(source, target, examples / (prior_count + examples))
-    return call.model(mixed) if isinstance(apply, nnx.Module) else mixed
+    return call.model(mixed) if isinstance(call, NnxApply) else mixed
 
 
 def _counted(batches: Iterable[PyTree], seen: list[int]) -> Iterator[PyTree]:
@@ -121,6 +125,6 @@ def _mixed(source: Mapping[str, PyTree], target: Mapping[str, PyTree], share: An
     def mix(path: tuple[str, ...]) -> Array:
         if path[-1] not in ("mean", "var"):
             return new[path]
-        return (old[path] + share * (new[path] - old[path])).astype(old[path].dtype)
+        return mixture(old[path], new[path], share)
 
     return {**target, "batch_stats": unflatten_dict({path: mix(path) for path in new})}

@@ -38,6 +38,44 @@ def test_statistics_are_mixed_by_the_count_of_the_prior():
         adapt_statistics(model.apply, variables, batches, prior_count=-1)
 
 
+@pytest.mark.parametrize("library", ["jaxnorm", "flax"])
+def test_each_layer_sees_inputs_that_the_mixture_normalized(library):
+    rng = np.random.default_rng(1)
+    norm = {"jaxnorm": jaxnorm.nnx.BatchNorm, "flax": nnx.BatchNorm}[library]
+    model = nnx.Sequential(norm(3, rngs=nnx.Rngs(0)), jnp.tanh, norm(3, rngs=nnx.Rngs(0)))
+    for layer in (model.layers[0], model.layers[2]):
+        layer.mean[...], layer.var[...] = (jnp.float32(rng.uniform(0.5, 2, 3)) for _ in range(2))
+    x = rng.normal(2, 3, (8, 3))
+    adapted = adapt_statistics(model, [jnp.float32(x)], prior_count=24)
+    for before, after in zip(model.layers, adapted.layers, strict=True):
+        if not hasattr(before, "mean"):
+            x = np.tanh(x)
+            continue
+        mean = 0.75 * np.float64(before.mean[...]) + 0.25 * x.mean(0)
+        var = 0.75 * np.float64(before.var[...]) + 0.25 * x.var(0)
+        np.testing.assert_allclose(after.mean[...], mean, rtol=64 * EPS, atol=8 * EPS)
+        np.testing.assert_allclose(after.var[...], var, rtol=64 * EPS)
+        x = (x - mean) / np.sqrt(var + 1e-5)
+
+
+def test_linen_models_mix_as_nnx_models_do():
+    model = mlp()
+    variables = trained(model)
+    apply = functools.partial(model.apply, train=True)
+    found = adapt_statistics(apply, variables, [X], prior_count=16)["batch_stats"]
+    p, old = variables["params"], variables["batch_stats"]
+    z = np.asarray(X, np.float64).reshape(16, -1)
+    for i in range(2):
+        layer, norm, stats = p[f"hidden_{i}"], p[f"norm_{i}"], old[f"norm_{i}"]
+        z = z @ np.float64(layer["kernel"])
+        mean = 0.5 * np.float64(stats["mean"]) + 0.5 * z.mean(0)
+        var = 0.5 * np.float64(stats["var"]) + 0.5 * z.var(0)
+        bound = 64 * EPS * np.abs(z).max()
+        np.testing.assert_allclose(found[f"norm_{i}"]["mean"], mean, rtol=0, atol=bound)
+        np.testing.assert_allclose(found[f"norm_{i}"]["var"], var, rtol=128 * EPS)
+        z = np.tanh((z - mean) / np.sqrt(var + 1e-5) * norm["scale"] + norm["bias"])
+
+
 def test_shards_of_a_batch_count_together():
     model = jaxnorm.nnx.BatchNorm(1, rngs=nnx.Rngs(0))
     shards = jnp.asarray(np.random.default_rng(0).normal(3, 2, (2, 4, 1)), jnp.float32)

@@ -208,6 +208,15 @@ ROWS = (
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.2.1; a survey",
     ),
     Row(
+        "adaptation",
+        "a network trained on clean digits meets corrupted ones: statistics of the target, mixed "
+        "with a prior, and Tent",
+        "statistics of many target images recover most of the accuracy that a corruption costs; of "
+        "few images they need the source as a prior; Tent adds a little",
+        {"smoke": "20 s, digits", "default": "60 s, digits", "paper": "3 min, digits"},
+        "Schneider et al. 2020 (arXiv:2006.16971); Wang et al. 2021 (arXiv:2006.10726)",
+    ),
+    Row(
         "bench",
         "time and memory of every normalizer against every rival and the machine's limit",
         "speed of jaxnorm over that of flax.linen and of the best rival, bytes kept for the "

@@ -25,8 +25,9 @@ FLOORS = (
     ("ops",),
     ("functional", "preprocessing"),
     ("linen", "nnx"),
-    ("surgery", "models"),
-    ("interop", "training", "diagnostics"),
+    ("_views",),
+    ("surgery", "interop", "models"),
+    ("training", "diagnostics"),
 )
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 # `import jaxnorm` brings the pure floors, and with them everything below the modules of Flax.

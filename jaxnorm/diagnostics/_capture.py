@@ -2,21 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard, overload
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
+from jaxnorm._views import Apply, Call, intercept, opened
 from jaxnorm.typing import Array, PyTree
-
-Apply = Callable[..., Any]
-"""(variables, batch, mutable=[...], **mode) -> (output, updated variables), as `model.apply`."""
 
 Layers = Collection[str] | Callable[[str], bool] | None
 """Paths such as `block_0/conv_1`, or what picks them; None for layers that own variables."""
 
-_COLLECTION = "diagnostics"
+_COLLECTION = "jaxnorm_diagnostics"
 
 
 class LayerValues(NamedTuple):
@@ -31,6 +29,13 @@ class LayerValues(NamedTuple):
     output: Array  # [N, ..., D]
 
 
+@overload
+def layer_values(
+    apply: nnx.Module, batch: PyTree, /, *, layers: Layers = None, **mode: Any
+) -> dict[str, LayerValues]: ...
+
+
+@overload
 def layer_values(
     apply: Apply,
     variables: Mapping[str, PyTree],
@@ -38,32 +43,44 @@ def layer_values(
     *,
     layers: Layers = None,
     **mode: Any,
+) -> dict[str, LayerValues]: ...
+
+
+def layer_values(
+    apply: Any, variables: Any = None, batch: PyTree = None, *, layers: Layers = None, **mode: Any
 ) -> dict[str, LayerValues]:
     """Returns the input and the output of each layer in one call of the model.
 
     Nothing is updated. Layers inside `nn.scan` and `nn.vmap` are left out, which would have to
-    carry the values through the loop.
+    carry the values through the loop; those inside `nnx.scan` and `nnx.vmap` have theirs stacked.
 
     Args:
-        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`.
-        variables: of the model.
+        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`; or
+            an nnx model, which takes the place of the variables too.
+        variables: of a linen model.
         batch: the model's input.
         layers: paths of modules such as `block_0/conv_1`, or a function that picks paths; None for
             every module that has parameters or running statistics of its own.
-        **mode: keyword arguments of the call, such as `train=True`.
+        **mode: keyword arguments of the call, such as `train=True`, which puts a copy of an nnx
+            model into train mode.
 
     Returns:
         Values by path in the order of the calls; the second call of a shared layer is `path#2`.
 
     Examples:
+        >>> import flax.linen as nn
         >>> model = nn.Sequential([nn.Dense(2), nn.relu, nn.Dense(1)])
         >>> x = jnp.ones((3, 4))
         >>> found = layer_values(model.apply, model.init(jax.random.key(0), x), x)
         >>> {name: values.output.shape for name, values in found.items()}
         {'layers_0': (3, 2), 'layers_2': (3, 1)}
+        >>> model = nnx.Sequential(nnx.Linear(4, 2, rngs=nnx.Rngs(0)), nnx.relu)
+        >>> {name: values.output.shape for name, values in layer_values(model, x).items()}
+        {'layers/0': (3, 2)}
     """
+    apply, variables, batch = opened(layer_values, apply, variables, batch)
     order: list[tuple[str, ...]] = []
-    with nn.intercept_methods(_keeping(order, layers)):
+    with intercept(_keeping(order, layers)):
         _, updated = apply(variables, batch, mutable=[_COLLECTION, "batch_stats"], **mode)
     kept = updated.get(_COLLECTION, {})
     seen: Counter[tuple[str, ...]] = Counter()
@@ -78,27 +95,22 @@ def layer_values(
     return found
 
 
-def picks(layers: Layers, module: nn.Module) -> bool:
-    """Returns whether a bound module is among the layers that are asked for.
+def picks(layers: Layers, call: Call) -> bool:
+    """Returns whether the module of a call is among the layers that are asked for.
 
     Args:
         layers: paths, a function of a path, or None.
-        module: during its call, after it has made its variables.
+        call: of a module that has made its variables.
 
     Returns:
         For None, whether the module has parameters or running statistics of its own.
-
-    Examples:
-        >>> picks(None, nn.Dense(1).bind({"params": {"kernel": jnp.ones((1, 1))}}))
-        True
     """
-    path = "/".join(module.path)
+    path = "/".join(call.path)
     if callable(layers):
         return layers(path)
     if layers is not None:
         return path in layers
-    own = [module.variables.get(name, {}) for name in ("params", "batch_stats")]
-    return any(not isinstance(leaf, Mapping) for part in own for leaf in part.values())
+    return call.owns_variables()
 
 
 def is_floating(value: Any) -> TypeGuard[Array]:
@@ -119,14 +131,13 @@ def is_floating(value: Any) -> TypeGuard[Array]:
 
 
 def _keeping(order: list[tuple[str, ...]], layers: Layers) -> Callable[..., Any]:
-    def keep(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    def keep(next_fun: Callable[..., Any], args: Any, kwargs: Any, call: Call) -> Any:
         y = next_fun(*args, **kwargs)
-        module = context.module
-        if context.method_name == "__call__" and is_floating(y) and picks(layers, module):
+        if is_floating(y) and picks(layers, call):
             x = args[0] if args else None
             values = LayerValues(jnp.asarray(x) if is_floating(x) else None, y)
-            order.append(module.path)
-            module.sow(_COLLECTION, "values", values)
+            order.append(call.path)
+            call.keep(_COLLECTION, "values", (*call.kept(_COLLECTION, "values", ()), values))
         return y
 
     return keep

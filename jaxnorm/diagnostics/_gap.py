@@ -2,21 +2,47 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 import jax.numpy as jnp
+from flax import nnx
 
-from jaxnorm.diagnostics._capture import Apply, Layers, layer_values
+from jaxnorm._views import Apply, opened
+from jaxnorm.diagnostics._capture import Layers, layer_values
 from jaxnorm.typing import Array, PyTree
 
 TRAIN: Mapping[str, Any] = MappingProxyType({"train": True})
 EVALUATE: Mapping[str, Any] = MappingProxyType({"train": False})
 
 
+@overload
+def train_eval_gap(
+    apply: nnx.Module,
+    batch: PyTree,
+    /,
+    *,
+    train: Mapping[str, Any] = ...,
+    evaluate: Mapping[str, Any] = ...,
+    layers: Layers = None,
+) -> dict[str, Array]: ...
+
+
+@overload
 def train_eval_gap(
     apply: Apply,
     variables: Mapping[str, PyTree],
     batch: PyTree,
+    *,
+    train: Mapping[str, Any] = ...,
+    evaluate: Mapping[str, Any] = ...,
+    layers: Layers = None,
+) -> dict[str, Array]: ...
+
+
+def train_eval_gap(
+    apply: Any,
+    variables: Any = None,
+    batch: PyTree = None,
     *,
     train: Mapping[str, Any] = TRAIN,
     evaluate: Mapping[str, Any] = EVALUATE,
@@ -29,10 +55,12 @@ def train_eval_gap(
     differ as much as the examples do among themselves.
 
     Args:
-        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`.
-        variables: of the model.
+        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`; or
+            an nnx model, which takes the place of the variables too.
+        variables: of a linen model.
         batch: the model's input, the same in both modes.
-        train: keyword arguments of a call in train mode, with `rngs` where the model needs any.
+        train: keyword arguments of a call in train mode, with `rngs` where a linen model needs any;
+            `train` sets the mode of an nnx model.
         evaluate: keyword arguments of a call in eval mode.
         layers: paths of modules, or a function that picks them; see `layer_values`.
 
@@ -48,7 +76,10 @@ def train_eval_gap(
         >>> gap = train_eval_gap(model.apply, variables, x, train=train, evaluate=evaluate)
         >>> gap[""].round(2)
         Array(2., dtype=float32)
+        >>> train_eval_gap(nnx.BatchNorm(1, rngs=nnx.Rngs(0)), x)[""].round(2)
+        Array(2., dtype=float32)
     """
+    apply, variables, batch = opened(train_eval_gap, apply, variables, batch)
     one = layer_values(apply, variables, batch, layers=layers, **train)
     other = layer_values(apply, variables, batch, layers=layers, **evaluate)
     return {name: _gap(one[name].output, other[name].output) for name in one if name in other}

@@ -4,13 +4,15 @@ Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015, section 4.1 and fig
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from jaxnorm.diagnostics._capture import Apply, Layers, layer_values
+from jaxnorm._views import Apply, opened
+from jaxnorm.diagnostics._capture import Layers, layer_values
 from jaxnorm.typing import Array, ArrayLike, PyTree
 
 PAPER_PERCENTILES = (15.0, 50.0, 85.0)
@@ -54,11 +56,37 @@ def percentiles(values: ArrayLike, q: Sequence[float] = PAPER_PERCENTILES) -> Ar
     return low + share * (high - low)
 
 
+@overload
+def layer_percentiles(
+    apply: nnx.Module,
+    batch: PyTree,
+    q: Sequence[float] = ...,
+    /,
+    *,
+    side: Literal["input", "output"] = "output",
+    layers: Layers = None,
+    **mode: Any,
+) -> dict[str, Array]: ...
+
+
+@overload
 def layer_percentiles(
     apply: Apply,
     variables: Mapping[str, PyTree],
     batch: PyTree,
-    q: Sequence[float] = PAPER_PERCENTILES,
+    q: Sequence[float] = ...,
+    *,
+    side: Literal["input", "output"] = "output",
+    layers: Layers = None,
+    **mode: Any,
+) -> dict[str, Array]: ...
+
+
+def layer_percentiles(
+    apply: Any,
+    variables: Any = None,
+    batch: Any = None,
+    q: Any = None,
     *,
     side: Literal["input", "output"] = "output",
     layers: Layers = None,
@@ -70,13 +98,15 @@ def layer_percentiles(
     or of the dense layer where there is none.
 
     Args:
-        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`.
-        variables: of the model.
+        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`; or
+            an nnx model, which takes the place of the variables too.
+        variables: of a linen model.
         batch: the model's input.
-        q: percentages, from 0 to 100.
+        q: percentages, from 0 to 100; the 15th, 50th and 85th if None.
         side: whether the layers' inputs or their outputs are taken.
         layers: paths of modules, or a function that picks them; see `layer_values`.
-        **mode: keyword arguments of the call, such as `train=True`.
+        **mode: keyword arguments of the call, such as `train=True`, which puts a copy of an nnx
+            model into train mode.
 
     Returns:
         [Q, C] by path, in the order of the calls.
@@ -87,7 +117,15 @@ def layer_percentiles(
         >>> variables = {"params": {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.ones(1)}}
         >>> layer_percentiles(model.apply, variables, x, (0, 100))[""].ravel()
         Array([ 1., 21.], dtype=float32)
+        >>> model = nnx.Linear(1, 1, kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(0))
+        >>> layer_percentiles(model, x, (0, 100))[""].ravel()
+        Array([ 0., 10.], dtype=float32)
     """
+    if isinstance(apply, nnx.Module):
+        batch, q = (variables, batch) if variables is not None else (batch, q)
+        variables = None
+    apply, variables, batch = opened(layer_percentiles, apply, variables, batch)
+    q = PAPER_PERCENTILES if q is None else q
     found = layer_values(apply, variables, batch, layers=layers, **mode)
     sides = {name: getattr(values, side) for name, values in found.items()}
     return {name: percentiles(taken, q) for name, taken in sides.items() if taken is not None}

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax.numpy as jnp
+from flax import nnx
 
-from jaxnorm.diagnostics._capture import Apply, Layers, layer_values
+from jaxnorm._views import Apply, opened
+from jaxnorm.diagnostics._capture import Layers, layer_values
 from jaxnorm.diagnostics._gap import EVALUATE, TRAIN, train_eval_gap
 from jaxnorm.diagnostics._gradients import Loss, layer_gradients
 from jaxnorm.diagnostics._percentiles import percentiles
@@ -72,11 +74,41 @@ class Report(NamedTuple):
         return "\n".join([*lines, f"loss in train mode {losses}"])
 
 
+@overload
+def diagnose(
+    apply: nnx.Module,
+    batch: PyTree,
+    loss: Loss,
+    /,
+    *,
+    train: Mapping[str, Any] = ...,
+    evaluate: Mapping[str, Any] = ...,
+    activation: Callable[[Array], Array] | None = None,
+    population: PyTree | None = None,
+    layers: Layers = None,
+) -> Report: ...
+
+
+@overload
 def diagnose(
     apply: Apply,
     variables: Mapping[str, PyTree],
     batch: PyTree,
     loss: Loss,
+    *,
+    train: Mapping[str, Any] = ...,
+    evaluate: Mapping[str, Any] = ...,
+    activation: Callable[[Array], Array] | None = None,
+    population: PyTree | None = None,
+    layers: Layers = None,
+) -> Report: ...
+
+
+def diagnose(
+    apply: Any,
+    variables: Any = None,
+    batch: Any = None,
+    loss: Any = None,
     *,
     train: Mapping[str, Any] = TRAIN,
     evaluate: Mapping[str, Any] = EVALUATE,
@@ -87,15 +119,17 @@ def diagnose(
     """Returns what is going on in each layer of a model on one batch.
 
     Args:
-        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`.
-        variables: of the model.
+        apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`; or
+            an nnx model, which takes the place of the variables too.
+        variables: of a linen model.
         batch: the model's input.
         loss: output of the model -> loss [], for example the mean cross-entropy to the labels.
-        train: keyword arguments of a call in train mode, with `rngs` where the model needs any.
+        train: keyword arguments of a call in train mode, with `rngs` where a linen model needs any;
+            `train` sets the mode of an nnx model.
         evaluate: keyword arguments of a call in eval mode.
         activation: the nonlinearity behind the layers, for the share of saturated outputs.
         population: `batch_stats` to compare the running statistics with, for example those of
-            `jaxnorm.surgery.recalibrate`.
+            `jaxnorm.surgery.recalibrate`, or an nnx model that has them.
         layers: paths of modules, or a function that picks them; see `layer_values`.
 
     Returns:
@@ -108,7 +142,11 @@ def diagnose(
         >>> report = diagnose(model.apply, variables, x, jnp.mean, train={}, evaluate={})
         >>> report.train_loss, report.rows[0].dead
         (3.5, 0.0)
+        >>> model = nnx.Linear(1, 1, kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(0))
+        >>> diagnose(model, x, jnp.mean).train_loss
+        3.5
     """
+    apply, variables, batch, loss = opened(diagnose, apply, variables, batch, loss)
     values = layer_values(apply, variables, batch, layers=layers, **train)
     gradients = layer_gradients(apply, variables, batch, loss, layers=layers, **train)
     gaps = train_eval_gap(apply, variables, batch, train=train, evaluate=evaluate, layers=layers)

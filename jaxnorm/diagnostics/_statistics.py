@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import nnx
 
+from jaxnorm._views import variables_of
 from jaxnorm.typing import Array, PyTree
 
 
@@ -30,7 +32,7 @@ def statistics_distance(
 
     Args:
         first: `batch_stats`, nested dictionaries that end in `{"mean": [*features], "var":
-            [*features]}`.
+            [*features]}`; or an nnx model.
         second: the same, for example of `jaxnorm.surgery.recalibrate`.
         epsilon: added to the variances first; the norm's own makes it the distance that the norm
             sees, where features that hardly vary do not count.
@@ -47,13 +49,17 @@ def statistics_distance(
         >>> statistics_distance(first, second)["norm"].shift
         Array(0.5, dtype=float32)
     """
-    ours, theirs = _layers(first, ()), _layers(second, ())
+    ours, theirs = (_layers(_statistics(side), ()) for side in (first, second))
     if ours.keys() != theirs.keys():
         raise ValueError(
             f"the statistics are of different layers: {sorted(ours.keys() ^ theirs.keys())} on one "
             "side only; pass the batch_stats of the same model"
         )
     return {path: _distance(stats, theirs[path], epsilon) for path, stats in ours.items()}
+
+
+def _statistics(given: Any) -> Any:
+    return variables_of(given).get("batch_stats", {}) if isinstance(given, nnx.Module) else given
 
 
 def _layers(stats: Any, path: tuple[str, ...]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 A norm is given as a factory, such as `jaxnorm.linen.LayerNorm` or
 `functools.partial(jaxnorm.linen.BatchNorm, momentum=0.9)`, by its name in the catalogue such as
 "layer_norm", or as None; the models name their layers and tell those with running averages whether
-they train.
+they train. `jaxnorm.models.nnx` has some of them in nnx.
 """
 
+from . import nnx as nnx
 from ._cnn import CNN as CNN
 from ._dcgan import DCGANDiscriminator as DCGANDiscriminator
 from ._dcgan import DCGANGenerator as DCGANGenerator

@@ -1,9 +1,9 @@
 """The normalization of a model as an argument: one adapter between a factory and a layer."""
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
@@ -23,16 +23,20 @@ Activation = Callable[[Array], Array]
 
 
 def norm_factory(
-    norm: NormFactory | str | None, of: Literal["activations", "kernel"] = "activations"
+    norm: NormFactory | str | None,
+    of: Literal["activations", "kernel"] = "activations",
+    *,
+    room: ModuleType = linen,
 ) -> NormFactory | None:
     """Returns what makes the layers of `norm`, which may be the name of a member of the catalogue.
 
-    A name stands for the class in `jaxnorm.linen` with its defaults. A model can call each member
-    whose class needs no further fields and whose layer needs no argument besides its input.
+    A name stands for the class in `room` with its defaults. A model can call each member whose
+    class needs no further fields and whose layer needs no argument besides its input.
 
     Args:
         norm: a name such as "layer_norm", a factory, which is returned as it is, or None.
         of: whether activations or the kernels of a layer are to be normalized.
+        room: where the classes are, `jaxnorm.linen` or `jaxnorm.nnx`.
 
     Returns:
         A factory, or None.
@@ -48,16 +52,16 @@ def norm_factory(
     if not isinstance(norm, str):
         return norm
     named = {member.name: member for member in CATALOGUE}
-    fitting = [name for name, member in named.items() if member.of == of and not _misfit(name, of)]
+    fitting = [name for name, m in named.items() if m.of == of and not _misfit(name, room)]
     if norm not in named or named[norm].of != of:
         kind = " is not in the catalogue"
         if norm in named:
             kind = " normalizes kernels" if of == "activations" else " normalizes activations"
         raise ValueError(f"norm {norm!r}{kind}; use one of {', '.join(fitting)}, or a factory")
-    misfit = _misfit(norm, of)
+    misfit = _misfit(norm, room)
     if misfit:
         raise ValueError(f"norm {norm!r} {misfit}")
-    return getattr(linen, SPECS[norm].module)
+    return getattr(room, SPECS[norm].module)
 
 
 def apply_norm(
@@ -100,12 +104,7 @@ def apply_norm(
         Array([[3., 4.]], dtype=float32)
     """
     norm = norm_factory(norm)
-    unknown = sorted(field for field in fields if norm is None or not _takes(norm, field))
-    if unknown:
-        raise ValueError(
-            f"{_describe(norm)} takes no {', '.join(unknown)}; "
-            "use a norm that has this field, or leave the option that asks for it at its default"
-        )
+    check_fields(norm, fields)
     if norm is None:
         return x
     layer = _layer(norm, train, name, fields)
@@ -152,7 +151,7 @@ def apply_kernel_norm(
     factory = norm_factory(kernel_norm, "kernel")
     if factory is None:
         return layer(x)  # type: ignore[reportCallIssue]  # a linen module is called
-    name = {"name": f"{layer.name}_normed"} if _takes(factory, "name") else {}
+    name = {"name": f"{layer.name}_normed"} if takes(factory, "name") else {}
     wrapper = factory(layer, **name)
     iterates = "update_stats" in inspect.signature(type(wrapper).__call__).parameters
     return wrapper(x, update_stats=train) if iterates else wrapper(x)
@@ -218,38 +217,44 @@ class _Asked(nn.Module):
 def _is_biased(layer: Any) -> bool:
     # `getattr(layer, "use_bias")` would run the setup of a layer without this attribute.
     biased = bool(getattr(layer, "__dict__", {}).get("use_bias", False))
-    return biased and not _is_pointwise(type(layer))
+    return biased and not is_pointwise(type(layer))
 
 
 def _takes_step(layer: Any) -> bool:
     return "step" in inspect.signature(type(layer).__call__).parameters
 
 
-def _is_pointwise(cls: type) -> bool:
+def is_pointwise(cls: type) -> bool:
+    """Returns whether a class of modules is a pointwise function in the place of a norm.
+
+    Args:
+        cls: a class of linen or nnx modules.
+
+    Returns:
+        True for a member of the theme "pointwise".
+
+    Examples:
+        >>> is_pointwise(linen.DynamicTanh), is_pointwise(linen.LayerNorm)
+        (True, False)
+    """
     function = getattr(getattr(cls, "spec", None), "function", None)
     return any(m.function is function and m.theme == "pointwise" for m in CATALOGUE)
 
 
-def _misfit(name: str, of: str) -> str | None:
+def _misfit(name: str, room: ModuleType) -> str | None:
     """Returns why a model cannot call a member's module, None where it can."""
     module = SPECS[name].module
-    cls = getattr(linen, module)
-    lacking = [
-        field.name
-        for field in dataclasses.fields(cls)
-        if field.init
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if of == "kernel":
-        lacking = [field for field in lacking if field != "layer_instance"]
-    else:
-        arguments = list(inspect.signature(cls.__call__).parameters.values())[2:]
-        lacking += [a.name for a in arguments if a.default is inspect.Parameter.empty]
+    cls = getattr(room, module)
+    given = ("self", "num_features", "rngs", "layer_instance", "x", "update_stats", "args")
+    # The metaclass of nnx hides a constructor's arguments from the class itself.
+    calls = (cls.__init__, cls.__call__)
+    parameters = [p for call in calls for p in inspect.signature(call).parameters.values()]
+    asked = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    lacking = [name for name in asked if name not in given]
     if lacking:
         needs = f"needs {', '.join(lacking)}; use a function or a partial of "
-        return f"{needs}jaxnorm.linen.{module} that gives what the model does not"
-    found = get_type_hints(cls.__call__)["return"]
+        return f"{needs}{room.__name__}.{module} that gives what the model does not"
+    found = get_type_hints(cls.__call__).get("return")
     return _returns(len(get_args(found)), module) if get_origin(found) is tuple else None
 
 
@@ -260,23 +265,76 @@ def _returns(count: int, module: str) -> str:
 
 def _layer(norm: NormFactory, train: bool, name: str | None, fields: dict[str, Any]) -> Any:
     """Returns the layer that a factory makes of the arguments that the factory takes."""
-    if name is not None and _takes(norm, "name"):
+    if name is not None and takes(norm, "name"):
         fields = {**fields, "name": name}
     chosen = "use_running_average" in getattr(norm, "keywords", {})
-    if not chosen and _names(norm, "use_running_average"):
+    if not chosen and names(norm, "use_running_average"):
         fields = {**fields, "use_running_average": not train}
     return norm(**fields)
 
 
-def _parameters(norm: NormFactory) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(norm).parameters)
+def names(norm: NormFactory, argument: str) -> bool:
+    """Returns whether a factory has a parameter of a name.
 
+    Args:
+        norm: a factory.
+        argument: the name.
 
-def _names(norm: NormFactory, argument: str) -> bool:
+    Returns:
+        False for a factory that only takes any keyword arguments.
+
+    Examples:
+        >>> names(linen.BatchNorm, "momentum"), names(lambda **fields: None, "momentum")
+        (True, False)
+    """
     return argument in _parameters(norm)
 
 
-def _takes(norm: NormFactory, argument: str) -> bool:
+def _parameters(norm: NormFactory) -> dict[str, inspect.Parameter]:
+    called, fixed = norm, 1
+    while isinstance(called, functools.partial):
+        called, fixed = called.func, fixed + len(called.args)
+    if not isinstance(called, type):
+        return dict(inspect.signature(norm).parameters)
+    # The metaclass of nnx hides a constructor's arguments from the class itself.
+    return dict(list(inspect.signature(called.__init__).parameters.items())[fixed:])
+
+
+def check_fields(norm: NormFactory | None, fields: Iterable[str]) -> None:
+    """Raises an error that names the fields which a factory does not take.
+
+    Args:
+        norm: a factory, or None, which takes none.
+        fields: names of arguments.
+
+    Raises:
+        ValueError: there is one that it does not take.
+
+    Examples:
+        >>> check_fields(linen.LayerNorm, ["scale_init"])
+    """
+    unknown = sorted(field for field in fields if norm is None or not takes(norm, field))
+    if unknown:
+        raise ValueError(
+            f"{_describe(norm)} takes no {', '.join(unknown)}; "
+            "use a norm that has this field, or leave the option that asks for it at its default"
+        )
+
+
+def takes(norm: NormFactory, argument: str) -> bool:
+    """Returns whether a factory takes a keyword argument.
+
+    Args:
+        norm: a factory.
+        argument: its name.
+
+    Returns:
+        True also for a factory of any keyword arguments.
+
+    Examples:
+        >>> takes(linen.LayerNorm, "scale_init"), takes(lambda: None, "name")
+        (True, False)
+    """
     parameters = _parameters(norm)
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     return anything or argument in parameters

@@ -54,9 +54,17 @@ class Store:
         return self.norm.dtype
 
     def read(self, name: str, start: Callable[[], Any], target: Target = "batch_stats") -> Any:
+        if target == "batch_moments":
+            kept = self.norm.batch_moments.get_value()
+            if name not in kept:
+                self.write(name, start(), target)
+            return self.norm.batch_moments.get_value()[name]
         return jax.tree.map(lambda v: v[...], getattr(self.norm, name), is_leaf=_is_variable)
 
     def write(self, name: str, value: Any, target: Target = "batch_stats") -> None:
+        if target == "batch_moments":
+            kept = self.norm.batch_moments
+            return kept.set_value({**kept.get_value(), name: constant(value)})
         variables = jax.tree.leaves(getattr(self.norm, name), is_leaf=_is_variable)
         for variable, new in zip(variables, jax.tree.leaves(constant(value)), strict=True):
             variable[...] = new
@@ -64,7 +72,11 @@ class Store:
     def target(self, use_running_average: bool) -> Target | None:
         asked = self.norm.update_stats
         update = not use_running_average if asked is None else asked
-        return "batch_stats" if update else None
+        if not update:
+            return None
+        # Set for one call by `jaxnorm.surgery` and `jaxnorm.training`.
+        collecting = getattr(self.norm, "batch_moments", None) is not None
+        return "batch_moments" if collecting else "batch_stats"
 
 
 class Norm(nnx.Module):

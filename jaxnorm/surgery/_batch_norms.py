@@ -1,15 +1,62 @@
 """What a batch norm is: the module classes, and what one call of them is asked to do."""
 
+import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+from flax import nnx
 
+import jaxnorm.linen
+import jaxnorm.nnx
 from jaxnorm.linen import BatchNorm, GhostBatchNorm
 from jaxnorm.numerics import canonical_axes
 
 BATCH_NORMS = (BatchNorm, GhostBatchNorm, nn.BatchNorm)
 """The modules that keep running statistics as `mean` and `var`: ours and Flax's."""
+
+SWITCH = "use_running_average"
+"""The argument of a call, and the attribute, that let the running statistics normalize."""
+
+
+@functools.cache
+def keeps_statistics(kind: type) -> bool:
+    """Returns whether a class of modules normalizes by running statistics in evaluation.
+
+    Args:
+        kind: a class of linen or nnx modules.
+
+    Returns:
+        True for Flax's batch norms, for ours, for every other norm of ours that keeps running
+        statistics, and for what inherits from one of these.
+
+    Examples:
+        >>> keeps_statistics(BatchNorm), keeps_statistics(jaxnorm.nnx.LayerNorm)
+        (True, False)
+    """
+    rooms = (*vars(jaxnorm.linen).values(), *vars(jaxnorm.nnx).values())
+    ours = (base for base in kind.__mro__ if base in (*rooms, nn.BatchNorm, nnx.BatchNorm))
+    return any(SWITCH in inspect.signature(base.__call__).parameters for base in ours)
+
+
+def without_switch(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a call of a norm by name, without `use_running_average`.
+
+    Args:
+        kind: the class of the norm.
+        args: the positional arguments of the call.
+        kwargs: its keyword arguments.
+
+    Returns:
+        Keyword arguments.
+
+    Examples:
+        >>> without_switch(BatchNorm, (1.0, True), {"mask": None})
+        {'x': 1.0, 'mask': None}
+    """
+    given = inspect.signature(kind.__call__).bind(None, *args, **kwargs).arguments
+    return {name: value for name, value in given.items() if name not in ("self", SWITCH)}
 
 
 def uses_running_average(
@@ -29,10 +76,8 @@ def uses_running_average(
         >>> uses_running_average(BatchNorm(use_running_average=True), [0.0], {})
         True
     """
-    if module.use_running_average is not None:
-        return bool(module.use_running_average)
-    chosen = keywords.get("use_running_average", arguments[1] if len(arguments) > 1 else None)
-    return bool(chosen)
+    chosen = keywords.get(SWITCH, arguments[1] if len(arguments) > 1 else None)
+    return bool(module.use_running_average if chosen is None else chosen)
 
 
 def feature_axes(module: Any, ndim: int) -> tuple[int, ...]:

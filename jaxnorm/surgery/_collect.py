@@ -1,26 +1,41 @@
 """The moments of a batch at every batch norm of a model."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
+from jaxnorm._views import Apply, Call, NnxApply, intercept, opened
 from jaxnorm.stats import Moments, merge, moments, pool, reduced_stats_shape
 from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
 from jaxnorm.typing import Array, AxisName, PyTree
 
-Apply = Callable[..., Any]
-"""(variables, batch, mutable=[...]) -> (output, updated variables), as `model.apply`."""
-
 _COLLECTION = "batch_moments"
 
 
+@overload
+def collect_moments(
+    apply: nnx.Module, batch: PyTree, /, *, axis_name: AxisName | None = None
+) -> PyTree: ...
+
+
+@overload
 def collect_moments(
     apply: Apply,
     variables: Mapping[str, PyTree],
     batch: PyTree,
+    *,
+    axis_name: AxisName | None = None,
+) -> PyTree: ...
+
+
+def collect_moments(
+    apply: Any,
+    variables: Any = None,
+    batch: PyTree = None,
     *,
     axis_name: AxisName | None = None,
 ) -> PyTree:
@@ -31,8 +46,9 @@ def collect_moments(
 
     Args:
         apply: (variables, batch, mutable=[...]) -> (output, updated), with the batch norms in train
-            mode, such as `functools.partial(model.apply, train=True)`.
-        variables: of the model; `params` and `batch_stats`.
+            mode, such as `functools.partial(model.apply, train=True)`; or an nnx model, whose norms
+            normalize by their batch whatever their mode, all else being in its own.
+        variables: of a linen model; `params` and `batch_stats`.
         batch: the model's input.
         axis_name: mapped axes over which the batch is sharded; shards may differ in size.
 
@@ -41,32 +57,35 @@ def collect_moments(
         Batch norms that were called with their running statistics are missing.
 
     Examples:
-        >>> from jaxnorm.linen import BatchNorm
-        >>> model, x = BatchNorm(use_running_average=False), jnp.array([[1.0], [3.0]])
+        >>> import jaxnorm
+        >>> model, x = jaxnorm.linen.BatchNorm(use_running_average=False), jnp.array([[1.0], [3.0]])
         >>> found = collect_moments(model.apply, model.init(jax.random.key(0), x), x)
         >>> found.mean, found.var
         (Array([2.], dtype=float32), Array([1.], dtype=float32))
+        >>> collect_moments(jaxnorm.nnx.BatchNorm(1, rngs=nnx.Rngs(0)), x).var
+        Array([1.], dtype=float32)
     """
+    apply, variables, batch = opened(collect_moments, apply, variables, batch)
+    if isinstance(apply, NnxApply):
+        apply = apply.in_batch_mode()
     # Flax's own batch norm updates its statistics or fails, so they must be mutable for it.
-    with nn.intercept_methods(_collect_of_flax):
+    with intercept(_collect_of_flax):
         _, updated = apply(variables, batch, mutable=[_COLLECTION, "batch_stats"])
     return _moments_only(updated.get(_COLLECTION, {}), axis_name)
 
 
-def _collect_of_flax(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+def _collect_of_flax(next_fun: Callable[..., Any], args: Any, kwargs: Any, call: Call) -> Any:
     """Lets Flax's batch norm write what ours does by itself."""
-    module = context.module
-    training = not module.is_initializing() and context.method_name == "__call__"
-    if type(module) is nn.BatchNorm and training and not uses_running_average(module, args, kwargs):
+    flax = call.kind in (nn.BatchNorm, nnx.BatchNorm) and not call.initializing
+    if flax and not uses_running_average(call.module, args, kwargs):
         x = jnp.asarray(args[0] if args else kwargs["x"])
-        taken = _batch_moments(module, x, kwargs.get("mask"))
-        if module.has_variable(_COLLECTION, "moments"):
-            taken = merge(module.get_variable(_COLLECTION, "moments"), taken)
-        module.put_variable(_COLLECTION, "moments", taken)
+        taken = _batch_moments(call.module, x, kwargs.get("mask"))
+        earlier = call.kept(_COLLECTION, "moments", None)
+        call.keep(_COLLECTION, "moments", taken if earlier is None else merge(earlier, taken))
     return next_fun(*args, **kwargs)
 
 
-def _batch_moments(module: nn.BatchNorm, x: Array, mask: Array | None) -> Moments:
+def _batch_moments(module: Any, x: Array, mask: Array | None) -> Moments:
     kept = feature_axes(module, x.ndim)
     stats_shape = reduced_stats_shape(x.shape, [a for a in range(x.ndim) if a not in kept])
     valid = None if mask is None else jnp.asarray(mask) != 0

@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import flax.linen as nn
-import jax
 import optax
+from flax import nnx
 
-from jaxnorm.surgery._batch_norms import BATCH_NORMS
-from jaxnorm.surgery._labels import norm_param_labels
+from jaxnorm._views import modules_of
+from jaxnorm.surgery._batch_norms import SWITCH, keeps_statistics, without_switch
+from jaxnorm.surgery._labels import labels_by_path, labels_like
 from jaxnorm.typing import PyTree
 
 
@@ -22,12 +23,22 @@ class Frozen(NamedTuple):
         1
     """
 
-    model: nn.Module  # the same variables; batch norms use and keep their running statistics
+    model: Any  # of the same variables; its norms use and keep their running statistics
     tx: optax.GradientTransformation  # updates every parameter but those of norms
 
 
+@overload
+def freeze(model: nnx.Module, tx: optax.GradientTransformation, /) -> Frozen: ...
+
+
+@overload
 def freeze(
     model: nn.Module, tx: optax.GradientTransformation, variables: Mapping[str, PyTree]
+) -> Frozen: ...
+
+
+def freeze(
+    model: Any, tx: optax.GradientTransformation, variables: Mapping[str, PyTree] | None = None
 ) -> Frozen:
     """Returns the model and the optimizer for training on with every norm as it is.
 
@@ -35,51 +46,77 @@ def freeze(
     statistics from moving, nor the batch's own statistics from normalizing.
 
     Args:
-        model: a linen module.
+        model: a linen module or an nnx model.
         tx: the optimizer.
-        variables: the model's, `params` and `batch_stats`, by whose structure norms are told.
+        variables: of a linen model, `params` and `batch_stats`, by whose structure norms are told.
 
     Returns:
-        A `Frozen` pair, to be used in the place of the given ones. The optimizer has a new state.
+        A `Frozen` pair, to be used in the place of the given ones. The optimizer has a new state;
+        it serves `TrainState` and `nnx.Optimizer(model, tx, wrt=nnx.Param)` alike.
+
+    Raises:
+        TypeError: there are no variables of a linen model.
 
     Examples:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnorm.linen import LayerNorm
         >>> variables = LayerNorm().init(jax.random.key(0), jnp.ones((1, 2)))
         >>> model, tx = freeze(LayerNorm(), optax.sgd(0.1), variables)
         >>> params = variables["params"]
         >>> tx.update(params, tx.init(params), params)[0]["scale"]
         Array([0., 0.], dtype=float32)
+        >>> freeze(nnx.LayerNorm(2, rngs=nnx.Rngs(0)), optax.sgd(0.1)).model.scale[...]
+        Array([1., 1.], dtype=float32)
     """
-    labels = norm_param_labels(variables["params"], variables.get("batch_stats"))
+    if variables is None and not isinstance(model, nnx.Module):
+        raise TypeError(
+            f"freeze of a linen model takes its variables, got none for {type(model).__name__}"
+        )
+    labels = labels_by_path(model if variables is None else variables)
     # Biases and weights stay together: tx may look at all of them, as clipping by their norm does.
-    parts = jax.tree.map(lambda label: "norm" if label == "norm" else "other", labels)
-    tx = optax.multi_transform({"norm": optax.set_to_zero(), "other": tx}, parts)
+    parts = {path: "norm" if label == "norm" else "other" for path, label in labels.items()}
+    like = functools.partial(labels_like, parts)
+    tx = optax.multi_transform({"norm": optax.set_to_zero(), "other": tx}, like)
     return Frozen(freeze_statistics(model), tx)
 
 
-def freeze_statistics(model: nn.Module) -> nn.Module:
-    """Returns the model with every batch norm using its running statistics, also in training.
+Model = TypeVar("Model", nn.Module, nnx.Module)
 
-    All other layers stay in the mode that the call asks for: dropout goes on in training. The
-    variables, their paths and the signature of the call stay as they are.
+
+def freeze_statistics(model: Model) -> Model:
+    """Returns the model with every norm using its running statistics, also in training.
+
+    Norms are Flax's batch norm and all of ours that keep running statistics. All other layers stay
+    in the mode that the call asks for: dropout goes on in training. The variables, their paths and
+    the signature of the call stay as they are.
 
     Args:
-        model: a linen module.
+        model: a linen module or an nnx model.
 
     Returns:
-        A module of a subclass of the model's class. Equal models give equal frozen models, and a
-        frozen model can be pickled and copied where the model can.
+        A linen module of a subclass of the model's class; equal models give equal frozen models. Or
+        a copy of the nnx model whose norms are of subclasses of their classes and stay frozen under
+        `train()`. A frozen model can be pickled and copied where the model can.
 
     Examples:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> from jaxnorm.linen import BatchNorm
         >>> model = BatchNorm(use_running_average=False)
         >>> variables = model.init(jax.random.key(0), jnp.ones((2, 1)))
         >>> y = freeze_statistics(model).apply(variables, jnp.array([[1.0], [3.0]]))
         >>> y.round(2).ravel()
         Array([1., 3.], dtype=float32)
+        >>> import jaxnorm
+        >>> norm = freeze_statistics(jaxnorm.nnx.BatchNorm(1, rngs=nnx.Rngs(0)))
+        >>> norm(jnp.array([[1.0], [3.0]])).round(2).ravel()
+        Array([1., 3.], dtype=float32)
     """
+    if isinstance(model, nnx.Module):
+        model = nnx.clone(model)
+        for _, module in modules_of(model):
+            if keeps_statistics(type(module)) and not hasattr(module, _ORIGINAL):
+                module.__class__ = _still_kind(type(module))
+        return model
     if hasattr(model, _ORIGINAL):
         return model
     return _remade(model, _frozen_kind(type(model)))
@@ -118,12 +155,39 @@ def _read_running_statistics(
     next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any
 ) -> Any:
     module = context.module
-    told = context.method_name == "__call__" and isinstance(module, BATCH_NORMS)
+    told = context.method_name == "__call__" and keeps_statistics(type(module))
     if not told or module.is_initializing():
         return next_fun(*args, **kwargs)
-    keywords = {name: v for name, v in kwargs.items() if name != "use_running_average"}
+    keywords = without_switch(type(module), args, kwargs)
     if module.use_running_average:
-        return next_fun(*args[:1], **keywords)
+        return next_fun(**keywords)
     # A copy on the same variables: the fields of a bound module cannot be set.
-    still = module.clone(parent=module.scope, use_running_average=True)
-    return still(*args[:1], **keywords)
+    return module.clone(parent=module.scope, use_running_average=True)(**keywords)
+
+
+@functools.cache
+def _still_kind(kind: type) -> type:
+    """Returns the subclass of an nnx norm's class that keeps its statistics, always the same."""
+
+    @functools.wraps(kind.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return kind.__call__(self, **without_switch(kind, args, kwargs))
+
+    def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
+        # The name of this class leads to the original one, by which pickle finds this.
+        return _still, (kind, vars(self).copy())
+
+    members = {"__call__": call, "__reduce_ex__": reduce, "__module__": kind.__module__}
+    switches = {SWITCH: _fixed(SWITCH, True), "update_stats": _fixed("update_stats", False)}
+    return type(kind)(kind.__name__, (kind,), {**members, **switches, _ORIGINAL: kind})
+
+
+def _still(kind: type, attributes: dict[str, Any]) -> Any:
+    norm = object.__new__(_still_kind(kind))
+    vars(norm).update(attributes)
+    return norm
+
+
+def _fixed(name: str, value: bool) -> property:
+    """Returns an attribute that reads as `value`, whatever `train()` sets."""
+    return property(lambda self: value, lambda self, given: vars(self).update({name: given}))

@@ -1,201 +1,212 @@
-"""Which batch norms of a model see nothing but the output of one linear layer, by its data flow."""
+"""Which batch norms of a model stand alone beside one linear layer, by the flow of its data."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 from flax.traverse_util import unflatten_dict
-from jax.ad_checkpoint import checkpoint_name
 
-from jaxnorm.surgery._batch_norms import BATCH_NORMS, feature_axes, uses_running_average
+from jaxnorm._views import Call, intercept
+from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
+from jaxnorm.surgery._flow import Flow, marked
+from jaxnorm.surgery._kinds import KINDS
+from jaxnorm.surgery._linear import LINEAR, input_fault, kernel_axis
 from jaxnorm.surgery._paths import Path, by_path, path_name
 from jaxnorm.typing import Array, PyTree
 
-LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose)
-"""Layers whose output is linear in the kernel, feature by feature along the last axis."""
+_BATCH_NORMS = tuple(
+    kind for kind, name in KINDS.items() if name in ("batch_norm", "ghost_batch_norm")
+)
+_IN, _OUT, _NORM_IN, _NORM_OUT = "layer in", "layer out", "norm in", "norm out"
 
-_MARK = "jaxnorm.surgery"
+
+class Norm(NamedTuple):
+    """A batch norm that can be folded."""
+
+    path: Path
+    epsilon: float
 
 
-class Pair(NamedTuple):
-    """A linear layer and the batch norm that alone sees its output."""
+class Chain(NamedTuple):
+    """A linear layer, and the batch norms directly beside it, in the order of the calls."""
 
     layer: Path
-    norm: Path
     kernel_axis: int  # the axis of the kernel that holds the output's features
-    epsilon: float  # of the batch norm
+    groups: int  # of features, each of which sees its own part of the input
+    before: tuple[Norm, ...] = ()
+    after: tuple[Norm, ...] = ()
 
 
 class _Sites(NamedTuple):
     """What the calls of a traced model say about its layers."""
 
-    kernel_axes: dict[Path, int]
+    layers: dict[Path, Chain]
     epsilons: dict[Path, float]
     faults: dict[Path, str]  # why a layer or norm cannot take part
+    input_faults: dict[Path, str]  # why a layer cannot take in a norm before it
 
 
-def find_pairs(
-    model: nn.Module, variables: Mapping[str, PyTree], *args: Any, **kwargs: Any
-) -> tuple[list[Pair], dict[Path, str]]:
-    """Returns the pairs that can be folded, and why the other batch norms cannot.
+def find_chains(
+    apply: Callable[..., Any],
+    variables: Mapping[str, PyTree],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    bias_may_be_made: bool,
+) -> tuple[list[Chain], dict[Path, str]]:
+    """Returns the chains that can be folded, and why the other batch norms cannot.
 
-    The model is traced on abstract values, with a mark on each linear layer's output and on each
-    batch norm's input. A pair is proven where the marked input is the marked output and nothing
-    else reads it, the kernel and the statistics arrive as they are stored, and both layers run
-    once.
+    The model is traced on abstract values, with marks on the inputs and outputs of linear layers
+    and batch norms. A neighbour is proven where the marked input is the marked output and nothing
+    else reads it, kernel and statistics arrive as they are stored, and both run once.
 
     Args:
-        model: a linen module.
-        variables: its variables; `jax.ShapeDtypeStruct`s will do.
-        *args: the arguments of an evaluating call; `jax.ShapeDtypeStruct`s will do for arrays.
-        **kwargs: keyword arguments of the call, such as `train=False`.
+        apply: (variables, *args, **kwargs) -> output.
+        variables: of the model; `jax.ShapeDtypeStruct`s will do.
+        args: of an evaluating call; `jax.ShapeDtypeStruct`s will do for arrays.
+        kwargs: likewise, such as `train=False`.
+        bias_may_be_made: whether a layer without a bias may get one.
 
     Returns:
-        The pairs in the order of the norms' calls, and a reason for each other batch norm.
+        The chains in the order of the layers' calls, and a reason for each batch norm that stays.
     """
-    sites = _Sites({}, {}, {})
+    sites = _Sites({}, {}, {}, {})
     flat = by_path(variables)
-    names = list(flat)
+    names = [name for name, leaf in flat.items() for _ in jax.tree.leaves(leaf)]
 
-    def traced(leaves: list[Array], args: tuple[Any, ...]) -> Any:
-        given = dict(zip(names, leaves, strict=True))
-        with nn.intercept_methods(_marking(sites, given)):
-            return model.apply(unflatten_dict(given), *args, **kwargs)
+    def traced(given: list[Any], args: tuple[Any, ...]) -> Any:
+        stored = dict(zip(flat, given, strict=True))
+        with intercept(_marking(sites, stored)):
+            return apply(unflatten_dict(stored), *args, **kwargs)
 
     jaxpr = jax.make_jaxpr(traced)(list(flat.values()), args).jaxpr
-    flow = _Flow(jaxpr)
-    uses = dict(zip(names, (flow.uses[var] for var in jaxpr.invars), strict=False))
-    pairs, kept = [], {}
+    flow = Flow(jaxpr)
+    for name, var in zip(names, jaxpr.invars, strict=False):
+        path = name[1:-1]
+        once = flow.calls[_OUT, path] == 1
+        if once and flow.uses[var] > 1 and name[-1] in ("kernel", "bias"):
+            tied = f"the parameters of {path_name(path)} are also used elsewhere"
+            sites.faults.setdefault(path, tied)
+    for path in sites.layers:
+        has_bias = ("params", *path, "bias") in flat
+        if not has_bias and not bias_may_be_made:
+            no_bias = f"{path_name(path)} has no bias for its shift, which remove=True would make"
+            sites.input_faults.setdefault(path, no_bias)
+    return _chains(flow, sites)
+
+
+def _chains(flow: Flow, sites: _Sites) -> tuple[list[Chain], dict[Path, str]]:
+    chains, kept = dict(sites.layers), {}
+    behind: dict[Path, Path] = {}  # norm that went into a layer before it -> the layer
+    ahead: dict[Path, Path] = {}
     for norm in sites.epsilons:
-        layer, fault = _source(norm, flow, sites)
-        fault = fault or _layer_fault(layer, flow, sites, uses)
+        layer, fault = _source(norm, flow, sites, behind)
         if fault:
             kept[norm] = fault
         else:
-            pairs.append(Pair(layer, norm, sites.kernel_axes[layer], sites.epsilons[norm]))
-    return pairs, kept
+            behind[norm] = layer
+            after = (*chains[layer].after, Norm(norm, sites.epsilons[norm]))
+            chains[layer] = chains[layer]._replace(after=after)
+    # From the last: a norm may go ahead of one that went ahead of a layer.
+    for norm in reversed(list(kept)):
+        if norm in sites.faults or flow.calls[_NORM_IN, norm] != 1:
+            continue
+        layer, fault = _target(norm, flow, sites, ahead)
+        if fault:
+            kept[norm] += f", and {fault}"
+        else:
+            del kept[norm]
+            ahead[norm] = layer
+            before = (Norm(norm, sites.epsilons[norm]), *chains[layer].before)
+            chains[layer] = chains[layer]._replace(before=before)
+    return [chain for chain in chains.values() if chain.before or chain.after], kept
 
 
-class _Flow:
-    """Where the marks of a jaxpr are, and how often each value is read."""
-
-    def __init__(self, jaxpr: Any) -> None:
-        self.uses: Counter[Any] = Counter()
-        self.outputs: dict[Any, Path] = {}  # value -> the linear layer whose output it is
-        self.inputs: dict[Path, Any] = {}  # batch norm -> the value it reads
-        self.calls: Counter[tuple[str, Path]] = Counter()
-        for inner in _with_inner(jaxpr):
-            self._read(inner)
-
-    def _read(self, jaxpr: Any) -> None:
-        values = [v for v in jaxpr.outvars if not hasattr(v, "val")]
-        for eqn in jaxpr.eqns:
-            values += [v for v in eqn.invars if not hasattr(v, "val")]
-            mark = eqn.params.get("name") if eqn.primitive.name == "name" else None
-            if not isinstance(mark, str) or not mark.startswith(f"{_MARK}|"):
-                continue
-            _, role, *parts = mark.split("|")
-            self.calls[role, tuple(parts)] += 1
-            if role == "out":
-                self.outputs[eqn.outvars[0]] = tuple(parts)
-            else:
-                self.inputs[tuple(parts)] = eqn.invars[0]
-        self.uses.update(values)
+def _source(norm: Path, flow: Flow, sites: _Sites, behind: Mapping[Path, Path]) -> tuple[Path, str]:
+    """Returns the linear layer whose output a norm reads, or why there is none."""
+    if norm in sites.faults:
+        return (), sites.faults[norm]
+    if flow.calls[_NORM_IN, norm] != 1:
+        return (), f"it is called {flow.calls[_NORM_IN, norm]} times"
+    value = flow.reads[_NORM_IN, norm]
+    role, maker = flow.makers.get(value, ("", ()))
+    # Norms of one layer in a row go into it one after the other.
+    if role == _OUT or (role == _NORM_OUT and maker in behind):
+        layer = behind.get(maker, maker) if role == _NORM_OUT else maker
+        if flow.uses[value] != 1:
+            return layer, f"the output of {path_name(maker)} is also used elsewhere"
+        return layer, _layer_fault(layer, flow, sites)
+    return (), "its input is not the output of a Dense, Linear, Conv or ConvTranspose layer"
 
 
-def _with_inner(jaxpr: Any) -> Iterator[Any]:
-    yield jaxpr
-    for inner in _inner(jaxpr):
-        yield from _with_inner(inner)
+def _target(norm: Path, flow: Flow, sites: _Sites, ahead: Mapping[Path, Path]) -> tuple[Path, str]:
+    """Returns the linear layer that alone reads the output of a norm, or why there is none."""
+    value = flow.makes[_NORM_OUT, norm]
+    role, reader = flow.readers.get(value, ("", ()))
+    if flow.uses[value] == 1 and (role == _IN or (role == _NORM_IN and reader in ahead)):
+        layer = ahead.get(reader, reader) if role == _NORM_IN else reader
+        return layer, _layer_fault(layer, flow, sites) or sites.input_faults.get(layer, "")
+    return (), "its output is not the input of one such layer alone"
 
 
-def _inner(jaxpr: Any) -> Iterator[Any]:
-    for eqn in jaxpr.eqns:
-        for param in eqn.params.values():
-            for candidate in param if isinstance(param, tuple | list) else (param,):
-                inner = getattr(candidate, "jaxpr", candidate)
-                if hasattr(inner, "eqns"):
-                    yield inner
+def _layer_fault(layer: Path, flow: Flow, sites: _Sites) -> str:
+    if layer in sites.faults:
+        return sites.faults[layer]
+    if flow.calls[_OUT, layer] != 1:
+        return f"{path_name(layer)} is called {flow.calls[_OUT, layer]} times"
+    return ""
 
 
-def _marking(sites: _Sites, given: Mapping[Path, Array]) -> Callable[..., Any]:
-    def mark(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        if context.method_name != "__call__":
-            return next_fun(*args, **kwargs)
-        if type(module) in LINEAR:
-            return _mark_linear(sites, given, module, next_fun(*args, **kwargs))
-        if type(module) in BATCH_NORMS:
+def _marking(sites: _Sites, given: Mapping[Path, Any]) -> Callable[..., Any]:
+    def mark(run: Callable[..., Any], args: Any, kwargs: Any, call: Call) -> Any:
+        if call.kind in LINEAR:
+            x, *rest = args or (kwargs["inputs"],)
+            named = {name: value for name, value in kwargs.items() if name != "inputs"}
+            _note_layer(sites, given, call, x)
+            return marked(run(marked(x, _IN, call.path), *rest, **named), _OUT, call.path)
+        if call.kind in _BATCH_NORMS:
             x, *rest = args or (kwargs["x"],)
-            _note_norm(sites, given, module, x, [x, *rest], kwargs)
-            keywords = {name: value for name, value in kwargs.items() if name != "x"}
-            return next_fun(_marked(x, "in", module.path), *rest, **keywords)
-        return next_fun(*args, **kwargs)
+            named = {name: value for name, value in kwargs.items() if name != "x"}
+            _note_norm(sites, given, call, x, rest, kwargs)
+            return marked(run(marked(x, _NORM_IN, call.path), *rest, **named), _NORM_OUT, call.path)
+        return run(*args, **kwargs)
 
     return mark
 
 
-def _mark_linear(sites: _Sites, given: Mapping[Path, Array], module: Any, y: Array) -> Array:
-    transposed = getattr(module, "transpose_kernel", False)
-    sites.kernel_axes[module.path] = -2 if transposed else -1
-    if not _is_stored(given, module, "params", "kernel"):
-        sites.faults[module.path] = (
-            f"the kernel of {path_name(module.path)} reaches it changed by a reparametrization, or "
+def _note_layer(sites: _Sites, given: Mapping[Path, Any], call: Call, x: Array) -> None:
+    groups = getattr(call.module, "feature_group_count", 1)
+    sites.layers.setdefault(call.path, Chain(call.path, kernel_axis(call.module), groups))
+    fault = input_fault(call.module, x.shape)
+    if fault:
+        sites.input_faults[call.path] = f"{path_name(call.path)} {fault}"
+    if not _is_stored(given, call, "params", "kernel"):
+        sites.faults[call.path] = (
+            f"the kernel of {path_name(call.path)} reaches it changed by a reparametrization, or "
             "through a lifted transformation"
         )
-    return _marked(y, "out", module.path)
 
 
 def _note_norm(
     sites: _Sites,
-    given: Mapping[Path, Array],
-    module: Any,
+    given: Mapping[Path, Any],
+    call: Call,
     x: Array,
-    args: list[Any],
+    rest: list[Any],
     kwargs: Mapping[str, Any],
 ) -> None:
-    sites.epsilons[module.path] = module.epsilon
-    if not uses_running_average(module, args, kwargs):
-        sites.faults[module.path] = (
+    module = call.module
+    sites.epsilons[call.path] = module.epsilon
+    if not uses_running_average(module, [x, *rest], kwargs):
+        sites.faults[call.path] = (
             "it normalizes with batch statistics in this call; call the model in eval mode"
         )
     elif feature_axes(module, x.ndim) != (x.ndim - 1,):
-        sites.faults[module.path] = f"its features are along axis={module.axis}, not the last"
-    elif not all(_is_stored(given, module, "batch_stats", name) for name in ("mean", "var")):
-        sites.faults[module.path] = "its statistics reach it through a lifted transformation"
+        sites.faults[call.path] = f"its features are along axis={module.axis}, not the last"
+    elif not all(_is_stored(given, call, "batch_stats", name) for name in ("mean", "var")):
+        sites.faults[call.path] = "its statistics reach it through a lifted transformation"
 
 
-def _is_stored(given: Mapping[Path, Array], module: Any, collection: str, name: str) -> bool:
-    stored = given.get((collection, *module.path, name))
-    return stored is not None and module.get_variable(collection, name) is stored
-
-
-def _marked(x: Array, role: str, path: Path) -> Array:
-    return checkpoint_name(x, "|".join((_MARK, role, *path)))
-
-
-def _source(norm: Path, flow: _Flow, sites: _Sites) -> tuple[Path, str]:
-    """Returns the linear layer whose output a norm reads, or why there is none."""
-    if norm in sites.faults:
-        return (), sites.faults[norm]
-    if flow.calls["in", norm] != 1:
-        return (), f"it is called {flow.calls['in', norm]} times"
-    value = flow.inputs[norm]
-    if value not in flow.outputs:
-        return (), "its input is not the output of a Dense, Conv or ConvTranspose layer"
-    layer = flow.outputs[value]
-    if flow.uses[value] != 1:
-        return layer, f"the output of {path_name(layer)} is also used elsewhere"
-    return layer, ""
-
-
-def _layer_fault(layer: Path, flow: _Flow, sites: _Sites, uses: Mapping[Path, int]) -> str:
-    if layer in sites.faults:
-        return sites.faults[layer]
-    if flow.calls["out", layer] != 1:
-        return f"{path_name(layer)} is called {flow.calls['out', layer]} times"
-    if any(uses.get(("params", *layer, name), 0) > 1 for name in ("kernel", "bias")):
-        return f"the parameters of {path_name(layer)} are also used elsewhere"
-    return ""
+def _is_stored(given: Mapping[Path, Any], call: Call, collection: str, name: str) -> bool:
+    stored = given.get((collection, *call.path, name))
+    return stored is not None and call.variable(collection, name) is stored

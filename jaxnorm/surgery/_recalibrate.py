@@ -2,28 +2,56 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from flax.traverse_util import unflatten_dict
 
+from jaxnorm._views import Apply, NnxApply, opened
 from jaxnorm.stats import Estimator, Moments, cumulative, whole_mean
-from jaxnorm.surgery._collect import Apply, collect_moments
+from jaxnorm.surgery._collect import collect_moments
 from jaxnorm.surgery._paths import Path, by_path, path_name
-from jaxnorm.typing import AxisName, PyTree
+from jaxnorm.typing import Array, AxisName, PyTree
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 
+@overload
+def recalibrate(
+    apply: Model,
+    batches: Iterable[PyTree],
+    /,
+    *,
+    estimator: Estimator = ...,
+    axis_name: AxisName | None = None,
+    require_all: bool = True,
+) -> Model: ...
+
+
+@overload
 def recalibrate(
     apply: Apply,
     variables: Mapping[str, PyTree],
     batches: Iterable[PyTree],
     *,
+    estimator: Estimator = ...,
+    axis_name: AxisName | None = None,
+    require_all: bool = True,
+) -> dict[str, PyTree]: ...
+
+
+def recalibrate(
+    apply: Any,
+    variables: Any = None,
+    batches: Any = None,
+    *,
     estimator: Estimator = cumulative(),
     axis_name: AxisName | None = None,
     require_all: bool = True,
-) -> dict[str, PyTree]:
-    """Returns the variables with running statistics measured over `batches`.
+) -> Any:
+    """Returns the variables, or the nnx model, with running statistics measured over `batches`.
 
     A moving average lags behind the weights and remembers its start; this runs the network over
     data with the weights held still and each layer normalizing by its batch. The default pools
@@ -35,8 +63,9 @@ def recalibrate(
     Args:
         apply: (variables, batch, mutable=[...]) -> (output, updated), with the batch norms in train
             mode, such as `functools.partial(model.apply, train=True)`. Passing the same object
-            again avoids compiling again.
-        variables: of the model; `params` and `batch_stats`.
+            again avoids compiling again. Or an nnx model, whose norms normalize by their batch
+            whatever their mode, all else being in its own; it takes the place of the variables too.
+        variables: of a linen model; `params` and `batch_stats`.
         batches: inputs of the model, [N, ...] each; taken one at a time, so it may be a stream. An
             array [steps, N, ...] gives its slices. Each new shape is compiled once.
         estimator: how the moments of the batches become statistics.
@@ -46,20 +75,37 @@ def recalibrate(
             else it keeps them, as a frozen layer should.
 
     Returns:
-        The collections of `variables`, with new `batch_stats` of the same structure and dtypes.
-        Features without a sample keep their old statistics.
+        The collections of `variables`, with new `batch_stats` of the same structure and dtypes; or
+        a new nnx model, in the modes of the given one. Features without a sample keep their old
+        statistics.
 
     Raises:
+        TypeError: an argument is missing.
         ValueError: there are no batches, no running statistics, or layers that were not reached.
 
     Examples:
-        >>> from jaxnorm.linen import BatchNorm
-        >>> model = BatchNorm(use_running_average=False)
+        >>> import jaxnorm
+        >>> model = jaxnorm.linen.BatchNorm(use_running_average=False)
         >>> batches = jnp.array([[[1.0], [3.0]], [[5.0], [7.0]]])
         >>> variables = model.init(jax.random.key(0), batches[0])
         >>> recalibrate(model.apply, variables, batches)["batch_stats"]["var"]
         Array([5.], dtype=float32)
+        >>> recalibrate(jaxnorm.nnx.BatchNorm(1, rngs=nnx.Rngs(0)), batches).var[...]
+        Array([5.], dtype=float32)
     """
+    apply, variables, batches = opened(recalibrate, apply, variables, batches)
+    new = _measured(apply, variables, batches, estimator, axis_name, require_all)
+    return apply.model(new) if isinstance(apply, NnxApply) else new
+
+
+def _measured(
+    apply: Apply,
+    variables: Mapping[str, PyTree],
+    batches: Iterable[PyTree],
+    estimator: Estimator,
+    axis_name: AxisName | None,
+    require_all: bool,
+) -> dict[str, PyTree]:
     old = by_path(variables.get("batch_stats", {}), keep_empty=True)
     layers = sorted(
         {path[:-1] for path in old if {(*path[:-1], "mean"), (*path[:-1], "var")} <= {*old}}
@@ -86,14 +132,21 @@ def recalibrate(
             f"{', '.join(missed)}; let apply call the model in train mode (use_running_average="
             "False), or pass require_all=False to leave them as they are"
         )
-    new = dict(old)
+    return {**variables, "batch_stats": unflatten_dict({**old, **_stored(estimator, states, old)})}
+
+
+def _stored(
+    estimator: Estimator, states: Mapping[Path, Any], old: Mapping[Path, Any]
+) -> dict[Path, Array]:
+    """Returns the readings in the dtypes of the old statistics."""
+    new = {}
     for path, state in states.items():
         reading = estimator.read(state)
         mean = whole_mean(reading, old[(*path, "mean")].dtype)
         for name, value in (("mean", mean), ("var", reading.var)):
             before = old[(*path, name)]
             new[(*path, name)] = jnp.where(reading.count > 0, value, before).astype(before.dtype)
-    return {**variables, "batch_stats": unflatten_dict(new)}
+    return new
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

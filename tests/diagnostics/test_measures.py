@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import jaxnorm.models.nnx
+import jaxnorm.nnx
 from jaxnorm.diagnostics import (
     LayerRow,
     Report,
@@ -22,7 +25,7 @@ from jaxnorm.diagnostics import (
 )
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import MLP
-from jaxnorm.surgery import recalibrate
+from jaxnorm.surgery import recalibrate, with_variables
 
 RNG = np.random.default_rng(0)
 
@@ -121,21 +124,26 @@ MODEL = MLP(features=(6,), num_outputs=2, norm=BatchNorm, activation=nn.sigmoid)
 VARIABLES = MODEL.init(jax.random.key(0), X)
 
 
-def report() -> Report:
+def report(kind: str = "linen") -> Report:
+    options = {"activation": nn.sigmoid}
+    if kind == "nnx":
+        made = jaxnorm.models.nnx.MLP(
+            5, (6,), 2, norm=jaxnorm.nnx.BatchNorm, activation=nn.sigmoid, rngs=nnx.Rngs(0)
+        )
+        model = with_variables(made, VARIABLES)
+        return diagnose(model, X, squared, population=recalibrate(model, [X]), **options)
     apply = functools.partial(MODEL.apply, train=True)
     population = recalibrate(apply, VARIABLES, [X])["batch_stats"]
-    return diagnose(
-        MODEL.apply,
-        VARIABLES,
-        X,
-        lambda y: jnp.mean(y**2),
-        activation=nn.sigmoid,
-        population=population,
-    )
+    return diagnose(MODEL.apply, VARIABLES, X, squared, population=population, **options)
 
 
-def test_a_report_has_the_measures_of_each_layer():
-    found = report()
+def squared(y):
+    return jnp.mean(y**2)
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_a_report_has_the_measures_of_each_layer(kind):
+    found = report(kind)
     hidden, norm, output = found.rows
     assert [row.layer for row in found.rows] == ["hidden_0", "norm_0", "output"]
     z = np.asarray(X, np.float64) @ np.asarray(

@@ -9,7 +9,6 @@ from flax import nnx
 
 import jaxnorm
 from jaxnorm import CrossIterationState, cross_iteration_batch_norm
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error, rounding
 
 WINDOW, BURN_IN, DECAY, EPSILON = 3, 1, 0.8, 1e-5
@@ -91,7 +90,7 @@ def test_several_steps_are_those_of_the_papers_algorithm(room):
     kernels = np.cumsum(rng.normal(size=(6, 2, 3, 4)) * 0.4, 0)
     inputs, gs, kernels = (v.astype(np.float32) for v in (inputs, gs, kernels))
     step, state, running = room(kernels[0])
-    step = jax.jit(step, compiler_options=QUICK)
+    step = jax.jit(step)
     bound, taken = rounding(np.float32, 60), []
     for arrays in zip(kernels, inputs, gs, paper(inputs, kernels, gs), strict=True):
         *given, (*want, clipped) = arrays

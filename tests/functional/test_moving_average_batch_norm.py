@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from jaxnorm import MovingAverageState, moving_average_batch_norm
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error, rounding
 
 WINDOW, WARMUP, CORRECTION, DECAY, R_MAX, EPSILON = 2, 4, 5, 0.8, 1.2, 1e-5
@@ -63,7 +62,7 @@ def test_several_steps_are_those_of_the_papers_algorithm(axis_name):
             first = jax.tree.map(lambda v: v[0], (state, new))
             return first[0], (*whole, *first[1])
 
-    run = jax.jit(run, compiler_options=QUICK)
+    run = jax.jit(run)
     state, bound = MovingAverageState.start((3,), WINDOW), rounding(np.float32, 24)
     wants = paper(xs, gs, scale, bias, masks)
     for x, g, mask, want in zip(xs, gs, masks, wants, strict=True):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from jaxnorm import OnlineState, online_norm
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error, rounding
 
 DECAY, BACKWARD_DECAY, EPSILON = 0.8, 0.7, 1e-5
@@ -58,7 +57,7 @@ def test_several_steps_are_those_of_the_papers_algorithm():
         new = new._replace(gradient=d_state.gradient, product=d_state.product)
         return new, (y, d_x, d_scale, d_bias, *new)
 
-    step = jax.jit(step, compiler_options=QUICK)
+    step = jax.jit(step)
     state, bound = OnlineState.start((3,)), rounding(np.float32, 24)
     want = paper(xs, gs, scale, bias, masks)
     for x, g, mask, expected in zip(xs, gs, masks, want, strict=True):

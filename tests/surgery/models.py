@@ -6,10 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from sklearn.datasets import load_digits
 
+import jaxnorm.models.nnx
+import jaxnorm.nnx
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import CNN, MLP
+from jaxnorm.surgery import with_variables
 
 EPSILON = 1e-5
 
@@ -44,3 +48,11 @@ def trained(model: nn.Module, seed: int = 0):
         return jnp.asarray(noise, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(drawn, shapes)
+
+
+def in_nnx(variables, norm=jaxnorm.nnx.BatchNorm, features=(6, 6), **fields) -> nnx.Module:
+    """Returns the perceptron in nnx with the variables of the linen one."""
+    model = jaxnorm.models.nnx.MLP(
+        64, features, 3, norm=norm, activation=nn.tanh, rngs=nnx.Rngs(0), **fields
+    )
+    return with_variables(model, variables)

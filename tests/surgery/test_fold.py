@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import jaxnorm
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import ResNet
-from jaxnorm.surgery import FoldedPair, fold_batch_norm
+from jaxnorm.surgery import FoldedPair, find_norms, fold_batch_norm
 
 from .models import cnn, digits, mlp, trained
 
@@ -85,6 +87,7 @@ class Chain(nn.Module):
     use_bias: bool = True
     transpose_kernel: bool = False
     norm_fields: tuple = ()
+    groups: int = 1
     between: str = "nothing"
 
     @nn.compact
@@ -95,6 +98,9 @@ class Chain(nn.Module):
         fields = {"use_bias": self.use_bias, "name": "linear"}
         if self.linear is not nn.Dense:
             fields["kernel_size"] = (2, 2)
+        if self.groups > 1:
+            fields["feature_group_count"] = self.groups
+            x = jnp.concatenate([x, -x, x[:, ::-1], x[:, :, ::-1]], axis=-1)
         if self.linear is nn.ConvTranspose:
             fields["transpose_kernel"] = self.transpose_kernel
         linear = nn.remat(self.linear) if self.between == "rematerialization" else self.linear
@@ -121,6 +127,7 @@ LINEAR_LAYERS = [
     {"linear": nn.Conv},
     {"linear": nn.ConvTranspose},
     {"linear": nn.ConvTranspose, "transpose_kernel": True},
+    {"linear": nn.Conv, "groups": 4},
     {"norm_fields": (("use_scale", False),)},
     {"norm_fields": (("use_bias", False),), "use_bias": False},
     {"norm_fields": (("epsilon", 0.1),), "use_bias": False},
@@ -171,6 +178,115 @@ def test_a_call_in_train_mode_folds_nothing_and_says_so():
 def test_features_along_another_axis_stay():
     model = Chain(norm_fields=(("axis", 1),))
     assert "axis=1" in fold_batch_norm(model, trained(model), X).kept["norm"]
+
+
+class Before(nn.Module):
+    """Norms before a layer, behind an activation, one after the other."""
+
+    layer: nn.Module
+    norms: int = 1
+
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.concatenate([jnp.tanh(x), jnp.sin(3 * x), jnp.cos(2 * x), x**2], axis=-1)
+        for i in range(self.norms):
+            x = BatchNorm(use_running_average=True, name=f"norm_{i}")(x)
+        return self.layer(x)
+
+
+BEFORE = {
+    "dense": (nn.Dense(3), 1),
+    "two norms": (nn.Dense(3), 2),
+    "valid": (nn.Conv(6, (3, 2), padding="VALID", strides=2), 1),
+    "circular": (nn.Conv(6, (3, 2), padding="CIRCULAR"), 2),
+    "one pixel": (nn.Conv(6, (1, 1)), 1),
+    "grouped": (nn.Conv(6, (2, 2), padding=0, feature_group_count=2), 1),
+    "depthwise": (nn.Conv(8, (2, 2), padding="VALID", feature_group_count=4), 1),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_norm_before_a_layer_folds_into_it(name):
+    layer, norms = BEFORE[name]
+    model = Before(layer, norms)
+    variables = trained(model)
+    folding = fold_batch_norm(model, variables, X, remove=True)
+    assert folding.folded == tuple(FoldedPair("layer", f"norm_{i}", "before") for i in range(norms))
+    assert_same_function(model, variables, Before(layer, 0), folding.variables)
+    passing = fold_batch_norm(model, variables, X).variables
+    assert_same_function(model, variables, model, passing)
+
+
+BEFORE_NOT = {
+    "layer adds zeros to the normalized input": nn.Conv(3, (2, 2)),
+    "layer is transposed": nn.ConvTranspose(3, (2, 2), padding="VALID"),
+    "layer has no bias for its shift, which remove=True": nn.Dense(3, use_bias=False),
+}
+
+
+@pytest.mark.parametrize("reason", BEFORE_NOT)
+def test_a_norm_before_a_layer_that_cannot_take_its_shift_stays(reason):
+    model = Before(BEFORE_NOT[reason])
+    variables = trained(model)
+    folding = fold_batch_norm(model, variables, X)
+    assert folding.folded == ()
+    assert f"ConvTranspose layer, and {reason}" in folding.kept["norm_0"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, folding.variables, variables))
+
+
+def test_norms_in_a_row_fold_into_the_layer_before_them_also_without_a_bias():
+    norm = functools.partial(BatchNorm, use_running_average=True)
+    model = nn.Sequential((nn.Dense(5, use_bias=False), norm(), norm(), nn.Dense(4), norm()))
+    variables = trained(model)
+    folding = fold_batch_norm(model, variables, X)
+    assert [pair.norm for pair in folding.folded] == ["layers_1", "layers_2", "layers_4"]
+    assert_same_function(model, variables, model, folding.variables)
+    bare = nn.Sequential((nn.Dense(5), jnp.asarray, jnp.asarray, nn.Dense(4)))
+    removed = fold_batch_norm(model, variables, X, remove=True).variables
+    assert_same_function(model, variables, bare, removed)
+
+
+class Network(nnx.Module):
+    """An nnx network with a norm in every place, two of them not to be folded."""
+
+    def __init__(self, rngs, norm=jaxnorm.nnx.BatchNorm):
+        self.conv = nnx.Conv(1, 4, (3, 3), use_bias=False, rngs=rngs)
+        self.norms = nnx.List([norm(4, rngs=rngs) for _ in range(4)])
+        self.depthwise = nnx.Conv(4, 4, (2, 2), feature_group_count=4, padding="VALID", rngs=rngs)
+        self.up = nnx.ConvTranspose(4, 4, (2, 2), rngs=rngs)
+        self.first = norm(4, rngs=rngs)
+        self.out = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.norms[0](self.conv(x)))
+        x = nnx.tanh(self.norms[1](self.depthwise(x)))
+        x = self.norms[2](self.up(x)) + x.mean()
+        x = self.out(self.first(nnx.relu(x)))
+        return x
+
+
+@pytest.mark.parametrize("norm", [jaxnorm.nnx.BatchNorm, nnx.BatchNorm])
+def test_an_nnx_network_folds_into_the_one_without_norms(norm):
+    rng = np.random.default_rng(0)
+    model = Network(nnx.Rngs(0), norm)
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        sign = 1 if path[-1] == "var" else rng.choice([-1, 1], variable.shape)
+        variable[...] = jnp.asarray(sign * rng.uniform(0.5, 2, variable.shape), variable.dtype)
+    model.eval()
+    before = np.asarray(model(X), np.float64)
+    for remove in (False, True):
+        folding = fold_batch_norm(model, X, remove=remove)
+        assert [tuple(pair) for pair in folding.folded] == [
+            ("conv", "norms/0", "after"),
+            ("depthwise", "norms/1", "after"),
+            ("up", "norms/2", "after"),
+            ("out", "first", "before"),
+        ]
+        assert folding.kept == {}
+        after = np.asarray(folding.model(X), np.float64)
+        np.testing.assert_allclose(after, before, rtol=0, atol=8 * BOUND * np.abs(before).max())
+        left = [row.path for row in find_norms(folding.model).rows]
+        assert left == (["norms/3"] if remove else [row.path for row in find_norms(model).rows])
 
 
 class Lifted(nn.Module):

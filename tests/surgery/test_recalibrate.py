@@ -7,15 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import MLP
-from jaxnorm.surgery import average_of_batches, collect_moments, recalibrate
+from jaxnorm.surgery import (
+    average_of_batches,
+    collect_moments,
+    freeze_statistics,
+    get_variables,
+    recalibrate,
+)
 
-from .models import digits, mlp, trained
+from .models import digits, in_nnx, mlp, trained
 
 # One hidden layer: what its norm sees does not depend on how the images are batched.
 MODEL = MLP(features=(6,), num_outputs=3, norm=BatchNorm)
@@ -36,15 +43,29 @@ def stats(variables):
     return variables["batch_stats"]["norm_0"]
 
 
-def test_pooled_statistics_are_those_of_all_images_at_once():
-    found = stats(recalibrate(APPLY, VARIABLES, BATCHES))
+def measured(kind, batches, **options):
+    """Returns the new statistics of the model in linen or in nnx."""
+    if kind == "linen":
+        return stats(recalibrate(APPLY, VARIABLES, batches, **options))
+    model = in_nnx(VARIABLES, features=(6,))
+    model.eval()
+    return stats(get_variables(recalibrate(model, batches, **options)))
+
+
+BOTH = pytest.mark.parametrize("kind", ["linen", "nnx"])
+
+
+@BOTH
+def test_pooled_statistics_are_those_of_all_images_at_once(kind):
+    found = measured(kind, BATCHES)
     seen = hidden(digits()[:500])
     np.testing.assert_allclose(found["mean"], seen.mean(0), **TIGHT)
     np.testing.assert_allclose(found["var"], seen.var(0), **TIGHT)
 
 
-def test_pooling_weighs_unequal_batches_by_their_size():
-    found = stats(recalibrate(APPLY, VARIABLES, [digits()[:100], digits()[100:130]]))
+@BOTH
+def test_pooling_weighs_unequal_batches_by_their_size(kind):
+    found = measured(kind, [digits()[:100], digits()[100:130]])
     np.testing.assert_allclose(found["var"], hidden(digits()[:130]).var(0), **TIGHT)
 
 
@@ -55,10 +76,9 @@ def test_the_population_may_have_bessels_correction():
     np.testing.assert_allclose(found["var"], hidden(digits()[:500]).var(0, ddof=1), **TIGHT)
 
 
-@pytest.mark.parametrize("unbiased", [True, False])
-def test_algorithm_2_averages_the_batch_variances(unbiased):
-    estimator = average_of_batches(unbiased=unbiased)
-    found = stats(recalibrate(APPLY, VARIABLES, BATCHES, estimator=estimator))
+@pytest.mark.parametrize(("kind", "unbiased"), [("linen", True), ("linen", False), ("nnx", True)])
+def test_algorithm_2_averages_the_batch_variances(kind, unbiased):
+    found = measured(kind, BATCHES, estimator=average_of_batches(unbiased=unbiased))
     expected = np.mean([hidden(batch).var(0, ddof=int(unbiased)) for batch in BATCHES], axis=0)
     np.testing.assert_allclose(found["mean"], hidden(digits()[:500]).mean(0), **TIGHT)
     np.testing.assert_allclose(found["var"], expected, **TIGHT)
@@ -112,15 +132,16 @@ def test_every_layer_sees_what_the_layers_before_make_of_the_batch():
     np.testing.assert_allclose(new["batch_stats"]["norm_1"]["var"], z.var(0), **TIGHT)
 
 
-def test_shards_of_a_batch_pool_to_the_whole():
+@BOTH
+def test_shards_of_a_batch_pool_to_the_whole(kind):
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     batch = jnp.asarray(digits()[:400])
 
     def measure(batch):
-        return recalibrate(APPLY, VARIABLES, [batch], axis_name="data")["batch_stats"]
+        return measured(kind, [batch], axis_name="data")
 
     found = jax.jit(jax.shard_map(measure, mesh=mesh, in_specs=P("data"), out_specs=P()))(batch)
-    np.testing.assert_allclose(found["norm_0"]["var"], hidden(digits()[:400]).var(0), **TIGHT)
+    np.testing.assert_allclose(found["var"], hidden(digits()[:400]).var(0), **TIGHT)
 
 
 def test_stacked_seeds_are_measured_under_vmap():
@@ -136,6 +157,28 @@ def test_a_model_with_the_batch_norm_of_flax_is_measured_too():
     np.testing.assert_allclose(found["var"], hidden(digits()[:500]).var(0), **TIGHT)
 
 
+def test_an_nnx_model_with_the_batch_norm_of_flax_is_measured_too():
+    model = in_nnx(VARIABLES, norm=nnx.BatchNorm, features=(6,))
+    new = recalibrate(model, BATCHES)
+    np.testing.assert_allclose(new.norm_0.var[...], hidden(digits()[:500]).var(0), **TIGHT)
+    np.testing.assert_array_equal(model.norm_0.var[...], stats(VARIABLES)["var"])
+
+
+def test_an_nnx_model_keeps_its_modes_and_its_dropout_stays_off():
+    model = in_nnx(VARIABLES, features=(6,), dropout_rate=0.5)
+    model.eval()
+    new = recalibrate(model, BATCHES[:1])
+    assert new.norm_0.use_running_average and new.dropout.deterministic
+    assert nnx.graphdef(new) == nnx.graphdef(model)
+
+
+def test_a_norm_of_nnx_that_is_frozen_keeps_its_statistics_if_that_is_meant():
+    model = in_nnx(VARIABLES, features=(6,))
+    model.norm_0 = freeze_statistics(model.norm_0)
+    with pytest.raises(ValueError, match="1 of 1 layers .* not reached: norm_0"):
+        recalibrate(model, BATCHES[:1])
+
+
 def test_masked_images_of_a_flax_batch_norm_do_not_count():
     model = nn.BatchNorm(use_running_average=False)
     x = jnp.asarray([[1.0], [3.0], [50.0]])
@@ -145,9 +188,10 @@ def test_masked_images_of_a_flax_batch_norm_do_not_count():
     assert (taken.mean[0], taken.var[0], taken.count[0]) == (2, 1, 2)
 
 
-def test_batches_are_asked_for():
+@BOTH
+def test_batches_are_asked_for(kind):
     with pytest.raises(ValueError, match="got no batches"):
-        recalibrate(APPLY, VARIABLES, [])
+        measured(kind, [])
 
 
 def test_running_statistics_are_asked_for():

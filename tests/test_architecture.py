@@ -26,8 +26,8 @@ FLOORS = (
     ("functional", "preprocessing"),
     ("linen", "nnx"),
     ("_views",),
-    ("surgery", "interop", "models"),
-    ("training", "diagnostics"),
+    ("surgery", "models"),
+    ("interop", "training", "diagnostics"),
 )
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 # `import jaxnorm` brings the pure floors, and with them everything below the modules of Flax.

@@ -3,20 +3,15 @@
 Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 """
 
-import warnings
-from typing import Any, Literal
-
-import jax
-import jax.numpy as jnp
+from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional.batch._running import keep_dims, squeezed
+from jaxnorm.functional.batch._single_value import SingleValue, has_single_value, uses_running
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, sample_size, shard_count
-from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
-
-SingleValue = Literal["raise", "warn", "running", "allow"]
-"""What happens where a batch holds one value per feature, whose variance is zero."""
+from jaxnorm.stats import Estimator, Variance, ema, moments
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 def batch_norm(
@@ -76,6 +71,7 @@ def batch_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> stats = ema(0.9).init((2,))
         >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
         >>> y, stats = batch_norm(x, stats, use_running_average=False, estimator=ema(0.9))
@@ -119,116 +115,3 @@ def batch_norm(
     if update and batch is not None:
         stats = estimator.update(stats, squeezed(batch, features))
     return y, stats
-
-
-def has_single_value(
-    shape: Shape,
-    stats_shape: Shape,
-    axis_name: AxisName | None = None,
-    axis_index_groups: AxisIndexGroups = None,
-) -> bool:
-    """Returns whether just one value stands behind each statistic, whose variance is then zero.
-
-    Args:
-        shape: the shape of `x`.
-        stats_shape: the statistics shape.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: groups of shards.
-
-    Returns:
-        True for one value; an empty batch is not one.
-
-    Examples:
-        >>> has_single_value((1, 5), (1, 5)), has_single_value((2, 5), (1, 5))
-        (True, False)
-    """
-    size = sample_size(shape, stats_shape)
-    if axis_name is not None:
-        size *= shard_count(axis_name, axis_index_groups)
-    return size == 1
-
-
-def squeezed(moments: Moments, features: tuple[int, ...]) -> Moments:
-    """Returns `moments` without their reduced axes.
-
-    Args:
-        moments: of [*stats_shape].
-        features: the axes that stay.
-
-    Returns:
-        `Moments` of [*features]; a scalar count stays one.
-
-    Examples:
-        >>> squeezed(Moments(jnp.ones((1, 3)), jnp.ones((1, 3)), jnp.array(2.0)), (1,)).mean.shape
-        (3,)
-    """
-    shape = tuple(moments.mean.shape[a] for a in features)
-    return jax.tree.map(lambda part: part.reshape(shape) if part.ndim else part, moments)
-
-
-def whole_count(running: Moments) -> Moments:
-    """Returns running statistics that count as a sample wherever nothing was seen yet.
-
-    Args:
-        running: the reading of an estimator.
-
-    Returns:
-        The same mean and variance, a count of one.
-
-    Examples:
-        >>> whole_count(Moments(jnp.zeros(1), jnp.ones(1), jnp.zeros(1))).count
-        Array([1.], dtype=float32)
-    """
-    return running._replace(count=jnp.ones_like(running.var))
-
-
-def keep_dims(running: Moments, stats_shape: Shape) -> Moments:
-    """Returns running statistics as they stand against `x`; see `whole_count`.
-
-    Args:
-        running: the reading of an estimator, of [*features].
-        stats_shape: the statistics shape, of as many entries.
-
-    Returns:
-        `Moments` of [*stats_shape].
-
-    Examples:
-        >>> keep_dims(Moments(jnp.zeros(3), jnp.ones(3), jnp.array(0.0)), (1, 3)).count.shape
-        (1, 3)
-    """
-    return jax.tree.map(lambda part: part.reshape(stats_shape), whole_count(running))
-
-
-def uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
-    """Returns whether running statistics take the place of those of a sample of one value.
-
-    Args:
-        single_value: the choice.
-        what: who got which sample, for the error and the warning.
-        remedy: what helps.
-
-    Returns:
-        True for "running" and "warn", false for "allow".
-
-    Raises:
-        ValueError: the choice is "raise" or unknown.
-
-    Examples:
-        >>> uses_running("running", "", ""), uses_running("allow", "", "")
-        (True, False)
-    """
-    if single_value == "warn":
-        warnings.warn(
-            f"{what}; it uses the running statistics and leaves them as they are; {remedy}",
-            stacklevel=3,
-        )
-    if single_value in ("warn", "running", "allow"):
-        return single_value != "allow"
-    if single_value != "raise":
-        raise ValueError(
-            f"single_value={single_value!r} is unknown; use 'raise', 'warn', 'running' or 'allow'"
-        )
-    raise ValueError(
-        f"{what}: its variance is zero and the output would be the bias whatever x is; {remedy}, "
-        "use_running_average=True, or single_value='running' or single_value='allow'"
-    )

@@ -9,8 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.batch._batch import SingleValue, keep_dims
-from jaxnorm.functional.batch._training import require_batch_axis, shaped, switches
+from jaxnorm.functional.batch._running import keep_dims, shaped
+from jaxnorm.functional.batch._single_value import SingleValue, switches
+from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments

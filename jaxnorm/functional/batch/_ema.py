@@ -6,8 +6,8 @@ Kidger, Garcia: Equinox: neural networks in JAX via callable PyTrees, arXiv:2111
 from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue, keep_dims, squeezed
-from jaxnorm.functional.batch._training import switches
+from jaxnorm.functional.batch._running import keep_dims, squeezed
+from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Variance, ema, moments

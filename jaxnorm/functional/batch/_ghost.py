@@ -6,13 +6,10 @@ Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import (
-    SingleValue,
-    batch_norm,
-    has_single_value,
-    squeezed,
-    uses_running,
-)
+from jaxnorm.functional.batch._batch import batch_norm
+from jaxnorm.functional.batch._running import squeezed
+from jaxnorm.functional.batch._single_value import SingleValue, has_single_value, uses_running
+from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Estimator, Variance, ema, pool
@@ -156,8 +153,7 @@ def ghost_stats_shape(shape: Shape, ghost_batch_size: int, axis: Axes = -1) -> S
         (4, 1, 1, 6)
     """
     features = canonical_axes(axis, len(shape), "axis")
-    if 0 in features:
-        raise ValueError(f"axis={axis} of x {list(shape)} names axis 0, which is the batch")
+    require_batch_axis(features, shape)
     size = min(ghost_batch_size, shape[0])
     if ghost_batch_size < 1 or shape[0] % max(size, 1):
         raise ValueError(

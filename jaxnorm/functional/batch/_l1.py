@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
-from jaxnorm.functional.batch._batch import squeezed
+from jaxnorm.functional.batch._running import squeezed
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, quotient
 from jaxnorm.ops import normalize
 from jaxnorm.stats import BatchStats, Moments, Variance, ema, moments, whole_mean

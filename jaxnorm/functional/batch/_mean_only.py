@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue, squeezed
-from jaxnorm.functional.batch._training import shaped, switches
+from jaxnorm.functional.batch._running import shaped, squeezed
+from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Variance, ema, moments

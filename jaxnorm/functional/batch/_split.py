@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import SingleValue, whole_count
-from jaxnorm.functional.batch._training import require_batch_axis, rows, shaped, switches
+from jaxnorm.functional.batch._running import shaped, whole_count
+from jaxnorm.functional.batch._single_value import SingleValue, switches
+from jaxnorm.functional.batch._table import require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments

@@ -5,7 +5,7 @@ arXiv:1606.03498, 2016.
 """
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._training import require_batch_axis
+from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Variance, merge, moments

@@ -5,7 +5,8 @@ de Vries et al.: Modulating early visual processing by language, arXiv:1707.0068
 
 from typing import Any
 
-from jaxnorm.functional.batch._batch import SingleValue, batch_norm
+from jaxnorm.functional.batch._batch import batch_norm
+from jaxnorm.functional.batch._single_value import SingleValue
 from jaxnorm.functional.conditional._placing import conditioned
 from jaxnorm.numerics import as_array
 from jaxnorm.ops import Implementation

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.batch._batch import SingleValue
+from jaxnorm.functional.batch._single_value import SingleValue
 from jaxnorm.functional.conditional._batch import conditional_batch_norm
 from jaxnorm.numerics import as_array
 from jaxnorm.ops import Implementation

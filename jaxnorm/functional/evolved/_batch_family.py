@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
-from jaxnorm.functional.batch._batch import squeezed
+from jaxnorm.functional.batch._running import squeezed
 from jaxnorm.functional.evolved import _parts
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes, check_epsilon, require_inexact

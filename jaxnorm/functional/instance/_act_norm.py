@@ -7,10 +7,10 @@ import math
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import place
+from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
-from jaxnorm.stats import moments, whole_mean
-from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
+from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike, Shape
 
 
 def act_norm(
@@ -42,6 +42,7 @@ def act_norm(
         TypeError: `x` is not floating.
 
     Examples:
+        >>> from jaxnorm import act_norm_init
         >>> x = jnp.array([[[1.0], [5.0]]])
         >>> y, log_det = act_norm(x, *act_norm_init(x, epsilon=0.0))
         >>> y.ravel(), log_det.round(3)
@@ -95,70 +96,16 @@ def act_norm_inverse(
     return x.astype(dtype or y.dtype), -log_det
 
 
-def act_norm_init(
-    x: ArrayLike,
-    *,
-    feature_axes: Axes = -1,
-    epsilon: float = 1e-6,
-    mask: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    axis_name: AxisName | None = None,
-    axis_index_groups: AxisIndexGroups = None,
-) -> tuple[Array, Array]:
-    """Returns the scale and the bias with which `act_norm` gives a batch mean 0 and variance 1.
-
-    `scale = 1 / sqrt(var + epsilon)`, `bias = -mean * scale`; statistics shape `(1, 1, 1, C)` for
-    `x [N, H, W, C]`, float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018, section 3.1).
-
-    Args:
-        x: [N, *spatial, *features] (or features at `feature_axes`), floating.
-        feature_axes: the axes that scale and bias belong to.
-        epsilon: added to the variance.
-        mask: boolean, broadcastable to `x`; true where an entry takes part in the statistics.
-        weights: real, broadcastable to `x`, not negative; each entry's share.
-        axis_name: mapped axes over which the statistics are shared.
-        axis_index_groups: disjoint, equally large groups of shards to stay within.
-
-    Returns:
-        Two arrays of [*features].
-
-    Raises:
-        ValueError: a shape does not fit, or `axis_name` is not bound.
-        TypeError: `x` is not floating or complex.
-
-    Examples:
-        >>> act_norm_init(jnp.array([[1.0], [5.0]]), epsilon=0.0)
-        (Array([0.5], dtype=float32), Array([-1.5], dtype=float32))
-    """
-    x = as_array(x)
-    features = canonical_axes(feature_axes, x.ndim, "feature_axes")
-    taken = moments(
-        x,
-        kept_shape(x.shape, features),
-        mask=mask,
-        weights=weights,
-        axis_name=axis_name,
-        axis_index_groups=axis_index_groups,
-    )
-    sizes = tuple(x.shape[axis] for axis in features)
-    scale = (1 / jnp.sqrt(taken.var + epsilon)).reshape(sizes)
-    return scale, -whole_mean(taken, taken.mean.dtype).reshape(sizes) * scale
-
-
 def _affine(
     x: ArrayLike, scale: ArrayLike | None, bias: ArrayLike | None, feature_axes: Axes
 ) -> tuple[Array, Array | None, Array | None, Array]:
     """Returns the arrays with the rank of `x`, and the log-determinants."""
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"act_norm needs a real floating x, got {x.dtype} {list(x.shape)}; convert it first"
-        )
+        what = f"{x.dtype} {list(x.shape)}"
+        raise TypeError(f"act_norm needs a real floating x, got {what}; convert it first")
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
-    if 0 in features:
-        raise ValueError(
-            f"feature_axes={feature_axes} of x {list(x.shape)} names axis 0, which is the batch"
-        )
+    require_batch_axis(features, x.shape, "feature_axes")
     scale = place(scale, x.shape, features, "scale")
     log_det = _log_det(scale, x.shape, accumulation_dtype(x.dtype))
     return x, scale, place(bias, x.shape, features, "bias"), log_det

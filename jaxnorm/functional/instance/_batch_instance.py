@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.batch._batch import SingleValue, batch_norm
+from jaxnorm.functional.batch._batch import batch_norm
+from jaxnorm.functional.batch._single_value import SingleValue
 from jaxnorm.functional.instance._instance import instance_norm
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, require_inexact
 from jaxnorm.ops import Implementation

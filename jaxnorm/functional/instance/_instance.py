@@ -6,7 +6,7 @@ Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
 from typing import Literal
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import has_single_value
+from jaxnorm.functional.batch._single_value import has_single_value
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance

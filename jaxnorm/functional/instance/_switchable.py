@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import keep_dims, squeezed
+from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, sum_of_two
 from jaxnorm.ops import normalize

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
-from jaxnorm.functional.batch._training import shaped
+from jaxnorm.functional.batch._running import shaped
 from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.functional.streaming._carried import after, with_earlier
 from jaxnorm.functional.streaming._checks import require_state

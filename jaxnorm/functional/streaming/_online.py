@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
-from jaxnorm.functional.batch._training import require_batch_axis
+from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.functional.streaming._checks import require_state
 from jaxnorm.functional.streaming._control import controlled

@@ -1,0 +1,119 @@
+"""Which statistics normalize, above all where a batch holds one value per feature."""
+
+import warnings
+from typing import Literal
+
+from jaxnorm.stats import sample_size, shard_count
+from jaxnorm.typing import AxisIndexGroups, AxisName, Shape
+
+SingleValue = Literal["raise", "warn", "running", "allow"]
+"""What happens where a batch holds one value per feature, whose variance is zero."""
+
+
+def switches(
+    name: str,
+    shape: Shape,
+    stats_shape: Shape,
+    *,
+    use_running_average: bool,
+    update_stats: bool | None,
+    single_value: SingleValue,
+    axis_name: AxisName | None,
+    axis_index_groups: AxisIndexGroups,
+) -> tuple[bool, bool]:
+    """Returns whether running statistics normalize, and whether the batch enters them.
+
+    Args:
+        name: what the error calls the norm.
+        shape: the shape of `x`.
+        stats_shape: the statistics shape.
+        use_running_average: what was asked for.
+        update_stats: what was asked for; None for "where the batch normalizes".
+        single_value: what happens where one value stands behind a statistic.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: groups of shards.
+
+    Returns:
+        Two booleans.
+
+    Raises:
+        ValueError: one value stands behind a statistic, and `single_value` is "raise".
+
+    Examples:
+        >>> asked = {"use_running_average": False, "update_stats": None, "single_value": "running"}
+        >>> mapped = {"axis_name": None, "axis_index_groups": None}
+        >>> switches("norm", (8, 2), (1, 2), **asked, **mapped)
+        (False, True)
+        >>> switches("norm", (1, 2), (1, 2), **asked, **mapped)
+        (True, False)
+    """
+    update = (not use_running_average) if update_stats is None else update_stats
+    if use_running_average or not has_single_value(
+        shape, stats_shape, axis_name, axis_index_groups
+    ):
+        return use_running_average, update
+    what = f"{name} in training mode got one value per statistic, x {list(shape)}"
+    average = uses_running(single_value, what, "use a larger batch")
+    return average, update and not average
+
+
+def has_single_value(
+    shape: Shape,
+    stats_shape: Shape,
+    axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups = None,
+) -> bool:
+    """Returns whether just one value stands behind each statistic, whose variance is then zero.
+
+    Args:
+        shape: the shape of `x`.
+        stats_shape: the statistics shape.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: groups of shards.
+
+    Returns:
+        True for one value; an empty batch is not one.
+
+    Examples:
+        >>> has_single_value((1, 5), (1, 5)), has_single_value((2, 5), (1, 5))
+        (True, False)
+    """
+    size = sample_size(shape, stats_shape)
+    if axis_name is not None:
+        size *= shard_count(axis_name, axis_index_groups)
+    return size == 1
+
+
+def uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
+    """Returns whether running statistics take the place of those of a sample of one value.
+
+    Args:
+        single_value: the choice.
+        what: who got which sample, for the error and the warning.
+        remedy: what helps.
+
+    Returns:
+        True for "running" and "warn", false for "allow".
+
+    Raises:
+        ValueError: the choice is "raise" or unknown.
+
+    Examples:
+        >>> uses_running("running", "", ""), uses_running("allow", "", "")
+        (True, False)
+    """
+    if single_value == "warn":
+        warnings.warn(
+            f"{what}; it uses the running statistics and leaves them as they are; {remedy}",
+            stacklevel=3,
+        )
+    if single_value in ("warn", "running", "allow"):
+        return single_value != "allow"
+    if single_value != "raise":
+        raise ValueError(
+            f"single_value={single_value!r} is unknown; use 'raise', 'warn', 'running' or 'allow'"
+        )
+    raise ValueError(
+        f"{what}: its variance is zero and the output would be the bias whatever x is; {remedy}, "
+        "use_running_average=True, or single_value='running' or single_value='allow'"
+    )

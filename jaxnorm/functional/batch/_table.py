@@ -1,0 +1,72 @@
+"""Tables of statistics, a row for each kind of example, and the batch axis that they need."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.functional._parameters import kept_shape
+from jaxnorm.typing import Array, ArrayLike, Shape
+
+
+def rows(
+    table: Any, index: Any, shape: Shape, features: tuple[int, ...], name: str, count: int
+) -> Any:
+    """Returns rows of arrays [count, *features], as they stand against `x`.
+
+    Args:
+        table: arrays of [count, *features] in any structure; None for none.
+        index: which row each example takes, [N] or [] for all examples alike.
+        shape: the shape of `x`.
+        features: the feature axes, canonical and not the first.
+        name: the argument's name, for the error.
+        count: the number of rows.
+
+    Returns:
+        [N or 1, 1, ..., *features] each, of the rank of `x`.
+
+    Raises:
+        ValueError: the number of rows or of features differs.
+
+    Examples:
+        >>> rows(jnp.arange(4.0).reshape(2, 2), 1, (8, 3, 2), (2,), "scale", 2)
+        Array([[[2., 3.]]], dtype=float32)
+    """
+    size = (count, *(shape[axis] for axis in features))
+    index = jnp.asarray(index)
+
+    def taken(part: ArrayLike) -> Array:
+        part = jnp.asarray(part)
+        if part.shape != size:
+            raise ValueError(
+                f"{name} {list(part.shape)} must have a row of features for each of the {count}, "
+                f"against x {list(shape)}; give it shape {list(size)}"
+            )
+        return part[index].reshape((index.size, *kept_shape(shape, features)[1:]))
+
+    return jax.tree.map(taken, table)
+
+
+def require_batch_axis(features: tuple[int, ...], shape: Shape, name: str = "axis") -> None:
+    """Raises where the first axis, which is the batch, is a feature axis.
+
+    Args:
+        features: the feature axes, canonical.
+        shape: the shape of `x`.
+        name: the argument's name, for the error.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: it is.
+
+    Examples:
+        >>> require_batch_axis((1,), (8, 3))
+    """
+    if 0 in features:
+        given = 0 if len(features) == 1 else features
+        raise ValueError(
+            f"{name}={given} of x {list(shape)} names axis 0, which is the batch; move the "
+            "features to another axis"
+        )

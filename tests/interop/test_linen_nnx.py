@@ -11,7 +11,6 @@ from flax import nnx
 
 import jaxnorm
 from jaxnorm.interop import norm_options, to_linen, to_nnx
-from tests.stats.programs import QUICK
 
 X = np.random.default_rng(0).normal(1, 2, (3, 5, 6)).astype(np.float32)
 NORMS = {
@@ -56,9 +55,10 @@ def test_every_norm_gives_in_nnx_what_it_gives_in_linen_and_comes_back(room):
         pairs[name] = theirs, variables, done.variables
         if room == "flax":
             assert norm_options(theirs).name == norm_options(like).name == name
-            assert norm_options(theirs).linen().epsilon == norm_options(like).linen().epsilon
+            new = norm_options(like).nnx(6, rngs=nnx.Rngs(0))
+            assert norm_options(theirs).linen().epsilon == new.epsilon == like.epsilon
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x):
         return {name: (module.apply(v, x), other(x)) for name, (module, v, other) in pairs.items()}
 
@@ -85,7 +85,7 @@ def test_norms_of_kernels_and_estimators_move_as_well():
         same(to_linen(done.variables, variables).variables, variables)
         moved.append((module, variables, done.variables, call))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x):
         return [(new(x, **call), old.apply(v, x, **call)) for old, v, new, call in moved]
 

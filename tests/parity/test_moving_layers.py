@@ -18,7 +18,6 @@ from jaxnorm.interop import (
     to_keras,
 )
 from jaxnorm.linen import BatchNorm
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error
 
 RNG = np.random.default_rng(0)
@@ -45,7 +44,7 @@ class Network(nn.Module):
 
 
 def run(epsilon, variables):
-    return jax.jit(Network(epsilon).apply, compiler_options=QUICK)(variables, X, IDS)
+    return jax.jit(Network(epsilon).apply)(variables, X, IDS)
 
 
 def shapes():
@@ -76,7 +75,7 @@ def test_a_network_of_haiku():
     net = hk.transform_with_state(network)
     params, state = jax.jit(net.init, static_argnums=3)(jax.random.key(0), X, IDS, True)
     params = jax.tree.map(lambda v: jnp.asarray(drawn(v.shape), v.dtype), params)
-    apply = jax.jit(net.apply, static_argnums=5, compiler_options=QUICK)
+    apply = jax.jit(net.apply, static_argnums=5)
     for step in range(2):
         _, state = apply(params, state, None, X + step, IDS, True)
     layouts = {"up": "conv_transpose"}

@@ -111,7 +111,8 @@ def to_haiku(
     """Returns variables of Flax as parameters and state of a Haiku model.
 
     The inverse of `from_haiku`. Averages without a memory of their start get a counter so large
-    that Haiku's debiasing changes nothing any more.
+    that Haiku's debiasing changes nothing any more. The counter of debiased ones follows from their
+    weight, and is exact as long as its rounding tells one batch from the next.
 
     Args:
         variables: a dictionary of collections, an `nnx.State` or an `nnx.Module`.

@@ -50,14 +50,14 @@ def to_flax(theirs: Framework, leaves: list[Leaf], like: Any, rules: Rules) -> C
         elif place is None:
             wanted = " or ".join(map(str, places))
             work.faults.append(f"left over: {leaf.key} {list(array.shape)}: like has no {wanted}")
-        elif place in values:
-            work.faults.append(f"twice: {leaf.key} {list(array.shape)} -> {place}, which has one")
         else:
             slot, layout = ours.leaves[place], layout_of(theirs, leaf, place.role, rules.layouts)
             new = layout.to_ours(array, np.shape(slot))
-            text = text_of(layout, array, new)
-            values[place] = work.fit(leaf.key, array, str(place), slot, new, text)
-            record[place.role] = new
+            fitted = work.fit(leaf.key, array, str(place), slot, new, text_of(layout, array, new))
+            # Tied weights are there twice and here once.
+            if place in values and not np.array_equal(values[place], fitted):
+                work.faults.append(f"twice: {leaf.key} {list(array.shape)} -> {place}: two values")
+            values[place], record[place.role] = fitted, new
     _derive(ours, values, records, work, rules.decay)
     return work.done(
         lambda: ours.rebuild({p: as_kind(values[p], like) for p, like in ours.leaves.items()}),

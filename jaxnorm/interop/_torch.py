@@ -24,6 +24,9 @@ def _count(record: Record, leaf: Leaf) -> np.ndarray:
 ROLES = {
     "weight": ("kernel", "scale", "embedding"),
     "bias": ("bias",),
+    # Of layer norms that came from TensorFlow.
+    "gamma": ("scale", "gamma"),
+    "beta": ("bias", "beta"),
     "running_mean": ("mean",),
     "running_var": ("var",),
     "num_batches_tracked": ("count",),

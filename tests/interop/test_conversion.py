@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxnorm.interop import (
     Layout,
@@ -21,6 +22,8 @@ from jaxnorm.interop import (
     to_keras,
     to_torch,
 )
+from jaxnorm.linen import BatchNorm
+from jaxnorm.stats import cumulative, debiased
 
 RNG = np.random.default_rng(0)
 
@@ -110,12 +113,56 @@ def test_names_are_a_mapping_or_a_function_of_layers_and_of_single_leaves():
         names=lambda layer: layer.replace(".", "_"),
     )
     assert by_function.variables["params"]["a_0"]["scale"].sum() == 4
-    with pytest.raises(ValueError, match=r"twice: b.weight \[4\] -> x/scale"):
-        from_torch(
-            {"a.weight": np.ones(4), "b.weight": np.ones(4)},
-            {"params": like["params"]},
-            names={"a": "x", "b": "x"},
-        )
+
+
+def test_tied_weights_are_one_leaf_here_and_two_there():
+    w = RNG.normal(size=(5, 3))
+    like = {"params": {"embed": {"embedding": np.zeros((5, 3))}}}
+    state, names = {"embed.weight": w, "lm_head.weight": w}, {"lm_head": "embed"}
+    variables = from_torch(state, like, names=names).variables
+    back = to_torch(variables, state, names=names).variables
+    assert np.array_equal(back["embed.weight"], w) and np.array_equal(back["lm_head.weight"], w)
+    with pytest.raises(ValueError, match=r"twice: lm_head.weight \[5, 3\] -> embed/embedding: two"):
+        from_torch({**state, "lm_head.weight": w + 1}, like, names=names)
+
+
+def test_an_nnx_model_is_a_template_and_a_source():
+    model = nnx.Sequential(
+        nnx.Linear(3, 4, rngs=nnx.Rngs(0)),
+        nnx.BatchNorm(4, rngs=nnx.Rngs(0)),
+        nnx.Dropout(0.1, rngs=nnx.Rngs(0)),
+    )
+    names, state = {"fc": "layers/0", "bn": "layers/1"}, state_dict()
+    new = from_torch(state, model, names=names).variables
+    assert np.array_equal(new.layers[0].kernel[...], state["fc.weight"].T)
+    back = to_torch(new, state, names=names).variables
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[key], state[key]) for key in state)
+
+
+def test_debiased_averages_need_the_decay_and_keep_their_count():
+    sums = {"average": np.full(4, 8.0), "hidden": np.full(4, 6.0), "counter": np.array(2)}
+    state = {"bn/~/mean_ema": sums, "bn/~/var_ema": sums}
+    norm = BatchNorm(True, estimator=debiased(0.5), use_bias=False, use_scale=False)
+    like = norm.init(jax.random.key(0), np.ones((2, 4), np.float32))
+    with pytest.raises(ValueError, match=r"estimator_state/weight \[4\]; pass decay="):
+        from_haiku(({}, state), like, names={"bn": ""})
+    variables = from_haiku(({}, state), like, names={"bn": ""}, decay=0.5).variables
+    kept = variables["batch_stats"]["estimator_state"]
+    assert kept.mean.tolist() == [6.0] * 4 and kept.weight.tolist() == [0.75] * 4
+    with pytest.raises(ValueError, match=r"missing: bn/~/mean_ema/counter \[\] needs"):
+        to_haiku(variables, ({}, state), names={"bn": ""})
+    _, back = to_haiku(variables, ({}, state), names={"bn": ""}, decay=0.5).variables
+    assert back["bn/~/var_ema"]["counter"] == 2
+    assert np.array_equal(back["bn/~/var_ema"]["hidden"], sums["hidden"])
+
+
+def test_an_estimator_that_counts_samples_is_refused_with_the_one_that_counts_batches():
+    norm = BatchNorm(True, estimator=cumulative(), use_bias=False, use_scale=False)
+    like = norm.init(jax.random.key(0), np.ones((2, 4), np.float32))
+    state = {key: value for key, value in state_dict().items() if "running" in key}
+    with pytest.raises(ValueError, match="average_of_batches\\(\\) counts batches"):
+        from_torch(state, like, names={"bn": ""})
 
 
 def test_a_rule_about_nothing_is_a_fault():
@@ -273,14 +320,20 @@ def test_what_like_is_and_what_a_norm_is_are_checked():
         norm_options(nn.Dense(3))
 
 
-MISSING = """
+FRESH = """
 import sys
-for name in ("torch", "haiku", "equinox", "keras", "safetensors"):
-    sys.modules[name] = None  # as if it were not installed
 from jaxnorm import interop
-interop.from_torch({}, {})
-for call in (lambda: interop.read_weights("a.pt"), lambda: interop.read_weights("a.safetensors"),
-             lambda: interop.from_equinox(None, {})):
+
+frameworks = ("torch", "haiku", "equinox", "keras", "safetensors")
+interop.from_torch({}, {}), interop.from_haiku({}, {}), interop.from_keras({}, {})
+assert not set(frameworks) & set(sys.modules)
+for name in frameworks:
+    sys.modules[name] = None  # as if it were not installed
+for call in (
+    lambda: interop.read_weights("a.pt"),
+    lambda: interop.read_weights("a.safetensors"),
+    lambda: interop.from_equinox(None, {}),
+):
     try:
         call()
     except ImportError as error:
@@ -291,9 +344,5 @@ for call in (lambda: interop.read_weights("a.pt"), lambda: interop.read_weights(
 
 
 def test_frameworks_are_imported_by_the_functions_that_need_them_alone():
-    done = subprocess.run([sys.executable, "-c", MISSING], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    command = "import sys, jaxnorm.interop; print(sorted(sys.modules))"
-    modules = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True).stdout
-    assert "'jaxnorm.interop'" in modules
-    assert not any(f"'{name}'" in modules for name in ("torch", "haiku", "equinox", "keras"))

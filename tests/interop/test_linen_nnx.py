@@ -55,7 +55,8 @@ def test_every_norm_gives_in_nnx_what_it_gives_in_linen_and_comes_back(room):
         pairs[name] = theirs, variables, done.variables
         if room == "flax":
             assert norm_options(theirs).name == norm_options(like).name == name
-            assert norm_options(theirs).linen().epsilon == norm_options(like).linen().epsilon
+            new = norm_options(like).nnx(6, rngs=nnx.Rngs(0))
+            assert norm_options(theirs).linen().epsilon == new.epsilon == like.epsilon
 
     @jax.jit
     def run(x):

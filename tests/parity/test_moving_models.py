@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
 
 from jaxnorm.interop import after_flatten, from_torch, norm_options, to_torch
 from jaxnorm.linen import BatchNorm
@@ -42,6 +43,14 @@ def programs(model):
     return jax.jit(both)
 
 
+def photographs(size):
+    """Returns two photographs of scikit-learn, every few pixels of them, channels first."""
+    images = np.stack(load_sample_images().images) / 255.0
+    step = images.shape[1] // size
+    x = images[:, : size * step : step, : size * step : step]
+    return torch.tensor(np.moveaxis((x - x.mean()) / x.std(), -1, 1))
+
+
 def channels_last(x):
     return np.moveaxis(x.numpy(), 1, -1)
 
@@ -69,7 +78,7 @@ def compare(theirs, ours, x, like, names, bound):
 def test_resnet_18_with_the_names_of_torchvision():
     torch.manual_seed(0)
     theirs, ours = perturbed(vision.TorchResNet18(10)).double(), vision.FlaxResNet18(10)
-    x = torch.randn(2, 3, 48, 48).double()
+    x = photographs(32)
     like = in_float64(shapes(ours, x))
     compare(theirs, ours, x, like, vision.resnet_names, bound=1e-12)
 
@@ -80,7 +89,7 @@ def test_mobilenet_v2_with_the_names_of_torchvision():
     torch.manual_seed(0)
     theirs, ours = perturbed(vision.TorchMobileNet(10)).double(), vision.FlaxMobileNet(10)
     theirs.classifier[0].p = 0.0  # no dropout
-    x = torch.randn(2, 3, 64, 64).double()
+    x = photographs(64)
     like = in_float64(shapes(ours, x))
     compare(theirs, ours, x, like, vision.mobilenet_names, bound=1e-12)
 

@@ -6,6 +6,7 @@ from ._intercept import intercept as intercept
 from ._intercept import modules_of as modules_of
 from ._intercept import name_of as name_of
 from ._nnx import NnxApply as NnxApply
+from ._nnx import takes_train as takes_train
 from ._open import Apply as Apply
 from ._open import Path as Path
 from ._open import opened as opened

@@ -64,7 +64,7 @@ class NnxApply:
         flat = nnx.to_flat_state(state)
         leaves, treedef = jax.tree.flatten(flat)
         names = tuple(name for path, variable in flat for name in _names(path, variable))
-        forms = tuple(jax.ShapeDtypeStruct(jnp.shape(v), jnp.asarray(v).dtype) for v in leaves)
+        forms = tuple(map(_form, leaves))
         apply = cls(graphdef, treedef, names, forms, tuple(_tuples(model, names)), type(model))
         return apply, apply._nested(dict(zip(names, leaves, strict=True)))
 
@@ -212,6 +212,11 @@ def _tuples(model: Any, names: Collection[Path]) -> Iterator[tuple[Path, Any, tu
 
 def _part(key: Any) -> str:
     return str(next(getattr(key, n) for n in ("name", "idx", "key") if hasattr(key, n)))
+
+
+def _form(leaf: Any) -> jax.ShapeDtypeStruct:
+    array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _is_variable(node: Any) -> bool:

@@ -51,8 +51,8 @@ def layer_values(
 ) -> dict[str, LayerValues]:
     """Returns the input and the output of each layer in one call of the model.
 
-    Nothing is updated. Layers inside `scan` and `vmap` of linen are left out, which would have to
-    carry the values through the loop.
+    Nothing is updated. Layers inside `nn.scan` and `nn.vmap` are left out, which would have to
+    carry the values through the loop; those inside `nnx.scan` and `nnx.vmap` have theirs stacked.
 
     Args:
         apply: (variables, batch, mutable=[...], **mode) -> (output, updated), as `model.apply`; or

@@ -108,23 +108,80 @@ class BasicBlock(nn.Module):
         return apply_kernel_norm(self.kernel_norm, conv, x, train=train)
 
     def _shortcut(self, x: Array, train: bool) -> Array:
-        if self.shortcut not in ("identity", "projection"):
-            raise ValueError(
-                f'shortcut={self.shortcut!r} is unknown; use "identity" or "projection"'
-            )
-        missing = self.width - x.shape[-1]
-        if self.strides == 1 and missing == 0:
-            return x
-        if self.shortcut == "projection":
+        changes = self.strides != 1 or self.width != x.shape[-1]
+        if changes and self.shortcut == "projection":
             projected = self._conv(x, 1, self.strides, "conv_shortcut", train)
             return apply_norm(self.norm, projected, train=train, name="norm_shortcut")
-        if missing < 0:
-            raise ValueError(
-                f'shortcut="identity" pads channels and cannot narrow {x.shape[-1]} of them to '
-                f'width={self.width}; use non-decreasing widths or shortcut="projection"'
-            )
-        x = x[:, :: self.strides, :: self.strides]
-        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        return padded_shortcut(x, self.width, self.strides, self.shortcut)
+
+
+def padded_shortcut(x: Array, width: int, strides: int, shortcut: Shortcut) -> Array:
+    """Returns x subsampled, with channels of zeros behind its own; x itself where nothing changes.
+
+    Args:
+        x: [N, H, W, C].
+        width: channels of the result, at least C.
+        strides: the spatial stride.
+        shortcut: the name of the shortcut, which is checked.
+
+    Returns:
+        [N, H', W', width] with H' = ceil(H / strides).
+
+    Raises:
+        ValueError: see `check_shortcut`.
+
+    Examples:
+        >>> padded_shortcut(jnp.ones((1, 2, 2, 1)), 2, 2, "identity").ravel()
+        Array([1., 0.], dtype=float32)
+    """
+    check_shortcut(x.shape[-1], width, shortcut)
+    missing = width - x.shape[-1]
+    if strides == 1 and missing == 0:
+        return x
+    return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
+
+
+def check_shortcut(in_features: int, width: int, shortcut: Shortcut) -> None:
+    """Raises an error where a shortcut is unknown, or would have to drop channels.
+
+    Args:
+        in_features: channels of the input.
+        width: channels of the output.
+        shortcut: its name.
+
+    Raises:
+        ValueError: the shortcut has an unknown name, or is the identity and cannot narrow.
+
+    Examples:
+        >>> check_shortcut(4, 8, "identity")
+    """
+    if shortcut not in ("identity", "projection"):
+        raise ValueError(f'shortcut={shortcut!r} is unknown; use "identity" or "projection"')
+    if shortcut == "identity" and width < in_features:
+        raise ValueError(
+            f'shortcut="identity" pads channels and cannot narrow {in_features} of them to '
+            f'width={width}; use non-decreasing widths or shortcut="projection"'
+        )
+
+
+def check_stages(stage_sizes: Sequence[int], widths: Sequence[int]) -> None:
+    """Raises an error where stages and widths differ in number.
+
+    Args:
+        stage_sizes: the number of blocks of each stage.
+        widths: the channels of each stage.
+
+    Raises:
+        ValueError: they differ in number.
+
+    Examples:
+        >>> check_stages((1, 1), (4, 8))
+    """
+    if len(stage_sizes) != len(widths):
+        raise ValueError(
+            f"stage_sizes={tuple(stage_sizes)} has {len(stage_sizes)} stages, but "
+            f"widths={tuple(widths)} has {len(widths)}; give one width per stage"
+        )
 
 
 class ResNet(nn.Module):
@@ -192,11 +249,7 @@ class ResNet(nn.Module):
         """
         if x.ndim != 4:
             raise ValueError(f"ResNet needs images [N, H, W, C], got x {list(x.shape)}")
-        if len(self.stage_sizes) != len(self.widths):
-            raise ValueError(
-                f"stage_sizes={tuple(self.stage_sizes)} has {len(self.stage_sizes)} stages, but "
-                f"widths={tuple(self.widths)} has {len(self.widths)}; give one width per stage"
-            )
+        check_stages(self.stage_sizes, self.widths)
         stem = functools.partial(nn.Conv, kernel_init=self.kernel_init, dtype=self.dtype)
         use_bias = has_own_bias(self.norm, None)
         conv = stem(self.widths[0], (3, 3), padding=1, use_bias=use_bias, name="conv_stem")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxnorm.linen import LayerNorm, RMSNorm
 from jaxnorm.models._norms import (
     Activation,
+    Initializer,
     NormFactory,
     apply_kernel_norm,
     apply_norm,
@@ -49,6 +50,85 @@ def residual_constants(placement: Placement, num_layers: int) -> tuple[float, fl
     if placement == "deep":
         return (2.0 * num_layers) ** 0.25, (8.0 * num_layers) ** -0.25
     return 1.0, math.sqrt(math.log(2 * num_layers)) if placement == "sub" else 1.0
+
+
+def causal_attention(query: Array, key: Array, value: Array) -> Array:
+    """Returns the values averaged with the weights softmax(query key / sqrt(C)) of earlier keys.
+
+    Args:
+        query: [N, T, heads, C].
+        key: [N, T, heads, C].
+        value: [N, T, heads, C].
+
+    Returns:
+        [N, T, heads, C]. The softmax is float32 or wider.
+
+    Examples:
+        >>> q, v = jnp.zeros((1, 2, 1, 1)), jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1)
+        >>> causal_attention(q, q, v).ravel()
+        Array([1., 2.], dtype=float32)
+    """
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("nqhc,nkhc->nhqk", query, key, preferred_element_type=wide)
+    scores = scores / math.sqrt(query.shape[-1])
+    earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+    weights = jax.nn.softmax(jnp.where(earlier, scores, -jnp.inf)).astype(value.dtype)
+    return jnp.einsum("nhqk,nkhc->nqhc", weights, value)
+
+
+def kernel_init(gain: float) -> Initializer:
+    """Returns the initializer of the kernels of dense layers.
+
+    Args:
+        gain: factor of the kernels.
+
+    Returns:
+        Of variance gain^2 over the mean of fan in and fan out.
+
+    Examples:
+        >>> kernel_init(0.0)(jax.random.key(0), (2, 1)).ravel()
+        Array([0., 0.], dtype=float32)
+    """
+    return nn.initializers.variance_scaling(gain**2, "fan_avg", "normal")
+
+
+def check_heads(num_heads: int, width: int) -> None:
+    """Raises an error where the heads do not divide the channels.
+
+    Args:
+        num_heads: number of attention heads.
+        width: channels.
+
+    Raises:
+        ValueError: the heads do not divide the channels.
+
+    Examples:
+        >>> check_heads(2, 4)
+    """
+    if width % num_heads:
+        raise ValueError(
+            f"num_heads={num_heads} do not divide the {width} channels of x; use a divisor"
+        )
+
+
+def check_tokens(tokens: Array, max_length: int) -> None:
+    """Raises an error where tokens are not a batch of sequences that fit.
+
+    Args:
+        tokens: [N, T].
+        max_length: the greatest T.
+
+    Raises:
+        ValueError: tokens are not [N, T], or too many.
+
+    Examples:
+        >>> check_tokens(jnp.zeros((1, 2), int), 2)
+    """
+    if tokens.ndim != 2 or tokens.shape[1] > max_length:
+        raise ValueError(
+            f"Transformer needs tokens [N, T] with T at most max_length={max_length}, "
+            f"got {list(tokens.shape)}"
+        )
 
 
 class TransformerBlock(nn.Module):
@@ -113,11 +193,7 @@ class TransformerBlock(nn.Module):
             (1, 3, 4)
         """
         residual_constants(self.placement, 1)
-        if x.shape[-1] % self.num_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} do not divide the {x.shape[-1]} channels of x; "
-                "use a divisor"
-            )
+        check_heads(self.num_heads, x.shape[-1])
         for name, layer in (("attention", self._attention), ("mlp", self._mlp)):
             y = x
             if self.placement in ("pre", "peri", "sub"):
@@ -137,12 +213,7 @@ class TransformerBlock(nn.Module):
         value = self._dense(x, x.shape[-1], "value", train, gain=self.gain).reshape(heads)
         if self.qk_norm:
             query, key = RMSNorm(name="norm_query")(query), RMSNorm(name="norm_key")(key)
-        wide = jnp.promote_types(query.dtype, jnp.float32)
-        scores = jnp.einsum("nqhc,nkhc->nhqk", query, key, preferred_element_type=wide)
-        scores = scores / math.sqrt(query.shape[-1])
-        earlier = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-        weights = jax.nn.softmax(jnp.where(earlier, scores, -jnp.inf)).astype(value.dtype)
-        y = jnp.einsum("nhqk,nkhc->nqhc", weights, value).reshape(x.shape)
+        y = causal_attention(query, key, value).reshape(x.shape)
         if self.placement == "sub":
             y = apply_norm(self.norm, y, train=train, name="norm_attention_inner")
         return self._dense(y, x.shape[-1], "attention_out", train, gain=self.gain)
@@ -154,7 +225,7 @@ class TransformerBlock(nn.Module):
         return self._dense(y, x.shape[-1], "mlp_out", train, gain=self.gain)
 
     def _dense(self, x: Array, width: int, name: str, train: bool, *, gain: float) -> Array:
-        init = nn.initializers.variance_scaling(gain**2, "fan_avg", "normal")
+        init = kernel_init(gain)
         dense = nn.Dense(width, kernel_init=init, dtype=self.dtype, name=name)
         return apply_kernel_norm(self.kernel_norm, dense, x, train=train)
 
@@ -224,11 +295,7 @@ class Transformer(nn.Module):
             >>> model.init_with_output(jax.random.key(0), jnp.ones((1, 2), int))[0].shape
             (1, 2, 3)
         """
-        if tokens.ndim != 2 or tokens.shape[1] > self.max_length:
-            raise ValueError(
-                f"Transformer needs tokens [N, T] with T at most max_length={self.max_length}, "
-                f"got {list(tokens.shape)}"
-            )
+        check_tokens(tokens, self.max_length)
         alpha, gain = residual_constants(self.placement, self.num_layers)
         init = nn.initializers.normal(self.width**-0.5)
         embed = functools.partial(nn.Embed, features=self.width, embedding_init=init)

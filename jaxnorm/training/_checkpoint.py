@@ -7,7 +7,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from flax import nnx
 
+from jaxnorm._views import NnxApply, variables_of
 from jaxnorm.typing import Array, PyTree
 
 
@@ -21,7 +23,7 @@ def save_checkpoint(
 
     Args:
         directory: the folder of the run's checkpoints, made where it is missing.
-        state: a tree of arrays, such as a `TrainState`; typed keys are kept.
+        state: a tree of arrays, such as a `TrainState`, or an nnx model; typed keys are kept.
         step: the checkpoint's number; None for `state.step`.
         keep: how many of the newest checkpoints stay.
 
@@ -52,7 +54,7 @@ def save_checkpoint(
         )
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     with ocp.CheckpointManager(folder, options=options) as manager:
-        manager.save(step, args=ocp.args.StandardSave(_flat(state)))
+        manager.save(step, args=ocp.args.StandardSave(_flat(variables_of(state))))
     return folder / str(step)
 
 
@@ -63,12 +65,12 @@ def restore_checkpoint(
 
     Args:
         directory: the folder of the run's checkpoints.
-        template: a state of the same structure, shapes and dtypes, such as a fresh one; its values
-            do not matter, its shardings decide where the arrays go.
+        template: a state or nnx model of the same structure, shapes and dtypes, such as a fresh
+            one; its values do not matter, its shardings decide where the arrays go.
         step: the checkpoint's number; None for the newest.
 
     Returns:
-        A tree of the structure of `template`.
+        A tree of the structure of `template`, or a new nnx model in its modes.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -82,6 +84,9 @@ def restore_checkpoint(
         ...     restore_checkpoint(folder, {"w": jnp.zeros(2)}, step=3)
         {'w': Array([1., 1.], dtype=float32)}
     """
+    if isinstance(template, nnx.Module):
+        apply, variables = NnxApply.of(template)
+        return apply.model(restore_checkpoint(directory, variables, step=step))
     folder = Path(directory).absolute()
     steps = _steps(folder)
     if step not in steps and (step is not None or not steps):

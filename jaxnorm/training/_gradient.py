@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.training._state import join_variables, mode
+from jaxnorm._views import Apply
+from jaxnorm.training._state import join_variables
 from jaxnorm.typing import Array, PyTree
 
 Metrics = dict[str, Array]
@@ -48,7 +48,7 @@ def named_loss(loss_fn: LossFn, output: Any, batch: PyTree) -> tuple[Array, Metr
 
 
 def gradient_fn(
-    model: nn.Module,
+    apply: Apply,
     loss_fn: LossFn,
     inputs: Callable[[PyTree], Any],
     params: PyTree,
@@ -58,7 +58,8 @@ def gradient_fn(
     """Returns the gradient at `params` as a function of the running statistics and the batch.
 
     Args:
-        model: a linen module, called in train mode with an rng named `dropout`.
+        apply: the model as a function of its variables, called with `train=True`, `mutable` and an
+            rng named `dropout`.
         loss_fn: (output, batch) -> (loss [], metrics).
         inputs: picks the model's input out of a batch.
         params: where the gradient is taken.
@@ -71,20 +72,22 @@ def gradient_fn(
     Examples:
         >>> def loss_fn(output, batch):
         ...     return jnp.sum(output), {}
-        >>> model, params = nn.Dense(1, use_bias=False), {"kernel": jnp.ones((2, 1))}
-        >>> take = gradient_fn(model, loss_fn, jnp.asarray, params, collect_moments=False)
+        >>> def apply(variables, x, **options):
+        ...     return x @ variables["params"]["kernel"], {}
+        >>> params = {"kernel": jnp.ones((2, 1))}
+        >>> take = gradient_fn(apply, loss_fn, jnp.asarray, params, collect_moments=False)
         >>> take({}, jnp.array([[3.0, 4.0]]), jax.random.key(0))[0][0]["kernel"].ravel()
         Array([3., 4.], dtype=float32)
     """
     collections = ["batch_stats", "batch_moments"] if collect_moments else ["batch_stats"]
 
     def loss_of(params: PyTree, batch_stats: PyTree, batch: PyTree, key: Array) -> Any:
-        output, updated = model.apply(
+        output, updated = apply(
             join_variables(params, batch_stats),
             inputs(batch),
             rngs={"dropout": key},
             mutable=collections,
-            **mode(model, train=True),
+            train=True,
         )
         loss, metrics = named_loss(loss_fn, output, batch)
         return loss, (metrics, updated)

@@ -1,15 +1,16 @@
 """The state of a training run as one pytree."""
 
 import functools
-import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from flax.core import DenyList
 
+from jaxnorm._views import takes_train, variables_of
 from jaxnorm.typing import Array, PyTree
 
 
@@ -69,26 +70,38 @@ def join_variables(params: PyTree, batch_stats: PyTree) -> dict[str, PyTree]:
     return {"params": params, "batch_stats": batch_stats}
 
 
+@overload
 def create_train_state(
-    model: nn.Module,
-    rng: Array,
-    sample_input: Any,
-    tx: optax.GradientTransformation,
-) -> TrainState:
-    """Returns the state of a fresh run: initialized parameters and statistics, step zero.
+    model: nnx.Module, rng: Array, tx: optax.GradientTransformation, /
+) -> TrainState: ...
 
-    Under `jax.vmap` over `rng` it returns the stacked states of several seeds.
+
+@overload
+def create_train_state(
+    model: nn.Module, rng: Array, sample_input: Any, tx: optax.GradientTransformation
+) -> TrainState: ...
+
+
+def create_train_state(
+    model: Any, rng: Array, sample_input: Any = None, tx: Any = None
+) -> TrainState:
+    """Returns the state of a fresh run: parameters and statistics, step zero.
+
+    A linen model is initialized; under `jax.vmap` over `rng` that gives the stacked states of
+    several seeds. The variables of an nnx model are taken as they are, under the names of its
+    attributes; `jaxnorm.surgery.with_variables(model, state.variables)` gives a model back.
 
     Args:
-        model: a linen module.
+        model: a linen module, or an nnx model, which is followed by `rng` and `tx` only.
         rng: [], a key of `jax.random.key` or `jax.random.PRNGKey`.
-        sample_input: an input of the model, [N, ...], such as a batch of one.
+        sample_input: an input of a linen model, [N, ...], such as a batch of one.
         tx: the optimizer.
 
     Returns:
-        A `TrainState`, no two arrays of which share a buffer, nor with `rng`.
+        A `TrainState`, no two arrays of which share a buffer, nor with `rng` or the nnx model.
 
     Raises:
+        TypeError: there is no sample input or no optimizer.
         ValueError: the model has variables other than parameters and running statistics.
 
     Examples:
@@ -96,16 +109,20 @@ def create_train_state(
         >>> state = create_train_state(model, jax.random.key(0), jnp.ones((1, 2)), optax.sgd(0.1))
         >>> state.params["kernel"].shape, state.batch_stats, int(state.step)
         ((2, 3), {}, 0)
+        >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+        >>> create_train_state(model, jax.random.key(0), optax.sgd(0.1)).params["kernel"].shape
+        (2, 3)
     """
     if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
         rng = jax.random.wrap_key_data(rng)
     init_key, run_key = jax.random.split(rng)
-    initialize = functools.partial(
-        model.init,
-        mutable=DenyList(("intermediates", "batch_moments")),
-        **mode(model, train=False),
-    )
-    variables = jax.jit(initialize)(init_key, sample_input)
+    if isinstance(model, nnx.Module):
+        tx = sample_input if tx is None else tx
+        # A step makes random streams of its own.
+        given = {name: part for name, part in variables_of(model).items() if name != "rngs"}
+        variables = jax.tree.map(jnp.copy, given)
+    else:
+        variables = _initialized(model, init_key, sample_input, tx)
     others = sorted(set(variables) - {"params", "batch_stats"})
     if others:
         raise ValueError(
@@ -125,19 +142,14 @@ def create_train_state(
     )
 
 
-def mode(model: nn.Module, *, train: bool) -> dict[str, Any]:
-    """Returns the keyword that puts a call of `model` into train or eval mode.
-
-    Args:
-        model: a linen module.
-        train: the mode.
-
-    Returns:
-        `{"train": train}` where the module's call takes `train`, else an empty dictionary.
-
-    Examples:
-        >>> mode(nn.Dense(3), train=True)
-        {}
-    """
-    takes_train = "train" in inspect.signature(type(model).__call__).parameters
-    return {"train": train} if takes_train else {}
+def _initialized(model: nn.Module, key: Array, sample_input: Any, tx: Any) -> Any:
+    if tx is None:
+        raise TypeError(
+            "create_train_state of a linen model takes (model, rng, sample_input, tx), got no tx"
+        )
+    initialize = functools.partial(
+        model.init,
+        mutable=DenyList(("intermediates", "batch_moments")),
+        **({"train": False} if takes_train(type(model)) else {}),
+    )
+    return jax.jit(initialize)(key, sample_input)

@@ -8,13 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
+from jaxnorm._views import NnxApply, train_apply
 from jaxnorm.training._accumulate import accumulate, split_batch
 from jaxnorm.training._finite import all_finite, select, stays_finite
 from jaxnorm.training._gradient import LossFn, Metrics, gradient_fn, named_loss
 from jaxnorm.training._keys import noise_key
 from jaxnorm.training._shards import holds_on_all, mean_over, per_shard, shard_key
-from jaxnorm.training._state import TrainState, mode
+from jaxnorm.training._state import TrainState
 from jaxnorm.typing import Array, AxisName, PyTree
 
 TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
@@ -25,7 +27,7 @@ EvalStep = Callable[[TrainState, PyTree], Metrics]
 
 
 def make_train_step(
-    model: nn.Module,
+    model: nn.Module | nnx.Module,
     tx: optax.GradientTransformation,
     loss_fn: LossFn,
     *,
@@ -39,7 +41,8 @@ def make_train_step(
     """Returns a jitted function that takes one optimizer step.
 
     The model is called with `train=True` where its call takes that argument, and with an rng named
-    `dropout`. Random numbers depend on `(state.rng, state.step)` alone.
+    `dropout`; an nnx model is in train mode, and all of its random streams start anew at each step.
+    Random numbers depend on `(state.rng, state.step)` alone.
 
     With `accumulate_steps=A` the batch is cut into A micro-batches (number i holds the rows i,
     i + A, ...), their gradients and metrics are averaged, and the optimizer steps once. Every
@@ -54,7 +57,9 @@ def make_train_step(
     drives schedules, does not.
 
     Args:
-        model: a linen module with variables in `params` and `batch_stats` only.
+        model: a linen module with variables in `params` and `batch_stats` only, or an nnx model
+            with `nnx.Param`s, `nnx.BatchStat`s and random streams only. The values of its variables
+            do not matter: those of the state count.
         tx: the optimizer.
         loss_fn: (output, batch) -> (loss [], metrics), both means over the batch.
         inputs: picks the model's input out of a batch.
@@ -83,11 +88,17 @@ def make_train_step(
         >>> state, metrics = make_train_step(model, tx, cross_entropy)(state, batch)
         >>> int(state.step), sorted(metrics)
         (1, ['accuracy', 'loss', 'skipped'])
+        >>> linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+        >>> state = create_train_state(linear, jax.random.key(0), tx)
+        >>> int(make_train_step(linear, tx, cross_entropy)(state, batch)[0].step)
+        1
     """
     if accumulate_steps < 1:
         raise ValueError(
             f"accumulate_steps={accumulate_steps} must be at least 1; 1 is no accumulation"
         )
+
+    apply = train_apply(model)
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         key = shard_key(noise_key(state.rng, state.step), axis_name)
@@ -96,7 +107,7 @@ def make_train_step(
             batch = augment(augment_key, batch)
         collect = accumulate_steps > 1
         params = per_shard(state.params, axis_name)
-        gradient = gradient_fn(model, loss_fn, inputs, params, collect_moments=collect)
+        gradient = gradient_fn(apply, loss_fn, inputs, params, collect_moments=collect)
         if collect:
             micro_batches = split_batch(batch, accumulate_steps)
             keys = jax.random.split(key, accumulate_steps)
@@ -121,7 +132,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module,
+    model: nn.Module | nnx.Module,
     loss_fn: LossFn,
     *,
     inputs: Callable[[PyTree], Any] = operator.itemgetter("inputs"),
@@ -129,10 +140,11 @@ def make_eval_step(
 ) -> EvalStep:
     """Returns a jitted function that evaluates the model on a batch with its running statistics.
 
-    The model is called with `train=False` where its call takes that argument, and changes nothing.
+    The model is called with `train=False` where its call takes that argument, an nnx model in eval
+    mode, and changes nothing.
 
     Args:
-        model: a linen module.
+        model: a linen module or an nnx model.
         loss_fn: (output, batch) -> (loss [], metrics), both means over the batch.
         inputs: picks the model's input out of a batch.
         axis_name: mapped axes over which the metrics are averaged.
@@ -151,9 +163,13 @@ def make_eval_step(
         >>> print(f"{make_eval_step(model, cross_entropy)(state, batch)['loss']:.4f}")
         1.3863
     """
+    apply = train_apply(model)
 
     def eval_step(state: TrainState, batch: PyTree) -> Metrics:
-        output = model.apply(state.variables, inputs(batch), **mode(model, train=False))
+        # A model of nnx cannot be without its random streams, though evaluation draws of none.
+        streams = isinstance(apply, NnxApply)
+        rngs = {"rngs": {"dropout": noise_key(state.rng, state.step)}} if streams else {}
+        output = apply(state.variables, inputs(batch), train=False, **rngs)
         _, metrics = named_loss(loss_fn, output, batch)
         return mean_over(metrics, axis_name)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
+from tests.conftest import IN_HASTE
 from tests.flax_suite.differences import CLASSES, DIFFERENCES, ROUNDING, SELECTION, Difference
 from tests.flax_suite.sources import flax_tests
 
@@ -99,9 +100,13 @@ def run_room(room: str) -> Report:
 
 
 def environment(orders: dict) -> dict[str, str]:
-    """Returns the variables for a run: those of this process, less what our own tests set."""
-    ours = ("PYTEST_", "XLA_FLAGS", "JAX_ENABLE_X64")
+    """Returns the variables for a run: those of this process, less what our own tests set.
+
+    One device, as Flax runs them, and as little of the compiler's work as in our own tests.
+    """
+    ours = ("PYTEST_", "JAX_ENABLE_X64")
     variables = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    variables["XLA_FLAGS"] = IN_HASTE
     variables["FLAX_SWAP"] = json.dumps(orders)
     variables["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     inherited = variables.get("PYTHONPATH")

@@ -8,7 +8,6 @@ import numpy as np
 from jax import export
 
 from tests.laws.members import ACTIVATIONS, array, expected_gradient, expected_output, output, over
-from tests.stats.programs import without_type_checks
 from tests.stats.reference import relative_error, rounding
 
 
@@ -31,8 +30,7 @@ def assert_right(member, program, shape):
 @over([m for m in ACTIVATIONS if "ghost_batch_size" not in m.options])
 def test_one_exported_program_serves_every_batch_size(member):
     symbolic = jax.ShapeDtypeStruct(export.symbolic_shape("n, 3, 4"), jnp.float32)
-    with without_type_checks():  # a symbolic size is no int
-        program = export.export(trained(member))(symbolic, symbolic)
+    program = export.export(trained(member))(symbolic, symbolic)
     for n in (2, 5):
         assert_right(member, program, (n, 3, 4))
 

@@ -31,7 +31,7 @@ from tests.laws.members import (
     whole_axis,
 )
 from tests.ops.reference import reference_gradient, reference_standardize
-from tests.stats.programs import QUICK
+from tests.stats.programs import OPTIMIZED
 from tests.stats.reference import reference_moments, spread, wide
 
 SHAPE = (8, 5, 3, 16)
@@ -72,7 +72,7 @@ def arguments(member):
     return [scale, *options_of(member, bias=bias).values()]
 
 
-def derived(function, options=QUICK):
+def derived(function, options=None):
     """Returns the compiled function to output, gradients, and the output's own movement."""
 
     @functools.partial(jax.jit, compiler_options=options)
@@ -87,8 +87,8 @@ def derived(function, options=QUICK):
 def program(member, dtype, *chosen):
     options = dict(zip(("epsilon",), chosen))
     # With its default arguments in float32 it is compiled as users compile it.
-    quick = QUICK if chosen or dtype != "float32" else None
-    return derived(functools.partial(output, member, **options), quick)
+    how = None if chosen or dtype != "float32" else OPTIMIZED
+    return derived(functools.partial(output, member, **options), how)
 
 
 def assert_in_range(run, member, dtype, given_inputs, parameters=None, **options):
@@ -180,7 +180,7 @@ def test_each_sample_has_a_size_of_its_own(member, implementation):
 
 @once
 def masked(member):
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(mask, given, cotangent):
         call = functools.partial(output, member, epsilon=0.0, mask=mask)
         y, pullback = jax.vjp(call, *given)
@@ -215,7 +215,7 @@ def test_shards_may_have_different_sizes(member):
     x = np.stack([draw(i, SHAPE, std=size) for i, size in enumerate((1e-30, 1e30, 1.0, 1e20))])
     cotangent = draw(3, x.shape)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @functools.partial(jax.vmap, axis_name="shards")
     def run(x, cotangent):
         call = functools.partial(output, member, epsilon=0.0, axis_name="shards")
@@ -262,7 +262,7 @@ def test_a_variance_is_infinite_only_where_the_true_one_is_not_representable(mem
 def test_given_moments_serve_every_size_whose_variance_is_representable(member, size):
     s, center = member.stats_shape(SHAPE), member.center
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x, cotangent):
         y, pullback = jax.vjp(lambda x: normalize(x, moments(x, s, center=center), epsilon=0.0), x)
         return y, pullback(cotangent)[0]
@@ -284,7 +284,7 @@ def test_float64_has_the_same_edges(member, power):
     # Scaled by a power of two, which changes no digit of the expected output.
     x, cotangent = draw(0, SHAPE, np.float64), draw(3, SHAPE, np.float64)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(x, cotangent):
         y, pullback = jax.vjp(functools.partial(output, member, epsilon=0.0), x)
         return y, pullback(cotangent)[0]

@@ -19,7 +19,7 @@ from tests.laws.members import (
     output,
     over,
 )
-from tests.stats.programs import QUICK, compiled
+from tests.stats.programs import compiled
 from tests.stats.reference import reference_moments, relative_error, rounding
 
 BOUND = rounding(np.float32, np.prod(SHAPE))
@@ -188,7 +188,7 @@ def test_rematerialization_does_not_update_the_statistics_twice(member):
 
 @once
 def program(member):
-    return jax.jit(functools.partial(output, member), compiler_options=QUICK)
+    return jax.jit(functools.partial(output, member))
 
 
 @over(ACTIVATIONS)

@@ -23,7 +23,6 @@ import jaxnorm
 import jaxnorm.linen
 import jaxnorm.nnx
 from tests.laws.members import claiming, expected_gradients, expected_output, options_of, output
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error, rounding
 
 TYPES = {"explicit": AxisType.Explicit, "auto": AxisType.Auto}
@@ -98,7 +97,7 @@ def program(norm):
     """Returns the function to output and gradients of x and the parameters."""
     member, options = NORMS[norm]
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(given, cotangent, sample):
         y, pullback = jax.vjp(functools.partial(output, member, **options, **sample), *given)
         return y, *pullback(cotangent)
@@ -243,7 +242,7 @@ def test_modules_on_an_explicit_mesh_give_the_numbers_of_one_device(name, room, 
     member, of_function = NORMS[norm]
     (x, *_), cotangent, _ = arguments(norm, 4, "whole")
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(x, cotangent):
         y, pullback = jax.vjp(lambda x: room(name, x, options), x)
         return y, pullback(cotangent)[0]

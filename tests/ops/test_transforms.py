@@ -29,7 +29,6 @@ from tests.laws.members import (
     output,
     over,
 )
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error, rounding, wide
 
 SHAPE = (4, 3, 2, 8)
@@ -73,15 +72,13 @@ def expected_along(function, *given):
     """Returns what `along` finds for the oracle in float64."""
     with jax.enable_x64(True):
         wider = [jnp.asarray(v, jnp.float64) for v in given]
-        run = jax.jit(functools.partial(along, function), compiler_options=QUICK)
+        run = jax.jit(functools.partial(along, function))
         return jax.tree.map(np.asarray, run(*wider))
 
 
 def assert_taylor(function, oracle):
     given = array(), array(1, 0.0), array(2, 0.0)
-    y, terms = jax.jit(lambda x, v, w: jet.jet(function, (x,), ((v, w),)), compiler_options=QUICK)(
-        *given
-    )
+    y, terms = jax.jit(lambda x, v, w: jet.jet(function, (x,), ((v, w),)))(*given)
     for have, want in zip((y, *terms), expected_along(oracle, *given), strict=True):
         # The second derivative divides by the deviation once more.
         assert relative_error(have, want) < 10 * BOUND
@@ -113,7 +110,7 @@ def test_taylor_coefficients_of_evaluation():
 def test_a_linearized_function_is_the_tangent_everywhere(member):
     x, first, second = array(), array(1, 0.0), array(2, 0.0)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def compute(x, first, second):
         y, linear = jax.linearize(functools.partial(output, member), x)
         return y, linear(first), linear(second), *jax.linear_transpose(linear, x)(first)
@@ -133,7 +130,7 @@ def test_float_checks_pass_ordinary_numbers_and_name_the_others(member):
     run = checkify.checkify(
         with_gradient(functools.partial(output, member)), errors=checkify.float_checks
     )
-    run, x, cotangent = jax.jit(run, compiler_options=QUICK), array(), array(1, 0.0)
+    run, x, cotangent = jax.jit(run), array(), array(1, 0.0)
     error, (y, dx) = run(x, cotangent)
     assert error.get() is None
     assert relative_error(y, expected_output(member, x)) < BOUND
@@ -150,7 +147,7 @@ def test_float_checks_pass_what_a_mask_excludes(member):
     def run(x, cotangent):
         return with_gradient(functools.partial(output, member, mask=mask))(x, cotangent)
 
-    checked = jax.jit(checkify.checkify(run, errors=checkify.float_checks), compiler_options=QUICK)
+    checked = jax.jit(checkify.checkify(run, errors=checkify.float_checks))
     error, (y, _) = checked(np.where(mask, x, np.float32(np.nan)), cotangent)
     assert error.get() is None
     assert relative_error(y[mask], expected_output(member, x, weights=mask)[mask]) < BOUND
@@ -161,7 +158,7 @@ def test_a_jaxpr_prints_and_computes_the_same(member):
     x, cotangent = array(), array(1, 0.0)
     closed = jax.make_jaxpr(with_gradient(functools.partial(output, member)))(x, cotangent)
     assert "lambda" in str(closed) and closed.pretty_print(use_color=False)
-    y, dx = jax.jit(jaxpr_as_fun(closed), compiler_options=QUICK)(x, cotangent)
+    y, dx = jax.jit(jaxpr_as_fun(closed))(x, cotangent)
     assert relative_error(y, expected_output(member, x)) < BOUND
     assert relative_error(dx, expected_gradients(member, x, cotangent)[0]) < BOUND
 
@@ -172,7 +169,7 @@ def test_shapes_and_dtypes_are_known_without_computing(member):
         x = jnp.asarray(array(), dtype)
         run = with_gradient(functools.partial(output, member))
         promised = jax.eval_shape(run, x, x)
-        got = jax.jit(run, compiler_options=QUICK)(x, x)
+        got = jax.jit(run)(x, x)
         chex.assert_trees_all_equal_shapes_and_dtypes(promised, got, (x, x))
 
 
@@ -189,7 +186,7 @@ def test_a_norm_may_stand_within_a_rule_of_ones_own_for_vmap(member):
         return jax.vmap(run)(x), True
 
     batch = array(shape=(2, *SHAPE))
-    y = jax.jit(jax.vmap(normalized), compiler_options=QUICK)(batch)
+    y = jax.jit(jax.vmap(normalized))(batch)
     want = np.stack([expected_output(member, x) for x in batch])
     assert relative_error(y, want) < BOUND
 
@@ -227,7 +224,7 @@ def test_gradients_of_replicated_parameters_sum_over_the_shards(member, check_vm
         check_vma=check_vma,
     )
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(given, cotangent):
         y, pullback = jax.vjp(mapped, *given)
         return y, *pullback(cotangent)
@@ -268,12 +265,12 @@ def test_what_no_mask_excludes_trips_the_check(member):
     x[0, 0, 0, 0] = np.nan
     # JAX 0.8.1 raises an exception of its own, which is no FloatingPointError.
     with jax.debug_nans(True), pytest.raises(Exception, match="nan"):
-        jax.jit(functools.partial(output, member), compiler_options=QUICK)(x)
+        jax.jit(functools.partial(output, member))(x)
 
 
 @over(SAMPLED)
 def test_other_values_of_the_same_shape_are_not_traced_again(member):
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     @chex.assert_max_traces(n=1)
     def run(x):
         return output(member, x)
@@ -288,7 +285,7 @@ def test_other_values_of_the_same_shape_are_not_traced_again(member):
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
 def test_float8_has_statistics_of_float32_and_one_rounding_of_the_result(member, dtype):
     x, cotangent = jnp.asarray(array(), dtype), jnp.asarray(array(1, 0.0), dtype)
-    run = jax.jit(with_gradient(functools.partial(output, member)), compiler_options=QUICK)
+    run = jax.jit(with_gradient(functools.partial(output, member)))
     want = expected_output(member, wide(x))
     dx_want = expected_gradients(member, wide(x), wide(cotangent))[0]
     info = jnp.finfo(dtype)
@@ -296,7 +293,7 @@ def test_float8_has_statistics_of_float32_and_one_rounding_of_the_result(member,
         assert have.dtype == dtype
         granted = float(info.eps) / 2 * np.abs(value) + float(info.smallest_subnormal)
         assert np.all(np.abs(wide(have) - value) <= granted + BOUND * np.abs(value).max())
-    asked = jax.jit(functools.partial(output, member, dtype=jnp.float32), compiler_options=QUICK)
+    asked = jax.jit(functools.partial(output, member, dtype=jnp.float32))
     assert asked(x).dtype == np.float32
     assert relative_error(asked(x), want) < BOUND
 

@@ -7,8 +7,8 @@ import jax
 import jaxtyping
 import numpy as np
 
-# For the many small programs whose formulas are under test, not the speed: a third of the time.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# What users get, where `tests/conftest.py` asks for less of the compiler's work.
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
 
 def compiled(function):
@@ -22,7 +22,7 @@ def compiled(function):
         key = repr(static)  # an estimator shows its arguments, or the addresses of its functions
         if key not in programs:
             call_with_static = functools.partial(function, **static)
-            programs[key] = jax.jit(call_with_static, compiler_options=QUICK)
+            programs[key] = jax.jit(call_with_static)
         return programs[key](*arrays, **given)
 
     return call
@@ -31,8 +31,9 @@ def compiled(function):
 @contextlib.contextmanager
 def without_type_checks():
     """Calls what it surrounds as users do: types are checked in the tests only."""
+    were_off = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
     finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+        jaxtyping.config.update("jaxtyping_disable", were_off)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm import CATALOGUE
-from tests.stats.programs import QUICK
 from tests.stats.reference import wide
 
 Arrays = dict[str, np.ndarray]
@@ -79,7 +78,7 @@ def outputs(result: Any) -> tuple:
 
 def with_gradients(case: Case, function: Callable[..., Any]) -> Callable:
     """Returns what `uncompiled` returns, as one program."""
-    return jax.jit(uncompiled(case, function), compiler_options=QUICK)
+    return jax.jit(uncompiled(case, function))
 
 
 def uncompiled(case: Case, function: Callable[..., Any]) -> Callable:

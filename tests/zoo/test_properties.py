@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from jaxnorm.functional import CATALOGUE
 from tests.laws.members import CORE, expected_output, output, over
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error
 from tests.zoo.cases import changed, draw, in_float64, outputs
 from tests.zoo.every import CASES
@@ -75,7 +74,7 @@ def program(name, shape, dtype, masked):
         y, pullback = jax.vjp(lambda x: output(member, x, **sample), x)
         return y, pullback(jnp.ones_like(y))[0]
 
-    return jax.jit(compute, compiler_options=QUICK)
+    return jax.jit(compute)
 
 
 def check_member(member, data):

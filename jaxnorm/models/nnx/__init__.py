@@ -8,3 +8,7 @@ the catalogue, or as None. `train()` and `eval()` set the mode.
 from ._mlp import MLP as MLP
 from ._norms import make_kernel_norm as make_kernel_norm
 from ._norms import make_norm as make_norm
+from ._resnet import BasicBlock as BasicBlock
+from ._resnet import ResNet as ResNet
+from ._transformer import Transformer as Transformer
+from ._transformer import TransformerBlock as TransformerBlock

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnorm import standardize
 from tests.ops.kernels.cases import native_serves, needs_native, standardized
-from tests.stats.programs import QUICK, without_type_checks
+from tests.stats.programs import without_type_checks
 from tests.stats.reference import relative_error
 
 pytestmark = needs_native
@@ -55,7 +55,7 @@ def assert_same(got, want, bound=BOUND):
 
 def both(build, *inputs):
     """Checks that what is built upon the native path returns what it does upon the plain one."""
-    programs = (jax.jit(build(function), compiler_options=QUICK) for function in (native, plain))
+    programs = (jax.jit(build(function)) for function in (native, plain))
     assert_same(*(program(*inputs) for program in programs))
 
 

@@ -10,7 +10,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnorm.ops.kernels import _xla_cpu
 from tests.ops.kernels.cases import CASES, FEW, arrays, computed, expected, standardized
-from tests.stats.programs import QUICK
 from tests.stats.reference import relative_error
 
 EPSILON = 1e-5
@@ -28,7 +27,7 @@ def also_for_small_arrays(monkeypatch):
 def compiled(case, **options):
     """Returns the compiled function to `(y, mean, var)` and the gradients."""
     run = functools.partial(computed, case, epsilon=EPSILON, native=False, **options)
-    return jax.jit(run, compiler_options=QUICK)
+    return jax.jit(run)
 
 
 def assert_law(got, want, bound=LAW):

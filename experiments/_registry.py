@@ -213,7 +213,7 @@ ROWS = (
         "with a prior, and Tent",
         "statistics of many target images recover most of the accuracy that a corruption costs; of "
         "few images they need the source as a prior; Tent adds a little",
-        {"smoke": "20 s, digits", "default": "60 s, digits", "paper": "3 min, digits"},
+        {"smoke": "20 s, digits", "default": "50 s, digits", "paper": "3 min, digits"},
         "Schneider et al. 2020 (arXiv:2006.16971); Wang et al. 2021 (arXiv:2006.10726)",
     ),
     Row(

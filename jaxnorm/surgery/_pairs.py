@@ -9,7 +9,7 @@ from flax.traverse_util import unflatten_dict
 from jaxnorm._views import Call, intercept
 from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
 from jaxnorm.surgery._flow import Flow, marked
-from jaxnorm.surgery._kinds import KINDS
+from jaxnorm.surgery._kinds import KINDS, kind_of
 from jaxnorm.surgery._linear import LINEAR, input_fault, kernel_axis
 from jaxnorm.surgery._paths import Path, by_path, path_name
 from jaxnorm.typing import Array, PyTree
@@ -44,6 +44,8 @@ class _Sites(NamedTuple):
     epsilons: dict[Path, float]
     faults: dict[Path, str]  # why a layer or norm cannot take part
     input_faults: dict[Path, str]  # why a layer cannot take in a norm before it
+    norms: list[Path]  # of each call of a norm
+    void: set[int]  # calls of norms in whose place others ran
 
 
 def find_chains(
@@ -70,7 +72,7 @@ def find_chains(
     Returns:
         The chains in the order of the layers' calls, and a reason for each batch norm that stays.
     """
-    sites = _Sites({}, {}, {}, {})
+    sites = _Sites({}, {}, {}, {}, [], set())
     flat = by_path(variables)
     names = [name for name, leaf in flat.items() for _ in jax.tree.leaves(leaf)]
 
@@ -80,7 +82,7 @@ def find_chains(
             return apply(unflatten_dict(stored), *args, **kwargs)
 
     jaxpr = jax.make_jaxpr(traced)(list(flat.values()), args).jaxpr
-    flow = Flow(jaxpr)
+    flow = Flow(jaxpr, sites.void)
     for name, var in zip(names, jaxpr.invars, strict=False):
         path = name[1:-1]
         once = flow.calls[_OUT, path] == 1
@@ -164,14 +166,34 @@ def _marking(sites: _Sites, given: Mapping[Path, Any]) -> Callable[..., Any]:
             named = {name: value for name, value in kwargs.items() if name != "inputs"}
             _note_layer(sites, given, call, x)
             return marked(run(marked(x, _IN, call.path), *rest, **named), _OUT, call.path)
-        if call.kind in _BATCH_NORMS:
-            x, *rest = args or (kwargs["x"],)
-            named = {name: value for name, value in kwargs.items() if name != "x"}
-            _note_norm(sites, given, call, x, rest, kwargs)
-            return marked(run(marked(x, _NORM_IN, call.path), *rest, **named), _NORM_OUT, call.path)
+        if kind_of(call.kind) is not None:
+            return _run_norm(sites, given, run, args, kwargs, call)
         return run(*args, **kwargs)
 
     return mark
+
+
+def _run_norm(
+    sites: _Sites,
+    given: Mapping[Path, Any],
+    run: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    call: Call,
+) -> Any:
+    index, path = len(sites.norms), call.path
+    sites.norms.append(path)
+    if call.kind not in _BATCH_NORMS:
+        return run(*args, **kwargs)
+    x, *rest = args or (kwargs["x"],)
+    named = {name: value for name, value in kwargs.items() if name != "x"}
+    y = run(marked(x, _NORM_IN, path, index), *rest, **named)
+    if path in sites.norms[index + 1 :]:
+        # Another norm ran in its place, as in a model of `replace_norms` or `freeze_statistics`.
+        sites.void.add(index)
+    else:
+        _note_norm(sites, given, call, x, rest, kwargs)
+    return marked(y, _NORM_OUT, path, index)
 
 
 def _note_layer(sites: _Sites, given: Mapping[Path, Any], call: Call, x: Array) -> None:

@@ -12,7 +12,13 @@ from flax import nnx
 import jaxnorm
 from jaxnorm.linen import BatchNorm
 from jaxnorm.models import ResNet
-from jaxnorm.surgery import FoldedPair, find_norms, fold_batch_norm
+from jaxnorm.surgery import (
+    FoldedPair,
+    find_norms,
+    fold_batch_norm,
+    freeze_statistics,
+    replace_norms,
+)
 
 from .models import cnn, digits, mlp, trained
 
@@ -244,6 +250,22 @@ def test_norms_in_a_row_fold_into_the_layer_before_them_also_without_a_bias():
     bare = nn.Sequential((nn.Dense(5), jnp.asarray, jnp.asarray, nn.Dense(4)))
     removed = fold_batch_norm(model, variables, X, remove=True).variables
     assert_same_function(model, variables, bare, removed)
+
+
+def test_a_model_with_exchanged_or_frozen_norms_folds_by_the_norms_that_run():
+    model = mlp(nn.BatchNorm)
+    variables = trained(model)
+    rule = {"batch_norm": functools.partial(BatchNorm, epsilon=0.5)}
+    for changed, options in (
+        (replace_norms(model, rule).model, {}),
+        (freeze_statistics(model), {"train": True}),
+    ):
+        folding = fold_batch_norm(changed, variables, X, **options)
+        assert [pair.norm for pair in folding.folded] == ["norm_0", "norm_1"]
+        assert_same_function(changed, variables, changed, folding.variables)
+    grouped = replace_norms(model, {"batch_norm": "layer_norm"}, variables, X)
+    folding = fold_batch_norm(grouped.model, grouped.variables, X)
+    assert (folding.folded, folding.kept) == ((), {})
 
 
 class Network(nnx.Module):

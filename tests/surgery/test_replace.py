@@ -14,7 +14,6 @@ import jaxnorm
 from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, LayerNorm, RMSNorm
 from jaxnorm.surgery import DROP_INS, find_norms, freeze_statistics, replace_norms
 
-from ..stats.programs import QUICK
 from .models import cnn, digits, mlp, trained
 from .test_find import Mixed
 from .test_pickles import Net
@@ -27,7 +26,7 @@ def output(model, variables, *args, **kwargs):
     def apply(variables):
         return model.apply(variables, *args, mutable=["batch_stats"], **kwargs)
 
-    return jax.jit(apply, compiler_options=QUICK)(variables)
+    return jax.jit(apply)(variables)
 
 
 def assert_equal(one, other):

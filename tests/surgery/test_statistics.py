@@ -21,7 +21,6 @@ from jaxnorm.surgery import (
     unsync,
 )
 
-from ..stats.programs import QUICK
 from .models import digits, mlp, trained
 
 RNG = np.random.default_rng(0)
@@ -41,7 +40,7 @@ def test_shards_of_a_synchronized_model_are_one_batch(norm):
     assert unsync(synced).init(jax.random.key(0), X).keys() == variables.keys()
     shards = X.reshape(2, 8, 8, 8, 1)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(variables):
         def shard(model):
             return jax.vmap(lambda x: trained_step(model, variables, x), axis_name="shards")

@@ -8,13 +8,15 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxnorm.nnx
 from jaxnorm.diagnostics import layer_values
 from jaxnorm.functional import SPECS
 from jaxnorm.models import norm_factory
-from jaxnorm.surgery import collect_moments, get_variables
+from jaxnorm.surgery import collect_moments, get_variables, recalibrate
 from tests.zoo.every import CASES
 
 EPS = float(jnp.finfo(jnp.float32).eps)
@@ -138,6 +140,19 @@ def test_statistics_go_from_model_to_model_as_state():
     nnx.update(other, stats)
     assert_array_equal(other.norm.var[...], one.norm.var[...])
     assert_array_equal(nnx.merge(graphdef, params, stats)(X), one(X))
+
+
+def test_scale_and_bias_carry_the_names_of_mesh_axes():
+    names = {"out_sharding": P("model")}
+    with jax.set_mesh(jax.make_mesh((2,), ("model",), axis_types=(AxisType.Auto,))):
+        norm = jaxnorm.nnx.BatchNorm(4, scale_metadata=names, bias_metadata=names, rngs=nnx.Rngs(0))
+        # The names stay where a function of surgery makes a new model.
+        moved = recalibrate(norm, [X])
+    for made in (norm, moved):
+        specs = nnx.get_partition_spec(nnx.state(made))
+        assert [specs[name].get_value() for name in ("scale", "bias")] == [P("model")] * 2
+        assert made.scale[...].sharding.spec == P("model")
+    assert_allclose(moved.var[...], np.asarray(X, np.float64).var(0), rtol=1e-5)
 
 
 MADE = [case for case in CASES if case.module is not None]

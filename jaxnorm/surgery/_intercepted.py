@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxnorm.surgery._find import norm_row
-from jaxnorm.surgery._kinds import class_name, kind_of
+from jaxnorm.surgery._kinds import OF_KERNELS, class_name, kind_of
 from jaxnorm.surgery._paths import Path, path_name
 from jaxnorm.surgery._rules import new_norm
 from jaxnorm.typing import Array
@@ -20,8 +20,11 @@ from jaxnorm.typing import Array
 _RULES: ContextVar[tuple[tuple[type, Any], ...]] = ContextVar("rules", default=())
 """The classes whose methods are running and their rules, the first that was made at the front."""
 
-_REPLACED: ContextVar[frozenset[Path]] = ContextVar("replaced", default=frozenset())
-"""The paths whose new norms are running: these are not exchanged once more."""
+_RUNNING: ContextVar[tuple[tuple[Path, bool], ...]] = ContextVar("running", default=())
+"""The paths whose new norms are running, and whether each wraps a layer.
+
+Neither these nor what they are made of is exchanged; what a norm of kernels wraps is.
+"""
 
 
 def with_other_norms(model: nn.Module, rule: Any) -> nn.Module:
@@ -103,7 +106,7 @@ def _intercepted(method: Any, made: list[type[nn.Module]], rule: Any) -> Any:
 def _exchange(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
     norm = context.module
     is_norm = context.method_name == "__call__" and kind_of(type(norm)) is not None
-    if not is_norm or norm.path in _REPLACED.get():
+    if not is_norm or _is_new(norm.path):
         return next_fun(*args, **kwargs)
     x = args[0] if args else next(iter(kwargs.values()), None)
     new = outside(lambda: _changed(norm, x))
@@ -111,11 +114,17 @@ def _exchange(next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any
         return next_fun(*args, **kwargs)
     bound = new.clone(parent=norm.scope)
     args, kwargs = _fitting(norm, bound, args, kwargs)
-    token = _REPLACED.set(_REPLACED.get() | {norm.path})
+    here = norm.path, kind_of(type(new)) in OF_KERNELS
+    token = _RUNNING.set((*_RUNNING.get(), here))
     try:
         return bound(*args, **kwargs)
     finally:
-        _REPLACED.reset(token)
+        _RUNNING.reset(token)
+
+
+def _is_new(path: Path) -> bool:
+    running = _RUNNING.get()
+    return any(path == new or (not wraps and path[: len(new)] == new) for new, wraps in running)
 
 
 def _changed(norm: nn.Module, x: Any) -> Any:

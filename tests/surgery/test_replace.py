@@ -142,6 +142,25 @@ def test_rules_apply_in_the_order_in_which_they_were_given():
     assert kinds == [["rms_norm", "layer_norm"], ["layer_norm", "rms_norm"]]
 
 
+class Two(nn.Module):
+    """A norm that is made of a norm, and whose wrapped layer has one."""
+
+    @nn.compact
+    def __call__(self, x):
+        return LayerNorm(name="inner")(x) + 1
+
+
+def test_what_a_new_norm_is_made_of_is_not_replaced_and_what_it_wraps_is():
+    x = jax.random.normal(jax.random.key(0), (4, 3))
+    model = replace_norms(nn.Sequential([LayerNorm()]), {"layer_norm": Two}).model
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    assert list(shapes["params"]["layers_0"]) == ["inner"]
+    wrapped = nn.WeightNorm(nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=True)]))
+    found = replace_norms(wrapped, DROP_INS).model
+    kinds = {row.module for row in find_norms(found, x).rows}
+    assert kinds == {"jaxnorm.linen.WeightNorm", "jaxnorm.linen.BatchNorm"}
+
+
 def test_a_replaced_model_is_frozen_copied_and_pickled_as_any_other():
     model = replace_norms(Net(), {BatchNorm: nn.BatchNorm}).model
     copy = pickle.loads(pickle.dumps(model))

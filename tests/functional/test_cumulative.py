@@ -54,6 +54,7 @@ def test_prefix_moments_are_those_of_each_prefix(offset, center):
             assert relative_error(np.asarray(have)[:, t : t + 1], expected) < bound
 
 
+@pytest.mark.slow
 def test_shards_of_the_channels_share_the_prefixes():
     x = drawn()
     halves = jnp.stack(jnp.split(x, 2, axis=-1))

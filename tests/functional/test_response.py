@@ -37,6 +37,7 @@ def test_divisive_norm_by_whole_axes_is_layer_norm_and_instance_norm():
     assert relative_error(instance, expected) < rounding(np.float32, 20)
 
 
+@pytest.mark.slow
 @every_member
 def test_an_example_of_zeros_gives_zeros_and_finite_gradients(norm):
     y, gradient = jax.value_and_grad(lambda x: jnp.sum(norm(x) ** 2 + norm(x)))(0 * X)

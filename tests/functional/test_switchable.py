@@ -39,6 +39,7 @@ def test_all_weight_on_the_batch_is_batch_norm(average):
         assert relative_error(new.var, np.asarray(stats.var)) < rounding(np.float32, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_shards_of_a_batch_give_the_whole(name):
     def run(x, axis_name=None):

@@ -49,6 +49,7 @@ def test_running_statistics_of_the_same_batch_give_the_same(function, how):
     assert same is state
 
 
+@pytest.mark.slow
 @over
 def test_shards_share_the_statistics_whatever_their_sizes(function, how):
     x = X * np.array([1.0, 30.0, 1.0, 0.02, 1.0, 5.0], np.float32)[:, None, None]
@@ -84,6 +85,7 @@ def test_gradients_of_a_constant_batch_are_finite(function, how):
     assert np.isfinite(jax.grad(loss)(jnp.ones((3, 4)))).all()
 
 
+@pytest.mark.slow
 def test_gradients_of_a_white_batch_are_those_of_newtons_method():
     # Every eigenvalue of this batch is one.
     x = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
@@ -112,6 +114,7 @@ def complex_whitened(x):
     return jaxnorm.complex_batch_norm(x, state, use_running_average=False, epsilon=0.0)
 
 
+@pytest.mark.slow
 def test_the_parts_of_complex_output_are_white():
     x = jnp.asarray(X + 1j * (0.5 * X[::-1] + X), jnp.complex64)
     y, state = complex_whitened(x)

@@ -191,12 +191,12 @@ def over_shard_map(member, function):
 
 MAPS = {"vmap": over_vmap, "shard_map": over_shard_map}
 MAPPED_SAMPLES = [
-    ("vmap", "masked"),
     ("shard_map", "weighted"),
     *(
         pytest.param(*pair, marks=pytest.mark.slow)
         for pair in (
             ("vmap", "whole"),
+            ("vmap", "masked"),
             ("vmap", "weighted"),
             ("shard_map", "whole"),
             ("shard_map", "masked"),

@@ -140,6 +140,7 @@ MASK_SHAPES = [
 ]
 
 
+@pytest.mark.slow
 @over(claiming("mask"))
 def test_a_mask_of_every_broadcastable_shape_is_its_broadcast(member):
     x = array(shape=RANK_3, mean=3.0)

@@ -102,6 +102,7 @@ def test_a_dtype_that_holds_no_fractions_is_refused():
         jaxnorm.linen.LayerNorm(dtype=jnp.int32).init(KEY, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [nn.Dense(5), nn.Conv(4, (3, 3))], ids=["dense", "conv"])
 @pytest.mark.parametrize(
     "fields", [{}, {"feature_axes": None}, {"variable_filter": None}, {"use_scale": False}]

@@ -115,6 +115,7 @@ def test_law_5_gradients_are_finite_and_right_under_a_mask_over_nan(name):
     assert relative_error(jax.jit(jax.grad(loss))(x) * mask, expected * mask) < BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 1, 1, 1), (4, 3, 5, 1), (3, 5, 6)])
 @pytest.mark.parametrize("name", NORMS)
 def test_law_14_every_broadcastable_mask_selects_the_sample(name, shape):

@@ -60,6 +60,7 @@ def test_an_empty_sample_has_no_covariance():
     assert not np.asarray(taken.count).any()
 
 
+@pytest.mark.slow
 def test_shards_share_one_covariance():
     want = covariance(X.reshape(30, 4), 2)
     got = jax.vmap(lambda x: covariance(x, 2, axis_name="batch"), axis_name="batch")(X)

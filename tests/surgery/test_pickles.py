@@ -123,6 +123,7 @@ def journey():
     return pickle.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_modules_are_equal_after_a_journey(journey):
     modules = [make() for make in LINEN.values()]
     values, text = journey

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnorm import PowerState, power_norm
 from tests.stats.reference import relative_error, rounding

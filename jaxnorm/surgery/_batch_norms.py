@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-from flax import nnx
 
-import jaxnorm.linen
-import jaxnorm.nnx
 from jaxnorm.linen import BatchNorm, GhostBatchNorm
 from jaxnorm.numerics import canonical_axes
+from jaxnorm.surgery._kinds import KINDS
 
 BATCH_NORMS = (BatchNorm, GhostBatchNorm, nn.BatchNorm)
 """The modules that keep running statistics as `mean` and `var`: ours and Flax's."""
@@ -32,12 +30,12 @@ def keeps_statistics(kind: type) -> bool:
         statistics, and for what inherits from one of these.
 
     Examples:
+        >>> import jaxnorm
         >>> keeps_statistics(BatchNorm), keeps_statistics(jaxnorm.nnx.LayerNorm)
         (True, False)
     """
-    rooms = (*vars(jaxnorm.linen).values(), *vars(jaxnorm.nnx).values())
-    ours = (base for base in kind.__mro__ if base in (*rooms, nn.BatchNorm, nnx.BatchNorm))
-    return any(SWITCH in inspect.signature(base.__call__).parameters for base in ours)
+    norm = next((base for base in kind.__mro__ if base in KINDS), None)
+    return norm is not None and SWITCH in inspect.signature(norm.__call__).parameters
 
 
 def without_switch(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

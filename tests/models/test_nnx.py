@@ -14,7 +14,6 @@ from jaxnorm import models
 from jaxnorm._views import NnxApply
 from jaxnorm.surgery import get_variables, with_variables
 from tests.models import reference
-from tests.stats.programs import QUICK
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 7, 6, 3)).astype(np.float32)
 TOKENS = np.random.default_rng(1).integers(0, 11, (2, 6))
@@ -74,7 +73,7 @@ def test_output_and_statistics_are_those_of_linen(name):
         y, updated = apply(variables, x, train=True, mutable=["batch_stats"])
         return y, updated, apply({**variables, **updated}, x, train=False)
 
-    run = jax.jit(train_and_evaluate, static_argnums=0, compiler_options=QUICK)
+    run = jax.jit(train_and_evaluate, static_argnums=0)
     apply, own = NnxApply.of(model)
     (y, updated, after), (z, moved, later) = run(linen.apply, variables, x), run(apply, own, x)
     for got, want in ((z, y), (later, after)):
@@ -123,7 +122,7 @@ def test_kernels_are_normalized_by_what_is_asked_for():
         return jaxnorm.weight_standardization(leaf) if conv else leaf
 
     given = jax.tree_util.tree_map_with_path(standardized, unwrapped(params))
-    run = jax.jit(lambda model, x: model(x), compiler_options=QUICK)
+    run = jax.jit(lambda model, x: model(x))
     want = run(with_variables(plain, {"params": given}), IMAGES)
     scale = np.abs(want).max()
     np.testing.assert_allclose(run(model, IMAGES), want, rtol=0, atol=TOLERANCE * scale)

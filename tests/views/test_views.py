@@ -134,6 +134,30 @@ def test_random_streams_start_at_the_given_key_and_differ():
     assert set(variables) == {"rngs"}
 
 
+class Told(nnx.Module):
+    """A model whose call says which statistics normalize, and a dropout whose mode it has."""
+
+    def __init__(self):
+        self.norm = jaxnorm.nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(0))
+
+    def __call__(self, x, train=False):
+        return self.dropout(self.norm(x, use_running_average=not train))
+
+
+def test_a_call_that_takes_train_is_told_the_mode():
+    apply, variables = NnxApply.of(Told())
+    mean = np.asarray(X, np.float64).mean(0)
+    for call, moved in ((apply, 0), (functools.partial(apply, train=True), 0.1)):
+        _, updated = call(variables, X, mutable=["batch_stats"])
+        want = moved * mean
+        np.testing.assert_allclose(updated["batch_stats"]["norm"]["mean"], want, atol=1e-6)
+    # Norms normalize by their batch, and dropout stays in the mode that the model has.
+    y, updated = apply.in_batch_mode()(variables, X, mutable=["batch_stats"])
+    np.testing.assert_allclose(updated["batch_stats"]["norm"]["mean"], 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(y).mean(0), 0, atol=1e-6)
+
+
 def keys_of(variables):
     leaves = jax.tree.leaves(variables["rngs"])
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm.surgery._find import norm_row
-from jaxnorm.surgery._intercepted import converted, scale_offset
+from jaxnorm.surgery._fitting import converted, scale_offset
 from jaxnorm.surgery._kinds import class_name, kind_of
 from jaxnorm.surgery._nnx_tree import own_variables, variable_name
 from jaxnorm.surgery._rules import new_norm

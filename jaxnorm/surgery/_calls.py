@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxnorm._views import Call, NnxApply, intercept
 from jaxnorm.surgery._jaxprs import equations
 from jaxnorm.surgery._kinds import kind_of
 from jaxnorm.surgery._nnx_tree import nnx_norms, own_variables
@@ -186,28 +187,22 @@ def _nnx_calls(
     model: nnx.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[NormCall]:
     log = _Log()
+    norms = dict(nnx_norms(model))
     copy = nnx.clone(model)
-    for (path, norm), (_, original) in zip(nnx_norms(copy), nnx_norms(model), strict=True):
-        norm.__class__ = _watched(original, path, log)
+    for _, norm in nnx_norms(copy):
         # As linen's norms do while they are initialized: the axis of shards is not bound here.
         if getattr(norm, "axis_name", None) is not None:
             norm.axis_name = None
-    graphdef, state = nnx.split(copy)
 
-    def call(state: Any, *args: Any, **kwargs: Any) -> None:
-        nnx.merge(graphdef, state)(*args, **kwargs)
+    def watch(run: Callable[..., Any], given: Any, named: Any, call: Call) -> Any:
+        if kind_of(call.kind) is None:
+            return run(*given, **named)
+        norm, inner = norms[call.path], own_variables(call.module)
+        whole = shapes_of(own_variables(norm))
+        given, named = log.note(NormCall(call.path, norm, whole, inner, given, named, 0))
+        return run(*given, **named)
 
-    jaxpr, _ = abstract_call(call, (state, *args), kwargs)
+    apply, variables = NnxApply.of(copy)
+    with intercept(watch):
+        jaxpr, _ = abstract_call(apply, (variables, *args), kwargs)
     return log.counted(jaxpr)
-
-
-def _watched(norm: nnx.Module, path: Path, log: _Log) -> type:
-    """Returns a class of norms that note what they are called with; copies of a norm keep it."""
-    kind, variables = type(norm), shapes_of(own_variables(norm))
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = own_variables(self)
-        args, kwargs = log.note(NormCall(path, norm, variables, inner, args, kwargs, 0))
-        return kind.__call__(self, *args, **kwargs)
-
-    return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

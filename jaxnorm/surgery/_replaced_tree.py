@@ -1,14 +1,17 @@
 """An nnx model whose norms are exchanged in a copy of its tree."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm.surgery._find import norm_row
-from jaxnorm.surgery._intercepted import converted, scale_offset
+from jaxnorm.surgery._fitting import converted, scale_offset
 from jaxnorm.surgery._kinds import class_name, kind_of
 from jaxnorm.surgery._nnx_tree import own_variables, variable_name
 from jaxnorm.surgery._rules import new_norm
+from jaxnorm.typing import Array, Shape
 
 
 def replaced_tree(
@@ -52,7 +55,8 @@ def _carry_nnx(old: Any, new: Any) -> tuple[list[str], list[str]]:
         {name: v for part in own_variables(norm).values() for name, v in part.items()}
         for norm in (old, new)
     )
-    kept = [name for name in after if name in before and before[name].shape == after[name].shape]
+    stack = _stack(before, after)
+    kept = [n for n, v in after.items() if n in before and before[n].shape == stack + v.shape]
     offset = scale_offset(old) - scale_offset(new)
     for name in kept:
         own, other = vars(old).get(name), vars(new).get(name)
@@ -62,7 +66,24 @@ def _carry_nnx(old: Any, new: Any) -> tuple[list[str], list[str]]:
             setattr(new, name, own)
         else:
             _write(new, name, converted(before[name], offset if changed else 0))
-    return [n for n in after if n not in kept], [n for n in before if n not in kept]
+    fresh = [name for name in after if name not in kept]
+    for name in fresh if stack else ():
+        _write(new, name, jnp.broadcast_to(after[name], stack + after[name].shape))
+    return fresh, [name for name in before if name not in kept]
+
+
+def _stack(before: Mapping[str, Array], after: Mapping[str, Array]) -> Shape:
+    """Returns the leading axes of norms that `nnx.vmap` has stacked, as for a scan over layers."""
+    for name in before.keys() & after.keys():
+        old, new = before[name].shape, after[name].shape
+        if len(old) > len(new):
+            if old[len(old) - len(new) :] != new:
+                raise ValueError(
+                    f"{name} {list(old)} of a stack of norms does not end in the features "
+                    f"{list(new)}; replace the norms before they are stacked, or stack along axis 0"
+                )
+            return old[: len(old) - len(new)]
+    return ()
 
 
 def _write(norm: nnx.Module, name: str, value: Any) -> None:

@@ -81,4 +81,5 @@ def _restart(norm: Any) -> None:
     for name, start in starts(norm.spec, norm, shape, getattr(norm, "dtype", None)).items():
         held = jax.tree.leaves(getattr(norm, name), is_leaf=lambda v: isinstance(v, nnx.Variable))
         for variable, value in zip(held, jax.tree.leaves(start()), strict=True):
-            variable[...] = value.astype(variable.dtype)
+            # Norms that `nnx.vmap` has stacked have more axes than one of them starts with.
+            variable[...] = jnp.broadcast_to(value, variable.shape).astype(variable.dtype)

@@ -12,7 +12,13 @@ from flax import nnx
 
 import jaxnorm
 from jaxnorm.linen import BatchNorm, GhostBatchNorm, GroupNorm, LayerNorm, RMSNorm
-from jaxnorm.surgery import DROP_INS, find_norms, freeze_statistics, replace_norms
+from jaxnorm.surgery import (
+    DROP_INS,
+    find_norms,
+    freeze_statistics,
+    replace_norms,
+    reset_statistics,
+)
 
 from .models import cnn, digits, mlp, trained
 from .test_find import Mixed
@@ -219,3 +225,29 @@ def test_norms_of_an_nnx_tree_are_replaced_in_a_copy_and_stay_shared():
     assert grouped.dropped == ("layers/1/mean", "layers/1/var")
     assert isinstance(grouped.model.layers[1], jaxnorm.nnx.GroupNorm)
     assert isinstance(replace_norms(batch, DROP_INS).model, jaxnorm.nnx.BatchNorm)
+
+
+def test_stacked_norms_of_an_nnx_scan_stay_stacked():
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def make(rngs):
+        return jaxnorm.nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+    def run(norm, x):
+        return norm(x)
+
+    stacked = make(nnx.Rngs(0))
+    stacked.mean[...] = jnp.arange(12.0).reshape(3, 4)
+    x = jax.random.normal(jax.random.key(0), (5, 4))
+    flax = replace_norms(stacked, {"batch_norm": nnx.BatchNorm})
+    assert flax.fresh == flax.dropped == ()
+    np.testing.assert_allclose(run(flax.model, x), run(stacked, x), rtol=1e-6, atol=1e-6)
+    tanh = replace_norms(stacked, {"batch_norm": "dynamic_tanh"})
+    assert tanh.fresh == ("alpha",)
+    expected = np.float64(x)
+    for alpha in np.float64(tanh.model.alpha[...]):
+        expected = np.tanh(alpha * expected)
+    np.testing.assert_allclose(run(tanh.model, x), expected, rtol=1e-5, atol=1e-6)
+    reset = reset_statistics(stacked)
+    np.testing.assert_array_equal(reset.mean[...], np.zeros((3, 4)))

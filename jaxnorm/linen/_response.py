@@ -62,7 +62,7 @@ class LocalContrastNorm(Norm):
 class DivisiveNorm(Norm):
     """Takes the mean around each entry away, and divides by the energy around it.
 
-    Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2017.
+    Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2016.
 
     Examples:
         >>> import jax

@@ -81,7 +81,7 @@ class DecorrelatedBatchNorm(RunningNorm):
 class ComplexBatchNorm(RunningNorm):
     """Whitens real and imaginary part of each channel together.
 
-    Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2018. The running statistics are
+    Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2017. The running statistics are
     `mean` and `covariance`; the parameters are real.
 
     Examples:

@@ -64,8 +64,9 @@ class BatchInstanceNorm(RunningNorm):
 class SwitchableNorm(RunningNorm):
     """Normalizes by a learned mixture of the statistics of instance, layer and batch norm.
 
-    Luo et al.: Learning-to-Normalize via Switchable Normalization, arXiv:1806.10779, 2018. Running
-    statistics serve the batch's only; all else about them is as in `jaxnorm.nnx.BatchNorm`.
+    Luo et al.: Differentiable Learning-to-Normalize via Switchable Normalization,
+    arXiv:1806.10779, 2018. Running statistics serve the batch's only; all else about them is as in
+    `jaxnorm.nnx.BatchNorm`.
 
     Args:
         num_features: the size of the feature axis, or one for each of several.
@@ -113,8 +114,8 @@ class SwitchableNorm(RunningNorm):
 class RevIN(nnx.Module):
     """Normalizes each channel of each series over time, and puts forecasts back.
 
-    Kim et al.: Reversible Instance Normalization for Time-Series Forecasting, ICLR, 2022. The
-    module keeps no statistics: the call returns them, and `denormalize` takes them.
+    Kim et al.: Reversible Instance Normalization for Accurate Time-Series Forecasting, ICLR, 2022.
+    The module keeps no statistics: the call returns them, and `denormalize` takes them.
 
     Args:
         num_features: the size of the feature axis, or one for each of several.

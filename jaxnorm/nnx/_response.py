@@ -70,7 +70,7 @@ class LocalContrastNorm(Norm):
 class DivisiveNorm(Norm):
     """Takes the mean around each entry away, and divides by the energy around it.
 
-    Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2017.
+    Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2016.
 
     Examples:
         >>> layer = DivisiveNorm(1, window=3, suppression=1, smoother=3.0, rngs=nnx.Rngs(0))

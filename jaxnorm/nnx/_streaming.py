@@ -71,8 +71,8 @@ class CumulativeLayerNorm(Norm):
 class CumulativeGroupNorm(Norm):
     """Normalizes each step by each group of channels in the steps up to it.
 
-    Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018, in groups of channels. Statistics in
-    float32 or wider.
+    Ma et al.: Megalodon, arXiv:2404.08801, 2024: timestep normalization. Statistics in float32 or
+    wider.
 
     Examples:
         >>> layer = CumulativeGroupNorm(2, num_groups=1, rngs=nnx.Rngs(0))

@@ -245,7 +245,7 @@ def mix(
     """Returns weighted averages of several moments of the same entries, as switchable norms use.
 
     `mean = sum_k w_k mean_k`, `var = sum_k v_k var_k` (Luo et al., Differentiable
-    Learning-to-Normalize via Switchable Normalization, arXiv:1806.10779, 2018, equation 3).
+    Learning-to-Normalize via Switchable Normalization, arXiv:1806.10779, 2018).
 
     Args:
         weights: [K, ...], one weight per candidate, usually a softmax; further axes broadcast

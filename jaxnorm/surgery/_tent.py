@@ -1,6 +1,6 @@
 """Scales and biases that make a network sure of what it sees, without labels.
 
-Wang et al.: Tent: Fully Test-Time Adaptation by Entropy Minimization, arXiv:2006.10726, 2021.
+Wang et al.: Tent: Fully Test-Time Adaptation by Entropy Minimization, arXiv:2006.10726, 2020.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ def tent(apply: Apply | nnx.Module, tx: optax.GradientTransformation) -> Tent:
 
     A step predicts a batch and then moves the scales and biases of the norms down the gradient of
     the mean entropy of the softmax. Batch norms normalize by the batch; running statistics and all
-    other parameters stay as they are (Wang et al., arXiv:2006.10726, 2021, section 3).
+    other parameters stay as they are (Wang et al., arXiv:2006.10726, 2020, section 3).
 
     Args:
         apply: (variables, batch, mutable=[...]) -> (logits, updated), with the batch norms in train

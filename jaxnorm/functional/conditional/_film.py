@@ -20,7 +20,7 @@ def film(
     """Returns `x` scaled and shifted per example and feature.
 
     `y = x * (scale_offset + scale) + bias`, in float32 or wider and rounded once (Perez et al.,
-    arXiv:1709.07871, 2017, equation 2). No statistics, so no mask is needed.
+    arXiv:1709.07871, 2017). No statistics, so no mask is needed.
 
     Args:
         x: [N, *shape, *features] (or features at `feature_axes`), floating or complex.

@@ -24,7 +24,7 @@ def act_norm_init(
     """Returns the scale and the bias with which `act_norm` gives a batch mean 0 and variance 1.
 
     `scale = 1 / sqrt(var + epsilon)`, `bias = -mean * scale`; statistics shape `(1, 1, 1, C)` for
-    `x [N, H, W, C]`, float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018, section 3.1).
+    `x [N, H, W, C]`, float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018: actnorm).
 
     Args:
         x: [N, *spatial, *features] (or features at `feature_axes`), floating.
@@ -45,6 +45,9 @@ def act_norm_init(
     Examples:
         >>> act_norm_init(jnp.array([[1.0], [5.0]]), epsilon=0.0)
         (Array([0.5], dtype=float32), Array([-1.5], dtype=float32))
+
+    Notes:
+        The authors' code adds its epsilon, 1e-6, to the deviation in the place of the variance.
     """
     x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")

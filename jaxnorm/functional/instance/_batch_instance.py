@@ -43,7 +43,7 @@ def batch_instance_norm(
 
     `y = (r BN(x) + (1 - r) IN(x)) * scale + bias`, `r` being `gate` clipped to [0, 1]; statistics
     shapes `(1, 1, 1, C)` and `(N, 1, 1, C)` for `x [N, H, W, C]`, float32 or wider (Nam, Kim,
-    arXiv:1805.07925, 2018, equation 3). Running statistics serve the batch norm only.
+    arXiv:1805.07925, 2018). Running statistics serve the batch norm only.
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`, not the first), floating or complex.

@@ -1,6 +1,6 @@
 """Reversible instance normalization: a series normalized over time, and its forecast put back.
 
-Kim et al.: Reversible Instance Normalization for Time-Series Forecasting, ICLR, 2022.
+Kim et al.: Reversible Instance Normalization for Accurate Time-Series Forecasting, ICLR, 2022.
 """
 
 import jax.numpy as jnp

@@ -56,7 +56,8 @@ MEMBERS: tuple[Member, ...] = (
         stats_shape=instance_stats_shape,
         claims=CENTRED - {"range"},
         paper=(
-            "Luo et al.: Learning-to-Normalize via Switchable Normalization, arXiv:1806.10779, 2018"
+            "Luo et al.: Differentiable Learning-to-Normalize via Switchable Normalization, "
+            "arXiv:1806.10779, 2018"
         ),
         center=True,
         stateful=True,
@@ -69,7 +70,8 @@ MEMBERS: tuple[Member, ...] = (
         stats_shape=instance_stats_shape,
         claims=CENTRED,
         paper=(
-            "Kim et al.: Reversible Instance Normalization for Time-Series Forecasting, ICLR, 2022"
+            "Kim et al.: Reversible Instance Normalization for Accurate Time-Series Forecasting, "
+            "ICLR, 2022"
         ),
         center=True,
         elsewhere="the authors' PyTorch code",

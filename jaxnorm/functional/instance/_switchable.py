@@ -1,6 +1,7 @@
 """Switchable normalization: a learned mixture of the statistics of instance, layer and batch norm.
 
-Luo et al.: Learning-to-Normalize via Switchable Normalization, arXiv:1806.10779, 2018.
+Luo et al.: Differentiable Learning-to-Normalize via Switchable Normalization,
+arXiv:1806.10779, 2018.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def switchable_norm(
     `y = (x - sum_k w_k mean_k) / sqrt(sum_k v_k var_k + epsilon) * scale + bias` with `w` and `v`
     the softmax of the logits and k the candidates, of statistics shapes `(N, 1, 1, C)`,
     `(N, 1, 1, 1)` and `(1, 1, 1, C)` for `x [N, H, W, C]`, float32 or wider (Luo et al.,
-    arXiv:1806.10779, 2018, equations 3 to 5). Layer and batch are pooled from the instances.
+    arXiv:1806.10779, 2018). Layer and batch are pooled from the instances.
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`, not the first), floating or complex.
@@ -92,7 +93,8 @@ def switchable_norm(
         Array([-1.,  1., -1.,  1.], dtype=float32)
 
     Notes:
-        The authors' code leaves out the instances where x has no positions: two candidates.
+        The authors' code divides by one less than the positions in the variances of instances, and
+        leaves the instances out where x has no positions: two candidates.
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")

@@ -1,6 +1,6 @@
 """Divisive normalization: local mean and local energy, each of a window around the entry.
 
-Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2017.
+Ren, Liao, Urtasun, Sinz, Zemel: Normalizing the Normalizers, arXiv:1611.04520, 2016.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def divisive_norm(
     """Returns `x` less the mean around each entry, divided by the energy around it.
 
     `v = x - mean_A(x)`, `y = v / sqrt(smoother^2 + mean_B(v^2)) * scale + bias`, A and B being
-    windows around each entry; float32 or wider (Ren et al., arXiv:1611.04520, 2017, section 3).
-    Windows of whole axes make layer and instance norm of it.
+    windows around each entry; float32 or wider (Ren et al., arXiv:1611.04520, 2016). Windows of
+    whole axes make layer and instance norm of it.
 
     Args:
         x: [N, *spatial, *features] (or features at `feature_axes`), real and floating.
@@ -62,7 +62,8 @@ def divisive_norm(
 
     Notes:
         The energy is that of `v`, whose entries each have a mean of their own, so it is not the
-        variance of the window, unless A and B are whole axes.
+        variance of the window, unless A and B are whole axes. A window is cut at the edges, where
+        the authors' code counts zeros. Their windows of images take all channels at once.
     """
     if not smoother > 0:
         raise ValueError(f"smoother={smoother} must be positive: a window may have no energy")

@@ -84,8 +84,8 @@ def cross_iteration_batch_norm(
 
     Notes:
         The paper carries over `m` and `E[x^2] = v + m^2`, of which the variance here is what is
-        left without taking a difference of large numbers. The authors' code leaves a batch out
-        where the paper takes the maximum, and adds epsilon to the root.
+        left without taking a difference of large numbers. Where that is negative, as no variance
+        is, it counts as 0; the authors' code leaves the batch out. It adds epsilon to the root.
     """
     like, name = jnp.result_type(x), "cross_iteration_batch_norm"
     x = usable(widened(x, ordered_for=name), mask, None)

@@ -1,6 +1,7 @@
 """Cumulative norms: each step of a sequence by the moments of the steps up to it.
 
-Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018.
+Ma et al.: Megalodon, arXiv:2404.08801, 2024, and Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454,
+2018.
 """
 
 import jax
@@ -33,9 +34,9 @@ def cumulative_group_norm(
     """Returns `x` over the moments of each group of channels in the steps up to each one.
 
     `y[t] = (x[t] - mean[t]) / sqrt(var[t] + epsilon) * scale + bias` with the moments of
-    `x[0], ..., x[t]`; statistics shape `(N, T, 1, G)` for `x [N, T, W, C]`, float32 or wider. That
-    is the cumulative layer norm of Luo, Mesgarani, arXiv:1809.07454, 2018, for each group of
-    channels as in Wu, He, arXiv:1803.08494, 2018. No step depends on a later one.
+    `x[0], ..., x[t]`; statistics shape `(N, T, 1, G)` for `x [N, T, W, C]`, float32 or wider (Ma et
+    al., arXiv:2404.08801, 2024, section 3.2: timestep normalization). No step depends on a later
+    one. One group is the cumulative layer norm of Luo, Mesgarani, arXiv:1809.07454, 2018.
 
     Args:
         x: [N, T, *spatial, C] (or channels at `axis`), floating or complex: T steps, of any
@@ -73,8 +74,9 @@ def cumulative_group_norm(
         (Array([3.], dtype=float32), Array([4.], dtype=float32))
 
     Notes:
-        Lingvo and Praxis sum the squared deviations of each step from the mean at that step; here
-        the variance is that of all steps up to it about their one mean.
+        Megalodon keeps the scale around zero and may learn a prior of the moments, which `before`
+        takes with a count of entries. Lingvo and Praxis sum the squared deviations of each step
+        from the mean at that step; here the variance is that of all steps about their one mean.
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")

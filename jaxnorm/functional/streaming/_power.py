@@ -38,8 +38,8 @@ def power_norm(
 
     `z = x / sqrt(mean_square + epsilon)`, `y = z * scale + bias`, with the statistic of the steps
     before; after it `mean_square <- decay mean_square + (1 - decay) mean(x^2)`. Statistics shape
-    `(1, 1, C)` for `x [N, T, C]`, float32 or wider (Shen et al., arXiv:2003.07845, 2020, section 4:
-    PN). In training the gradient `g` with respect to `z` is passed on as
+    `(1, 1, C)` for `x [N, T, C]`, float32 or wider (Shen et al., arXiv:2003.07845, 2020: PN).
+    In training the gradient `g` with respect to `z` is passed on as
     `(g - backward z) / sqrt(mean_square + epsilon)`, and with `a = 1 - backward_decay` `backward`
     becomes `backward (1 - a mean(z^2)) + a mean(g z)`. That happens in the backward pass, so
     **the new value of `state.backward` comes out as the gradient with respect to it**.

@@ -48,11 +48,11 @@ MEMBERS: tuple[Member, ...] = (
         function=cumulative_group_norm,
         stats_shape=None,
         claims=PREFIXES,
-        paper="Luo, Mesgarani: Conv-TasNet, arXiv:1809.07454, 2018",
+        paper="Ma et al.: Megalodon, arXiv:2404.08801, 2024",
         center=True,
         options={"num_groups": 2},
         cost="one pass for the statistics of each step, and a scan over these",
-        elsewhere="Lingvo, Praxis, with squares about the mean at each step",
+        elsewhere="Megalodon; Lingvo, Praxis, with squares about the mean at each step",
         limits="variances must be representable in float32",
     ),
     Member(

@@ -1,6 +1,6 @@
 """Complex batch normalization: real and imaginary part whitened together.
 
-Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2018.
+Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2017.
 """
 
 import jax
@@ -36,8 +36,8 @@ def complex_batch_norm(
 
     `y = G (V + epsilon I)^(-1/2) (x - mean) + bias` of the pair (real, imaginary), with its 2x2
     covariance `V` and the symmetric `G = [[g_rr, g_ri], [g_ri, g_ii]]`; statistics `[C, 2, 2]`,
-    float32 or wider (Trabelsi et al., arXiv:1705.09792, 2018, section 3.5). With `s` the root of
-    the determinant and `t = sqrt(trace + 2 s)` the inverse root is `(trace I - V + s I) / (s t)`.
+    float32 or wider (Trabelsi et al., arXiv:1705.09792, 2017). With `s` the root of the determinant
+    and `t = sqrt(trace + 2 s)` the inverse root is `(trace I - V + s I) / (s t)`.
 
     Args:
         x: [N, *spatial, C] (or channels at `axis`), complex, of any rank.

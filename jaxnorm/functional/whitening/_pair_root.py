@@ -1,6 +1,6 @@
 """The inverse root of a covariance of two numbers in closed form.
 
-Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2018.
+Trabelsi et al.: Deep Complex Networks, arXiv:1705.09792, 2017.
 """
 
 import jax

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.functional.batch._running import keep_dims, squeezed
-from jaxnorm.functional.batch._single_value import SingleValue, has_single_value, uses_running
+from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments
@@ -86,27 +86,17 @@ def batch_norm(
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     stats_shape = kept_shape(x.shape, features)
-    sample = {
-        "mask": mask,
-        "weights": weights,
-        "variance": variance,
-        "axis_name": axis_name,
-        "axis_index_groups": axis_index_groups,
-    }
+    mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
+    sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("batch_norm", x.shape, stats_shape, *asked, **mapped, of="feature")
     affine = {
         "scale": place(scale, x.shape, features, "scale"),
         "bias": place(bias, x.shape, features, "bias"),
         "epsilon": epsilon,
         "dtype": dtype,
     }
-    update = (not use_running_average) if update_stats is None else update_stats
-    if not use_running_average and has_single_value(
-        x.shape, stats_shape, axis_name, axis_index_groups
-    ):
-        what = f"batch_norm in training mode got one value per feature, x {list(x.shape)}"
-        use_running_average = uses_running(single_value, what, "use a larger batch")
-        update = update and not use_running_average
-    if use_running_average:
+    if average:
         running = keep_dims(estimator.read(stats), stats_shape)
         y = normalize(x, running, **affine)
         batch = moments(x, stats_shape, **sample) if update else None

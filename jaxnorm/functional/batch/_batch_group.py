@@ -1,7 +1,6 @@
 """Batch group normalization: groups of channels and positions, over the batch.
 
-Zhou, Sun, Ye, Lan, Luo, Lai, Esperanca, Yang, Li: Batch Group Normalization, arXiv:2012.02782,
-2020.
+Zhou et al.: Batch Group Normalization, arXiv:2012.02782, 2020.
 """
 
 from typing import Any
@@ -16,7 +15,7 @@ from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments
 from jaxnorm.stats.shapes import broadcasting
-from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike
 
 
 def batch_group_norm(
@@ -55,8 +54,7 @@ def batch_group_norm(
         bias: like `scale`; None for zero.
         num_groups: G, a divisor of D.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the channel axis, not the first.
         epsilon: added to the variance.
@@ -65,14 +63,12 @@ def batch_group_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: the groups do not divide the values of an example, axis 0 is the channel axis,
@@ -89,53 +85,36 @@ def batch_group_norm(
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     require_batch_axis(features, x.shape)
-    values = _flat(x, x.shape, features[0])
-    if num_groups < 1 or values.shape[1] % num_groups:
+    moved = jnp.moveaxis(x, features[0], 1)
+    flat = moved.reshape(x.shape[0], -1)
+    if num_groups < 1 or flat.shape[1] % num_groups:
         raise ValueError(
-            f"num_groups={num_groups} does not divide the {values.shape[1]} values of an example "
-            f"of x {list(x.shape)}; use a divisor of {values.shape[1]}"
+            f"num_groups={num_groups} does not divide the {flat.shape[1]} values of an example "
+            f"of x {list(x.shape)}; use a divisor of {flat.shape[1]}"
         )
 
-    def flat(part: ArrayLike | None, name: str) -> Array | None:
+    def flattened(part: ArrayLike | None, name: str) -> Array | None:
         if part is None:
             return None
-        return _flat(broadcasting(part, x.shape, name), x.shape, features[0])
+        part = broadcasting(part, x.shape, name)
+        whole = jnp.broadcast_to(part, (part.shape[0], *x.shape[1:]))
+        return jnp.moveaxis(whole, features[0], 1).reshape(part.shape[0], -1)
 
-    scale = flat(place(scale, x.shape, features, "scale"), "scale")
-    bias = flat(place(bias, x.shape, features, "bias"), "bias")
-    mask, weights = flat(mask, "mask"), flat(weights, "weights")
+    scale = flattened(place(scale, x.shape, features, "scale"), "scale")
+    bias = flattened(place(bias, x.shape, features, "bias"), "bias")
+    mask, weights = flattened(mask, "mask"), flattened(weights, "weights")
     affine = {"scale": scale, "bias": bias, "epsilon": epsilon, "dtype": dtype}
     stats_shape = (1, num_groups)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "batch_group_norm",
-        values.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("batch_group_norm", flat.shape, stats_shape, *asked, **mapped)
     if average:
         running = keep_dims(estimator.read(stats), stats_shape)
-        y = normalize(values, running, **affine)
-        batch = moments(values, stats_shape, **sample) if update else None
+        y = normalize(flat, running, **affine)
+        batch = moments(flat, stats_shape, **sample) if update else None
     else:
-        y, batch = standardize(
-            values, stats_shape, implementation=implementation, **affine, **sample
-        )
+        y, batch = standardize(flat, stats_shape, implementation=implementation, **affine, **sample)
     if update and batch is not None:
         stats = estimator.update(stats, shaped(batch, (num_groups,)))
-    first = (x.shape[0], x.shape[features[0]], *_positions(x.shape, features[0]))
-    return jnp.moveaxis(y.reshape(first), 1, features[0]), stats
-
-
-def _positions(shape: Shape, channels: int) -> Shape:
-    return tuple(n for axis, n in enumerate(shape) if axis not in (0, channels))
-
-
-def _flat(part: Array, shape: Shape, channels: int) -> Array:
-    """Returns an array of the rank of `x` as [N or 1, C * positions], channel by channel."""
-    whole = jnp.broadcast_to(part, (part.shape[0], *shape[1:]))
-    return jnp.moveaxis(whole, channels, 1).reshape(part.shape[0], -1)
+    return jnp.moveaxis(y.reshape(moved.shape), 1, features[0]), stats

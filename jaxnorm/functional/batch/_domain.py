@@ -6,19 +6,18 @@ arXiv:1906.03950, 2019.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape
+from jaxnorm.functional.batch._domains import domain_moments, domains_of
 from jaxnorm.functional.batch._running import shaped, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
-from jaxnorm.functional.batch._table import require_batch_axis, rows
+from jaxnorm.functional.batch._table import place_rows, require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, moments
+from jaxnorm.stats import Estimator, Variance, ema
 from jaxnorm.stats.sampling import usable
-from jaxnorm.stats.shapes import broadcasting
-from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 def domain_batch_norm(
@@ -61,8 +60,7 @@ def domain_batch_norm(
         shared_affine: whether scale and bias serve all domains: then [*features], or of the rank
             of `x` and broadcastable to it.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes, not the first.
         epsilon: added to the variance.
@@ -71,13 +69,11 @@ def domain_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: the domains are not one for each example, axis 0 is a feature axis, the batch
@@ -98,63 +94,27 @@ def domain_batch_norm(
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     require_batch_axis(features, x.shape)
-    ids = _checked(domain, x.shape)
+    ids = domains_of(domain, x.shape)
     stats_shape = kept_shape(x.shape, features)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "domain_batch_norm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
-    index = jnp.clip(ids, 0, num_domains - 1)
-
-    def of_examples(table: Any, name: str) -> Any:
-        return rows(table, index, x.shape, features, name, num_domains)
-
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("domain_batch_norm", x.shape, stats_shape, *asked, **mapped)
     batch = None
     if update or not average:
-        batch = _by_domain(x, stats_shape, ids, num_domains, sample)
+        batch = domain_moments(x, stats_shape, ids, num_domains, sample)
         batch = shaped(batch, (num_domains, *(x.shape[axis] for axis in features)))
     taken = whole_count(estimator.read(stats)) if batch is None or average else batch
-    parts = {"scale": scale, "bias": bias}
-    placed = {
-        name: place(part, x.shape, features, name)
-        if shared_affine or part is None
-        else of_examples(part, name)
-        for name, part in parts.items()
-    }
-    usual = of_examples(taken, "stats")
-    y = normalize(usable(x, mask, weights), usual, epsilon=epsilon, dtype=dtype, **placed)
+    index = jnp.clip(ids, 0, num_domains - 1)
+    shared = None if shared_affine else (index, num_domains)
+    y = normalize(
+        usable(x, mask, weights),
+        rows(taken, index, x.shape, features, "stats", num_domains),
+        scale=place_rows(scale, shared, x.shape, features, "scale"),
+        bias=place_rows(bias, shared, x.shape, features, "bias"),
+        epsilon=epsilon,
+        dtype=dtype,
+    )
     if update and batch is not None:
         stats = estimator.update(stats, batch)
     return y, stats
-
-
-def _by_domain(x: Array, stats_shape: Shape, ids: Array, count: int, sample: dict) -> Moments:
-    """Returns the moments of the examples of each domain, [count, *stats_shape]."""
-    mask, others = sample["mask"], {name: v for name, v in sample.items() if name != "mask"}
-    valid = True if mask is None else broadcasting(mask, x.shape, "mask")
-
-    def taken(domain: Array) -> Moments:
-        member = (ids == domain).reshape(-1, *(1,) * (x.ndim - 1))
-        return moments(x, stats_shape, mask=member & valid, **others)
-
-    return jax.vmap(taken)(jnp.arange(count))
-
-
-def _checked(domain: ArrayLike, shape: Shape) -> Array:
-    """Returns one domain for each example."""
-    ids = jnp.asarray(domain)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"domain must be integers, got {ids.dtype} {list(ids.shape)}")
-    if ids.shape not in ((), shape[:1]):
-        raise ValueError(
-            f"domain {list(ids.shape)} must have one number for each of the {shape[0]} examples of "
-            f"x {list(shape)}; give it shape {list(shape[:1])}, or [] for all alike"
-        )
-    return jnp.broadcast_to(ids, shape[:1])

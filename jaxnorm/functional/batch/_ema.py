@@ -86,15 +86,8 @@ def ema_batch_norm(
     stats_shape = kept_shape(x.shape, features)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "ema_batch_norm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("ema_batch_norm", x.shape, stats_shape, *asked, **mapped)
     new = stats
     if update or not average:
         new = estimator.update(stats, squeezed(moments(x, stats_shape, **sample), features))

@@ -6,14 +6,13 @@ Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 from typing import Any
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._batch import batch_norm
-from jaxnorm.functional.batch._running import squeezed
-from jaxnorm.functional.batch._single_value import SingleValue, has_single_value, uses_running
-from jaxnorm.functional.batch._table import require_batch_axis
+from jaxnorm.functional.batch._ghost_shape import ghost_stats_shape
+from jaxnorm.functional.batch._running import keep_dims, squeezed
+from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
-from jaxnorm.ops import Implementation, standardize
-from jaxnorm.stats import Estimator, Variance, ema, pool
-from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike, Shape
+from jaxnorm.ops import Implementation, normalize, standardize
+from jaxnorm.stats import Estimator, Variance, ema, moments, pool
+from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
 def ghost_batch_norm(
@@ -51,8 +50,7 @@ def ghost_batch_norm(
         ghost_batch_size: examples in a ghost batch, a divisor of N; a batch of fewer examples is
             one ghost batch. Without effect where the running statistics normalize.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes, not the first.
         epsilon: added to the variance.
@@ -61,9 +59,7 @@ def ghost_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where a ghost batch holds one value per feature: "raise", or normalize with
-            the "running" statistics and leave them alone ("warn" does so and says it), or "allow"
-            the bias that follows.
+        single_value: where a ghost batch holds one value per feature; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
@@ -89,75 +85,33 @@ def ghost_batch_norm(
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
-    update = (not use_running_average) if update_stats is None else update_stats
-    sample = {
-        "mask": mask,
-        "weights": weights,
-        "variance": variance,
-        "axis_name": axis_name,
-        "axis_index_groups": axis_index_groups,
-    }
-    affine = {"epsilon": epsilon, "dtype": dtype, "implementation": implementation}
+    whole = ghosts = kept_shape(x.shape, features)
     if not use_running_average:
-        stats_shape = ghost_stats_shape(x.shape, ghost_batch_size, axis)
-        if has_single_value(x.shape, stats_shape, axis_name, axis_index_groups):
-            what = (
-                "ghost_batch_norm in training mode got one value per feature and ghost batch, x "
-                f"{list(x.shape)} with ghost_batch_size={ghost_batch_size}"
-            )
-            use_running_average = uses_running(single_value, what, "use larger ghost batches")
-            update = update and not use_running_average
-    if use_running_average:
-        return batch_norm(
-            x,
-            stats,
-            scale,
-            bias,
-            use_running_average=True,
-            update_stats=update,
-            estimator=estimator,
-            axis=features,
-            **affine,
-            **sample,
-        )
-    y, ghosts = standardize(
-        x,
-        stats_shape,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
-        **affine,
-        **sample,
+        ghosts = ghost_stats_shape(x.shape, ghost_batch_size, axis)
+    mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
+    sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
+    average, update = switches(
+        "ghost_batch_norm",
+        x.shape,
+        ghosts,
+        *(use_running_average, update_stats, single_value),
+        **mapped,
+        of="feature and ghost batch",
+        detail=f" with ghost_batch_size={ghost_batch_size}",
+        remedy="use larger ghost batches",
     )
-    if update:
-        batch = squeezed(pool(ghosts, (1, *stats_shape[1:])), features)
-        stats = estimator.update(stats, batch)
+    affine = {
+        "scale": place(scale, x.shape, features, "scale"),
+        "bias": place(bias, x.shape, features, "bias"),
+        "epsilon": epsilon,
+        "dtype": dtype,
+    }
+    if average:
+        y = normalize(x, keep_dims(estimator.read(stats), whole), **affine)
+        batch = moments(x, whole, **sample) if update else None
+    else:
+        y, batch = standardize(x, ghosts, implementation=implementation, **affine, **sample)
+        batch = pool(batch, whole) if update else None
+    if update and batch is not None:
+        stats = estimator.update(stats, squeezed(batch, features))
     return y, stats
-
-
-def ghost_stats_shape(shape: Shape, ghost_batch_size: int, axis: Axes = -1) -> Shape:
-    """Returns the statistics shape of ghost batch normalization.
-
-    Args:
-        shape: the shape of `x`.
-        ghost_batch_size: examples in a ghost batch; all where there are fewer.
-        axis: the feature axes.
-
-    Returns:
-        The number of ghost batches at axis 0, the features kept, ones elsewhere.
-
-    Raises:
-        ValueError: see `ghost_batch_norm`.
-
-    Examples:
-        >>> ghost_stats_shape((8, 4, 4, 6), ghost_batch_size=2)
-        (4, 1, 1, 6)
-    """
-    features = canonical_axes(axis, len(shape), "axis")
-    require_batch_axis(features, shape)
-    size = min(ghost_batch_size, shape[0])
-    if ghost_batch_size < 1 or shape[0] % max(size, 1):
-        raise ValueError(
-            f"ghost_batch_size={ghost_batch_size} does not divide the {shape[0]} examples of x "
-            f"{list(shape)}; use a divisor of {shape[0]}"
-        )
-    return (shape[0] // max(size, 1), *kept_shape(shape, features)[1:])

@@ -61,8 +61,7 @@ def l1_batch_norm(
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         decay: the weight of the old running statistics, from 0 to 1.
         axis: the feature axes; all others are reduced.
         epsilon: added to the deviation, not negative.
@@ -74,8 +73,7 @@ def l1_batch_norm(
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state; it is unchanged by a batch that
-        is wholly masked.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: a shape that does not fit, or an unbound `axis_name`.
@@ -88,15 +86,12 @@ def l1_batch_norm(
         (Array([-0.8,  0.8], dtype=float32), Array([1.2], dtype=float32))
 
     Notes:
-        The constant may as well stand in `scale`; here `y` is of the size that batch normalization
-        gives it. The deviation itself is averaged over batches, not its square. One value per
-        feature gives the bias.
+        The constant gives `y` the size that batch normalization gives it. The deviation itself is
+        averaged over batches, not its square. One value per feature gives the bias.
     """
     x = as_array(x)
     if jnp.iscomplexobj(x):
-        raise TypeError(
-            f"l1_batch_norm needs a real x, got {x.dtype} {list(x.shape)}; use batch_norm"
-        )
+        raise TypeError(f"l1_batch_norm needs a real x, got {x.dtype}; use batch_norm")
     features = canonical_axes(axis, x.ndim, "axis")
     stats_shape = kept_shape(x.shape, features)
     how = {"mask": mask, "weights": weights, "variance": variance, "axis_name": axis_name}

@@ -77,15 +77,8 @@ def mean_only_batch_norm(
     stats_shape = kept_shape(x.shape, features)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "mean_only_batch_norm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("mean_only_batch_norm", x.shape, stats_shape, *asked, **mapped)
     batch = moments(x, stats_shape, **sample) if update or not average else None
     subtracted = shaped(estimator.read(stats), stats_shape) if batch is None or average else batch
     one = jnp.ones_like(subtracted.var)

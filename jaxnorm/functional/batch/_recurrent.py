@@ -1,7 +1,6 @@
 """Recurrent batch normalization: running statistics of each time step.
 
-Cooijmans, Ballas, Laurent, Gulcehre, Courville: Recurrent Batch Normalization, arXiv:1603.09025,
-2016.
+Cooijmans et al.: Recurrent Batch Normalization, arXiv:1603.09025, 2016.
 """
 
 from typing import Any
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._running import shaped, whole_count
+from jaxnorm.functional.batch._running import squeezed, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.functional.batch._table import require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
@@ -45,20 +44,18 @@ def recurrent_batch_norm(
 
     `y = (x - mean) / sqrt(var + epsilon) * scale + bias` per feature, float32 or wider. Scale and
     bias serve all steps; running statistics are of each step, those of the last serve whatever
-    comes later (Cooijmans et al., arXiv:1603.09025, 2016, section 3). The step may be traced, so
-    that the state can be the carry of `jax.lax.scan`.
+    comes later (Cooijmans et al., arXiv:1603.09025, 2016, section 3).
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`), floating or complex.
         stats: the state of `estimator`, statistics of [max_steps, *features].
-        step: [], integer, counted from zero; may be traced.
+        step: [], integer, counted from zero; may be traced, as in `jax.lax.scan`.
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one. The paper
-            starts it at 0.1, so that a tanh behind it is not saturated.
+            starts it at 0.1, lest a tanh behind it saturates.
         bias: like `scale`; None for zero.
         max_steps: how many steps have running statistics of their own.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes, not the first.
         epsilon: added to the variance.
@@ -67,18 +64,15 @@ def recurrent_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
-        ValueError: one value per feature, `max_steps` that is not positive, a shape that does not
-            fit, or an unbound `axis_name`.
+        ValueError: one value per feature, `max_steps < 1`, or what `jaxnorm.batch_norm` refuses.
         TypeError: `x` is not floating or complex, or the step is no integer.
 
     Examples:
@@ -100,15 +94,8 @@ def recurrent_batch_norm(
     stats_shape, row = kept_shape(x.shape, features), jnp.clip(step, 0, max_steps - 1)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "recurrent_batch_norm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("recurrent_batch_norm", x.shape, stats_shape, *asked, **mapped)
     affine = {
         "scale": place(scale, x.shape, features, "scale"),
         "bias": place(bias, x.shape, features, "bias"),
@@ -122,13 +109,12 @@ def recurrent_batch_norm(
     else:
         y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)
     if update and batch is not None:
-        size = tuple(x.shape[axis] for axis in features)
-        stats = estimator.update(stats, _at(shaped(batch, size), row, (max_steps, *size)))
+        stats = estimator.update(stats, _at(squeezed(batch, features), row, max_steps))
     return y, stats
 
 
-def _at(batch: Moments, row: Array, shape: tuple[int, ...]) -> Moments:
-    """Returns moments of which one row has a sample, so that the others stay."""
-    here = (jnp.arange(shape[0]) == row).reshape(-1, *(1,) * (len(shape) - 1))
-    every = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), batch)
+def _at(batch: Moments, row: Array, count: int) -> Moments:
+    """Returns moments of `count` rows of which one has a sample, so that the others stay."""
+    here = (jnp.arange(count) == row).reshape(-1, *(1,) * batch.mean.ndim)
+    every = jax.tree.map(lambda part: jnp.broadcast_to(part, (count, *batch.mean.shape)), batch)
     return every._replace(count=jnp.where(here, every.count, 0))

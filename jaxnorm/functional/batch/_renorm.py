@@ -6,15 +6,15 @@ Ioffe: Batch Renormalization, arXiv:1702.03275, 2017.
 from numbers import Real
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape, place, scaled_and_shifted
+from jaxnorm.functional.batch._renorm_corrections import corrections
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, moments
+from jaxnorm.stats import Estimator, Variance, ema, moments
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
@@ -56,8 +56,7 @@ def batch_renorm(
         r_max: [], at least 1, the largest r; may be traced, see `batch_renorm_schedule`.
         d_max: [], not negative, the largest |d|; may be traced.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes; all others are reduced.
         epsilon: added to the variance.
@@ -66,14 +65,12 @@ def batch_renorm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: one value per feature, a shape that does not fit, or an unbound `axis_name`.
@@ -100,15 +97,8 @@ def batch_renorm(
     stats_shape = kept_shape(x.shape, features)
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "batch_renorm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("batch_renorm", x.shape, stats_shape, *asked, **mapped)
     result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
     scale = place(scale, x.shape, features, "scale")
     bias = place(bias, x.shape, features, "bias")
@@ -119,22 +109,8 @@ def batch_renorm(
     else:
         how = {"epsilon": epsilon, "dtype": wide, "implementation": implementation}
         y, batch = standardize(x, stats_shape, **how, **sample)
-        r, d = _corrections(batch, running, r_max, d_max, epsilon)
+        r, d = corrections(batch, running, r_max, d_max, epsilon)
         y = scaled_and_shifted(y * r + d, scale, bias, features)
     if update and batch is not None:
         stats = estimator.update(stats, squeezed(batch, features))
     return y.astype(result), stats
-
-
-def _corrections(
-    batch: Moments, running: Moments, r_max: ArrayLike, d_max: ArrayLike, epsilon: float
-) -> tuple[Array, Array]:
-    """Returns r and d, one and zero for an empty sample, as constants."""
-    tails = [0 if part.tail is None else part.tail for part in (batch, running)]
-    sd = jnp.sqrt(running.var + epsilon)
-    # The difference of the heads first: the means may be large and close to each other.
-    moved = (batch.mean - running.mean) + (tails[0] - tails[1])
-    r_max, d_max, seen = jnp.asarray(r_max), jnp.asarray(d_max), batch.count > 0
-    r = jnp.clip(jnp.sqrt(batch.var + epsilon) / sd, 1 / r_max, r_max)
-    d = jnp.clip(moved / sd, -d_max, d_max)
-    return jax.lax.stop_gradient((jnp.where(seen, r, 1), jnp.where(seen, d, 0)))

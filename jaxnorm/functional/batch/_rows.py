@@ -12,7 +12,8 @@ from jaxnorm.functional.batch._batch import batch_norm
 from jaxnorm.functional.batch._batch_group import batch_group_norm
 from jaxnorm.functional.batch._domain import domain_batch_norm
 from jaxnorm.functional.batch._ema import ema_batch_norm
-from jaxnorm.functional.batch._ghost import ghost_batch_norm, ghost_stats_shape
+from jaxnorm.functional.batch._ghost import ghost_batch_norm
+from jaxnorm.functional.batch._ghost_shape import ghost_stats_shape
 from jaxnorm.functional.batch._l1 import L1State, l1_batch_norm
 from jaxnorm.functional.batch._mean_only import mean_only_batch_norm
 from jaxnorm.functional.batch._recurrent import recurrent_batch_norm

@@ -14,12 +14,15 @@ def switches(
     name: str,
     shape: Shape,
     stats_shape: Shape,
-    *,
     use_running_average: bool,
     update_stats: bool | None,
     single_value: SingleValue,
+    *,
     axis_name: AxisName | None,
     axis_index_groups: AxisIndexGroups,
+    of: str = "statistic",
+    detail: str = "",
+    remedy: str = "use a larger batch",
 ) -> tuple[bool, bool]:
     """Returns whether running statistics normalize, and whether the batch enters them.
 
@@ -32,19 +35,21 @@ def switches(
         single_value: what happens where one value stands behind a statistic.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: groups of shards.
+        of: what the error says has one value.
+        detail: what the error says besides the shape.
+        remedy: what the error says helps.
 
     Returns:
         Two booleans.
 
     Raises:
-        ValueError: one value stands behind a statistic, and `single_value` is "raise".
+        ValueError: one value stands behind a statistic, and `single_value` is "raise" or unknown.
 
     Examples:
-        >>> asked = {"use_running_average": False, "update_stats": None, "single_value": "running"}
-        >>> mapped = {"axis_name": None, "axis_index_groups": None}
-        >>> switches("norm", (8, 2), (1, 2), **asked, **mapped)
+        >>> asked, mapped = (False, None, "running"), {"axis_name": None, "axis_index_groups": None}
+        >>> switches("norm", (8, 2), (1, 2), *asked, **mapped)
         (False, True)
-        >>> switches("norm", (1, 2), (1, 2), **asked, **mapped)
+        >>> switches("norm", (1, 2), (1, 2), *asked, **mapped)
         (True, False)
     """
     update = (not use_running_average) if update_stats is None else update_stats
@@ -52,8 +57,8 @@ def switches(
         shape, stats_shape, axis_name, axis_index_groups
     ):
         return use_running_average, update
-    what = f"{name} in training mode got one value per statistic, x {list(shape)}"
-    average = uses_running(single_value, what, "use a larger batch")
+    what = f"{name} in training mode got one value per {of}, x {list(shape)}{detail}"
+    average = _uses_running(single_value, what, remedy)
     return average, update and not average
 
 
@@ -84,28 +89,11 @@ def has_single_value(
     return size == 1
 
 
-def uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
-    """Returns whether running statistics take the place of those of a sample of one value.
-
-    Args:
-        single_value: the choice.
-        what: who got which sample, for the error and the warning.
-        remedy: what helps.
-
-    Returns:
-        True for "running" and "warn", false for "allow".
-
-    Raises:
-        ValueError: the choice is "raise" or unknown.
-
-    Examples:
-        >>> uses_running("running", "", ""), uses_running("allow", "", "")
-        (True, False)
-    """
+def _uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
     if single_value == "warn":
         warnings.warn(
             f"{what}; it uses the running statistics and leaves them as they are; {remedy}",
-            stacklevel=3,
+            stacklevel=4,
         )
     if single_value in ("warn", "running", "allow"):
         return single_value != "allow"

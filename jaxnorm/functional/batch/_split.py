@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm.functional._parameters import kept_shape, place
-from jaxnorm.functional.batch._running import shaped, whole_count
+from jaxnorm.functional._parameters import kept_shape
+from jaxnorm.functional.batch._running import squeezed, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
-from jaxnorm.functional.batch._table import require_batch_axis, rows
+from jaxnorm.functional.batch._table import place_rows, require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments
@@ -56,8 +56,7 @@ def split_batch_norm(
         shared_affine: whether scale and bias serve all splits: then [*features], or of the rank of
             `x` and broadcastable to it.
         use_running_average: whether the running statistics of the first split normalize all.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes, not the first.
         epsilon: added to the variance.
@@ -66,14 +65,12 @@ def split_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: the splits do not divide the batch, axis 0 is a feature axis, a split holds one
@@ -99,25 +96,13 @@ def split_batch_norm(
     stats_shape = (num_splits, *kept_shape(x.shape, features)[1:])
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
-    average, update = switches(
-        "split_batch_norm",
-        x.shape,
-        stats_shape,
-        use_running_average=use_running_average,
-        update_stats=update_stats,
-        single_value=single_value,
-        **mapped,
-    )
+    asked = (use_running_average, update_stats, single_value)
+    average, update = switches("split_batch_norm", x.shape, stats_shape, *asked, **mapped)
     index = np.int32(0) if average else np.repeat(np.arange(num_splits), x.shape[0] // num_splits)
-
-    def placed(parameter: ArrayLike | None, name: str) -> Array | None:
-        if shared_affine or parameter is None:
-            return place(parameter, x.shape, features, name)
-        return rows(parameter, index, x.shape, features, name, num_splits)
-
+    shared = None if shared_affine else (index, num_splits)
     affine = {
-        "scale": placed(scale, "scale"),
-        "bias": placed(bias, "bias"),
+        "scale": place_rows(scale, shared, x.shape, features, "scale"),
+        "bias": place_rows(bias, shared, x.shape, features, "bias"),
         "epsilon": epsilon,
         "dtype": dtype,
     }
@@ -128,7 +113,5 @@ def split_batch_norm(
     else:
         y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)
     if update and batch is not None:
-        stats = estimator.update(
-            stats, shaped(batch, (num_splits, *(x.shape[axis] for axis in features)))
-        )
+        stats = estimator.update(stats, squeezed(batch, (0, *features)))
     return y, stats

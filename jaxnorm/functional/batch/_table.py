@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape
+from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.typing import Array, ArrayLike, Shape
 
 
@@ -45,6 +45,37 @@ def rows(
         return part[index].reshape((index.size, *kept_shape(shape, features)[1:]))
 
     return jax.tree.map(taken, table)
+
+
+def place_rows(
+    parameter: ArrayLike | None,
+    chosen: tuple[Any, int] | None,
+    shape: Shape,
+    features: tuple[int, ...],
+    name: str,
+) -> Array | None:
+    """Returns a scale or a bias that has a row for each kind of example, or one for all.
+
+    Args:
+        parameter: [count, *features], or, if shared, as `place` takes it; None stays None.
+        chosen: the index of `rows` and the number of rows; None if all examples share one.
+        shape: the shape of `x`.
+        features: the feature axes, canonical and not the first.
+        name: the argument's name, for the error.
+
+    Returns:
+        An array of the rank of `x`, or None.
+
+    Raises:
+        ValueError: the shape does not fit.
+
+    Examples:
+        >>> place_rows(jnp.array([[2.0], [5.0]]), (jnp.array([1]), 2), (1, 1), (1,), "scale")
+        Array([[5.]], dtype=float32)
+    """
+    if parameter is None or chosen is None:
+        return place(parameter, shape, features, name)
+    return rows(parameter, chosen[0], shape, features, name, chosen[1])
 
 
 def require_batch_axis(features: tuple[int, ...], shape: Shape, name: str = "axis") -> None:

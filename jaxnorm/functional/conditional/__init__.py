@@ -6,5 +6,5 @@ from ._adaptive_instance import adaptive_instance_norm as adaptive_instance_norm
 from ._batch import conditional_batch_norm as conditional_batch_norm
 from ._film import film as film
 from ._modulated_rms import modulated_rms_norm as modulated_rms_norm
-from ._spade import resize_segmentation as resize_segmentation
+from ._resize import resize_segmentation as resize_segmentation
 from ._spade import spade as spade

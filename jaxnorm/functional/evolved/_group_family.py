@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import place, scaled_and_shifted
 from jaxnorm.functional.evolved import _parts
-from jaxnorm.functional.instance._group import group_stats_shape
+from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes, check_epsilon, require_inexact
 from jaxnorm.stats import moments
 from jaxnorm.stats.sampling import usable

@@ -10,7 +10,7 @@ from jaxnorm.functional.evolved._evo_norm_b2 import evo_norm_b2
 from jaxnorm.functional.evolved._evo_norm_s0 import evo_norm_s0
 from jaxnorm.functional.evolved._evo_norm_s1 import evo_norm_s1
 from jaxnorm.functional.evolved._evo_norm_s2 import evo_norm_s2
-from jaxnorm.functional.instance._group import group_stats_shape
+from jaxnorm.functional.instance._group_shape import group_stats_shape
 
 PAPER = "Liu et al.: Evolving Normalization-Activation Layers, arXiv:2004.02967, 2020"
 REAL = "real input only"

@@ -7,8 +7,9 @@ import math
 
 import jax.numpy as jnp
 
+from jaxnorm.functional._large import unitless
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.graph._graphs import graphs_of, unitless
+from jaxnorm.functional.graph._graphs import graphs_of
 from jaxnorm.numerics import canonical_axes, check_epsilon
 from jaxnorm.typing import Array, ArrayLike, Axes, DTypeLike
 

@@ -116,21 +116,3 @@ def graphs_of(
         )
     ids = segments_of(x, segment_ids, num_segments)
     return Graphs(without_padding(x, ids, num_segments, **sample), ids, num_segments, sample)
-
-
-def unitless(epsilon: float, unit: Array) -> Array:
-    """Returns `epsilon / unit^2`, not so small that its root has no derivative.
-
-    Args:
-        epsilon: added to a variance.
-        unit: [S, ...], powers of two.
-
-    Returns:
-        The shape of `unit`.
-
-    Examples:
-        >>> unitless(1.0, jnp.array([1.0, 4.0]))
-        Array([1.    , 0.0625], dtype=float32)
-    """
-    floor = float(jnp.finfo(unit.dtype).tiny) ** 0.75 if epsilon else 0.0
-    return jnp.maximum(epsilon / unit / unit, floor)

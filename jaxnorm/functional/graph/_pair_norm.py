@@ -7,7 +7,8 @@ import math
 
 import jax.numpy as jnp
 
-from jaxnorm.functional.graph._graphs import Graphs, graphs_of, unitless
+from jaxnorm.functional._large import unitless
+from jaxnorm.functional.graph._graphs import Graphs, graphs_of
 from jaxnorm.numerics import check_epsilon
 from jaxnorm.ops import standardize
 from jaxnorm.stats import Moments, pool

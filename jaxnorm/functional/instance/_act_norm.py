@@ -24,8 +24,7 @@ def act_norm(
     """Returns `x` scaled and shifted per feature, and the log-determinant of this map.
 
     `y = x * scale + bias` and `log|det dy/dx| = positions * sum(log|scale|)` for each example, in
-    float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018). No statistics: those of
-    the first batch enter the parameters by `act_norm_init`.
+    float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018). No statistics: see `act_norm_init`.
 
     Args:
         x: [N, *spatial, *features] (or features at `feature_axes`), floating.
@@ -68,8 +67,7 @@ def act_norm_inverse(
 ) -> tuple[Array, Array]:
     """Returns what `act_norm` makes `y` of, and the log-determinant of this inverse.
 
-    `x = (y - bias) / scale` and `log|det dx/dy| = -positions * sum(log|scale|)` for each example,
-    in float32 or wider (Kingma, Dhariwal, arXiv:1807.03039, 2018).
+    `x = (y - bias) / scale` and `log|det dx/dy| = -positions * sum(log|scale|)` for each example.
 
     Args:
         y: [N, *spatial, *features] (or features at `feature_axes`), floating.

@@ -5,7 +5,8 @@ from jaxnorm.functional._member import Member, Spec
 from jaxnorm.functional.instance._act_norm import act_norm
 from jaxnorm.functional.instance._batch_instance import batch_instance_norm
 from jaxnorm.functional.instance._filter_response import filter_response_norm
-from jaxnorm.functional.instance._group import group_norm, group_stats_shape
+from jaxnorm.functional.instance._group import group_norm
+from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.functional.instance._instance import instance_norm, instance_stats_shape
 from jaxnorm.functional.instance._rev_in import rev_in
 from jaxnorm.functional.instance._switchable import switchable_norm

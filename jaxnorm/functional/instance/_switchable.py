@@ -5,25 +5,18 @@ arXiv:1806.10779, 2018.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from jaxnorm.functional._large import large_units, unitless
 from jaxnorm.functional._parameters import kept_shape, place
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.instance._instance import instance_stats_shape
-from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, sum_of_two
+from jaxnorm.functional.instance._mixture import Candidate, mixed, softmaxed
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import normalize
-from jaxnorm.stats import Estimator, Moments, Variance, ema, mix, moments, pool, rescaled, units
+from jaxnorm.stats import Estimator, Variance, ema, moments, pool, rescaled
 from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
-
-Candidate = Literal["instance", "layer", "batch"]
-"""A norm whose statistics take part in a mixture."""
-
-LARGE = 2.0**40
-"""The size from which an input is divided by a power of two."""
 
 
 def switchable_norm(
@@ -63,8 +56,7 @@ def switchable_norm(
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         use_running_average: whether the running statistics take the place of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where its
-            statistics normalize.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         candidates: which statistics are mixed, in the order of the logits.
         estimator: how the batch enters; the paper's average over batches is `cumulative()`.
         axis: the feature axes.
@@ -86,6 +78,7 @@ def switchable_norm(
         TypeError: `x` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> x, stats = jnp.array([[[1.0], [3.0]], [[5.0], [7.0]]]), ema().init((1,))
         >>> only = jnp.array([0.0, -99.0, -99.0])
         >>> y, _ = switchable_norm(x, stats, only, only, use_running_average=False)
@@ -98,13 +91,12 @@ def switchable_norm(
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
-    of_means = _softmax(mean_logits, "mean_logits", candidates)
-    of_vars = _softmax(var_logits, "var_logits", candidates)
+    of_means = softmaxed(mean_logits, "mean_logits", candidates)
+    of_vars = softmaxed(var_logits, "var_logits", candidates)
     sample: dict[str, Any] = {"mask": mask, "weights": weights}
     # Where squares overflow no weight could be differentiated: such an input has a unit of its own.
     shards = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
-    unit = units(x, (1,) * x.ndim, **sample, **shards)
-    unit, smallest = jnp.where(unit > LARGE, unit, 1), float(jnp.finfo(unit.dtype).tiny)
+    unit = large_units(x, (1,) * x.ndim, **sample, **shards)
     scaled = usable(x, **sample).astype(accumulation_dtype(x.dtype)) / unit
     stats_shape = instance_stats_shape(x.shape, features)
     instance = moments(scaled, stats_shape, **sample, variance=variance)
@@ -118,42 +110,10 @@ def switchable_norm(
         found["batch"] = rescaled(keep_dims(estimator.read(stats), batch_shape), 1 / unit)
     y = normalize(
         scaled,
-        _mixed(of_means, of_vars, [found[name] for name in candidates]),
+        mixed(of_means, of_vars, [found[name] for name in candidates]),
         scale=place(scale, x.shape, features, "scale"),
         bias=place(bias, x.shape, features, "bias"),
-        epsilon=jnp.maximum(epsilon / unit / unit, smallest if epsilon else 0),
+        epsilon=unitless(epsilon, unit),
         dtype=dtype or x.dtype,
     )
     return y, stats if taken is None else estimator.update(stats, taken)
-
-
-def _softmax(logits: ArrayLike, name: str, candidates: Sequence[str]) -> Array:
-    unknown = sorted({*candidates} - {"instance", "layer", "batch"})
-    if unknown or not candidates:
-        raise ValueError(
-            f"candidates={tuple(candidates)} must be some of 'instance', 'layer' and 'batch'"
-        )
-    logits = jnp.asarray(logits)
-    if logits.shape != (len(candidates),):
-        raise ValueError(
-            f"{name} {list(logits.shape)} must have one entry for each of the {len(candidates)} "
-            f"candidates {tuple(candidates)}; give it shape [{len(candidates)}]"
-        )
-    return jax.nn.softmax(logits)
-
-
-def _mixed(mean_weights: Array, var_weights: Array, found: Sequence[Moments]) -> Moments:
-    """Returns the mixture about the first of the means.
-
-    Weights sum to one up to a rounding, which would move a mean far from zero by whole deviations.
-    """
-    pivot = jax.lax.stop_gradient(found[0].mean)
-
-    def about_pivot(moments: Moments) -> Moments:
-        tail = 0 if moments.tail is None else moments.tail
-        near = (moments.mean - pivot) + tail
-        return moments._replace(mean=near, tail=jnp.zeros_like(near))
-
-    mixed = mix(mean_weights, [about_pivot(moments) for moments in found], var_weights)
-    mean, tail = sum_of_two(jnp.broadcast_to(pivot, mixed.mean.shape), mixed.mean)
-    return mixed._replace(mean=mean, tail=tail if mixed.tail is None else tail + mixed.tail)

@@ -4,46 +4,12 @@ Miyato, Kataoka, Koyama, Yoshida: Spectral Normalization for Generative Adversar
 arXiv:1802.05957, 2018.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm.functional.kernels._spectral_state import SpectralState
 from jaxnorm.numerics import accumulation_dtype, as_array, power_of_two, quotient, require_inexact
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
-
-
-class SpectralState(NamedTuple):
-    """What power iteration remembers of a kernel.
-
-    Examples:
-        >>> SpectralState(jnp.ones(2), jnp.ones(())).u
-        Array([1., 1.], dtype=float32)
-    """
-
-    u: Array  # [out], float32 or wider: an estimate of the right singular vector
-    sigma: Array  # [], float32 or wider: the singular value last found
-
-
-def spectral_norm_init(key: Array, kernel: ArrayLike) -> SpectralState:
-    """Returns the state before any iteration: a random direction and `sigma = 1`.
-
-    Args:
-        key: a PRNG key.
-        kernel: [..., out], of rank 2 or more.
-
-    Returns:
-        A `SpectralState`, float32 or wider.
-
-    Examples:
-        >>> spectral_norm_init(jax.random.key(0), jnp.ones((3, 2))).u.shape
-        (2,)
-    """
-    kernel = as_array(kernel)
-    dtype = accumulation_dtype(kernel.dtype)
-    u = jax.random.normal(key, kernel.shape[-1:], dtype)
-    return SpectralState(u, jnp.ones((), dtype))
 
 
 def spectral_norm(

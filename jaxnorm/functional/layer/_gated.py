@@ -6,7 +6,7 @@ Dao, Gu: Transformers are SSMs, arXiv:2405.21060, 2024.
 import jax
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.instance._group import group_stats_shape
+from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, require_inexact
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats.sampling import sample_weights, settled

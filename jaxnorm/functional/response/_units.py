@@ -1,12 +1,11 @@
 """What the members of this room share: the units of each example, and its axes."""
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._parameters import kept_shape
-from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, power_of_two
-from jaxnorm.stats.sampling import sample_weights, settled
-from jaxnorm.stats.sums import block_max
+from jaxnorm.numerics import as_array, canonical_axes, power_of_two
+from jaxnorm.stats import units
+from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, Axes
 
 
@@ -21,7 +20,7 @@ def in_units(
         x: [N, *shape], real and floating.
         mask: boolean, broadcastable to `x`, or None; what it excludes has no size.
         at_least: a number that shall not be large in these units either.
-        headroom: how large the largest may be in these units.
+        headroom: how large the largest may be in these units, a power of two.
 
     Returns:
         [N, *shape] and [N, 1, ...], float32 or wider. Masked entries that are not finite are zero.
@@ -36,15 +35,10 @@ def in_units(
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"x must be real and floating, got {x.dtype} {list(x.shape)}")
-    w = sample_weights(x, mask, None)
-    wide = settled(x, x, w).astype(accumulation_dtype(x.dtype))
-    size = jnp.abs(jax.lax.stop_gradient(wide))
-    size = size if w is None else jnp.where(w > 0, size, 0)
-    if not x.size:
-        return wide, jnp.ones(kept_shape(x.shape, (0,)), wide.dtype)
-    largest = block_max(size, kept_shape(x.shape, (0,)) if x.ndim > 1 else (1,))
-    unit = power_of_two(jnp.maximum(largest / headroom, at_least))
-    return wide / unit, unit
+    unit = units(x, kept_shape(x.shape, (0,)) if x.ndim > 1 else (1,), mask=mask) / headroom
+    if at_least:
+        unit = jnp.maximum(unit, power_of_two(jnp.asarray(at_least, unit.dtype)))
+    return usable(x, mask, None).astype(unit.dtype) / unit, unit
 
 
 def positions(ndim: int, axes: Axes | None, axis: int = -1) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxnorm.functional._large import large_units, unitless
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.functional.batch._running import shaped
 from jaxnorm.functional.pointwise._widened import widened
@@ -16,11 +17,9 @@ from jaxnorm.functional.streaming._checks import require_state
 from jaxnorm.functional.streaming._states import CrossIterationState
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.ops import normalize
-from jaxnorm.stats import BatchStats, Moments, moments, rescaled, units
+from jaxnorm.stats import BatchStats, Moments, moments, rescaled
 from jaxnorm.stats.sampling import usable
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
-
-LARGE = 2.0**40  # the square of a hundred thousand such entries is a float32
 
 
 def cross_iteration_batch_norm(
@@ -100,15 +99,13 @@ def cross_iteration_batch_norm(
     require_state(state, state.start(kernel.shape, len(state.means) + 1), decay=decay)
     past = jax.lax.stop_gradient(state)
     # Where squares overflow no variance could be differentiated: such features have a unit.
-    unit, smallest = units(x, row, mask=mask), float(jnp.finfo(x.dtype).tiny)
-    unit = jnp.where(unit > LARGE, unit, 1)
+    unit = large_units(x, row, mask=mask)
     z, of_features = x / unit, unit.reshape(sizes)
     own, pull = jax.vjp(lambda z: moments(z, row, mask=mask), z)
     taken = rescaled(Moments(past.mean, past.var, jnp.ones_like(past.var)), 1 / of_features)
     if not use_running_average:
         taken = with_earlier(shaped(own, sizes), past, kernel, of_features, burn_in_steps)
-    shift = jnp.maximum(epsilon / unit / unit, smallest if epsilon else 0)
-    y = normalize(z, shaped(taken, row), epsilon=shift)
+    y = normalize(z, shaped(taken, row), epsilon=unitless(epsilon, unit))
     y = scaled_and_shifted(y, scale, bias, features).astype(dtype or like)
     if not (update_stats or (update_stats is None and not use_running_average)):
         return y, state

@@ -7,7 +7,7 @@ Ma et al.: Megalodon, arXiv:2404.08801, 2024, and Luo, Mesgarani: Conv-TasNet, a
 import jax
 
 from jaxnorm.functional._parameters import place
-from jaxnorm.functional.instance._group import group_stats_shape
+from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Moments, Variance, prefix_moments

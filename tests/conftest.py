@@ -9,7 +9,7 @@ EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 IN_HASTE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 HOW = EIGHT_DEVICES if os.environ.get("JAXNORM_OPTIMIZED") == "1" else f"{EIGHT_DEVICES} {IN_HASTE}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {HOW}".strip()
-# Where in Python each operation was written: nobody reads it here, and it takes a tenth of the time.
+# Where in Python each operation stands takes a tenth of the time, and nobody reads it here.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 os.environ["MPLBACKEND"] = "agg"

@@ -1,6 +1,5 @@
 """Norms that training leaves alone: their statistics and their scales and biases."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, overload
@@ -11,6 +10,7 @@ from flax import nnx
 
 from jaxnorm._views import modules_of
 from jaxnorm.surgery._batch_norms import SWITCH, keeps_statistics, without_switch
+from jaxnorm.surgery._intercepted import remade
 from jaxnorm.surgery._labels import labels_by_path, labels_like
 from jaxnorm.typing import PyTree
 
@@ -119,7 +119,7 @@ def freeze_statistics(model: Model) -> Model:
         return model
     if hasattr(model, _ORIGINAL):
         return model
-    return _remade(model, _frozen_kind(type(model)))
+    return remade(model, _frozen_kind(type(model)))
 
 
 _ORIGINAL = "_jaxnorm_original"
@@ -139,16 +139,10 @@ def _frozen_kind(kind: type[nn.Module]) -> type[nn.Module]:
     @nn.nowrap
     def reduce(self: Any) -> tuple[Callable[..., Any], tuple[nn.Module]]:
         # The name of this class leads to the original one, so pickle takes the original model.
-        return freeze_statistics, (_remade(self, kind),)
+        return freeze_statistics, (remade(self, kind),)
 
     members = {"__call__": call, "__reduce__": reduce, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), {**members, _ORIGINAL: kind})
-
-
-def _remade(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """Returns an unbound module of another class with the same fields."""
-    fields = [f.name for f in dataclasses.fields(model) if f.init and f.name != "parent"]
-    return kind(**{name: getattr(model, name) for name in fields})
 
 
 def _read_running_statistics(

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.downloads import UnavailableError
 from tests.flax_suite import sources
 from tests.flax_suite.differences import CLASSES, EVERY_TEST, ROUNDING, Difference
 from tests.flax_suite.runner import Orders, Report, run, run_room
@@ -35,7 +36,7 @@ def sources_of_flax():
     """Skips where Flax's source distribution is neither there nor to be had."""
     try:
         sources.flax_tests()
-    except sources.SourcesUnavailableError as error:
+    except UnavailableError as error:
         if os.environ.get("JAXNORM_REQUIRE_FLAX_SUITE"):
             raise
         pytest.skip(str(error))

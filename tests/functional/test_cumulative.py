@@ -30,6 +30,7 @@ def test_one_step_at_a_time_gives_the_numbers_of_the_whole_sequence(offset):
     assert relative_error(np.moveaxis(np.asarray(ys), 0, 1), np.asarray(whole)) < bound
 
 
+@pytest.mark.slow
 def test_no_step_depends_on_a_later_one():
     x = drawn()
     later = jnp.asarray(x).at[:, 4:].set(jnp.nan)

@@ -45,12 +45,14 @@ def test_an_example_of_zeros_gives_zeros_and_finite_gradients(norm):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 @every_member
 def test_an_example_does_not_depend_on_the_size_of_another(norm):
     apart = np.concatenate([X[:1], X[1:] * np.float32(1e20)])
     assert relative_error(norm(apart)[0], np.asarray(norm(X)[0])) < rounding(np.float32)
 
 
+@pytest.mark.slow
 @every_member
 def test_a_small_entry_far_from_a_very_large_one_stays_finite(norm):
     x = X.copy()

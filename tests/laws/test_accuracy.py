@@ -115,6 +115,7 @@ def compiled_with_parameters(member):
     return jax.jit(functools.partial(output, member))
 
 
+@pytest.mark.slow
 @over(claiming("offset"))
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @MOSTLY_KERNELS

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnorm.stats.sums import ONE_CHAIN, hold, repeat, sum_alone, sum_of_either
+from tests.stats.programs import OPTIMIZED
 
 RNG = np.random.default_rng(0)
 
@@ -58,14 +59,14 @@ def test_on_cpu_the_repetition_stays_out_of_the_loop_over_the_array():
         return x * repeat(statistic, 2, 8)
 
     arrays = jnp.ones((4, 64, 256)), jnp.ones((4, 1, 32))
-    program = jax.jit(normalized).lower(*arrays).compile().as_text()
+    program = jax.jit(normalized).lower(*arrays).compile(OPTIMIZED).as_text()
     entry = program[program.index("ENTRY") :]
     assert entry.count("fusion(") == 2, entry
 
 
 def entry(function, *arrays):
     """Returns the top level of the compiled program, and the bytes of its temporary arrays."""
-    program = jax.jit(function).lower(*arrays).compile()
+    program = jax.jit(function).lower(*arrays).compile(OPTIMIZED)
     text = program.as_text()
     return text[text.index("ENTRY") :], program.memory_analysis().temp_size_in_bytes
 

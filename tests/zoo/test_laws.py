@@ -87,6 +87,7 @@ def test_output_and_gradients_are_right_for_inputs_of_every_size(case):
         assert_equal(case, arrays, state=False)
 
 
+@pytest.mark.slow
 @over(CASES)
 def test_bfloat16_input_is_normalized_in_float32_and_rounded_once(case):
     arrays = changed(case, draw(case), lambda v: v if v.dtype.kind == "c" else _bfloat16(v))

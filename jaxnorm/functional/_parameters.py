@@ -1,5 +1,7 @@
 """Where scale and bias stand against an array: on its feature axes, or on any that broadcast."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from jaxnorm.numerics import accumulation_dtype
@@ -63,6 +65,27 @@ def place(
     )
 
 
+def placed(
+    scale: ArrayLike | None, bias: ArrayLike | None, shape: Shape, features: tuple[int, ...]
+) -> dict[str, Any]:
+    """Returns the arguments `scale` and `bias` of an operation; see `place`.
+
+    Args:
+        scale: [*features], or of the rank of `x`; None stays None.
+        bias: like `scale`.
+        shape: the shape of `x`.
+        features: the axes that both belong to, canonical.
+
+    Returns:
+        Both, of the rank of `x`.
+
+    Examples:
+        >>> placed(jnp.ones(3), None, (2, 3, 5), (1,))["bias"]
+    """
+    names = {"scale": scale, "bias": bias}
+    return {name: place(part, shape, features, name) for name, part in names.items()}
+
+
 def about_one(scale: ArrayLike | None, zero_centered: bool) -> ArrayLike | None:
     """Returns `1 + scale` where a scale is kept around zero, else `scale` itself.
 
@@ -121,7 +144,6 @@ def scaled_and_shifted(
         >>> scaled_and_shifted(jnp.ones((1, 2)), jnp.array([3.0, 4.0]), None, (1,))
         Array([[3., 4.]], dtype=float32)
     """
-    factor = place(scale, y.shape, features, "scale")
-    shift = place(bias, y.shape, features, "bias")
+    factor, shift = placed(scale, bias, y.shape, features).values()
     y = y if factor is None else y * factor
     return y if shift is None else y + shift

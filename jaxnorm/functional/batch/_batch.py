@@ -5,7 +5,7 @@ Ioffe, Szegedy: Batch Normalization, arXiv:1502.03167, 2015.
 
 from typing import Any
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
@@ -90,12 +90,7 @@ def batch_norm(
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("batch_norm", x.shape, stats_shape, *asked, **mapped, of="feature")
-    affine = {
-        "scale": place(scale, x.shape, features, "scale"),
-        "bias": place(bias, x.shape, features, "bias"),
-        "epsilon": epsilon,
-        "dtype": dtype,
-    }
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
     if average:
         running = keep_dims(estimator.read(stats), stats_shape)
         y = normalize(x, running, **affine)

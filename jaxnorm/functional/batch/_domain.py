@@ -12,7 +12,7 @@ from jaxnorm.functional._parameters import kept_shape
 from jaxnorm.functional.batch._domains import domain_moments, domains_of
 from jaxnorm.functional.batch._running import shaped, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
-from jaxnorm.functional.batch._table import place_rows, require_batch_axis, rows
+from jaxnorm.functional.batch._table import placed_rows, require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
 from jaxnorm.stats import Estimator, Variance, ema
@@ -106,12 +106,11 @@ def domain_batch_norm(
         batch = shaped(batch, (num_domains, *(x.shape[axis] for axis in features)))
     taken = whole_count(estimator.read(stats)) if batch is None or average else batch
     index = jnp.clip(ids, 0, num_domains - 1)
-    shared = None if shared_affine else (index, num_domains)
+    own = None if shared_affine else (index, num_domains)
     y = normalize(
         usable(x, mask, weights),
         rows(taken, index, x.shape, features, "stats", num_domains),
-        scale=place_rows(scale, shared, x.shape, features, "scale"),
-        bias=place_rows(bias, shared, x.shape, features, "bias"),
+        **placed_rows(scale, bias, own, x.shape, features),
         epsilon=epsilon,
         dtype=dtype,
     )

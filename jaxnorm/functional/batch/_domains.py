@@ -11,18 +11,7 @@ from jaxnorm.typing import Array, ArrayLike, Shape
 
 
 def domains_of(domain: ArrayLike, shape: Shape) -> Array:
-    """Returns one domain for each example.
-
-    Args:
-        domain: [N], or [] for all examples alike; integers.
-        shape: the shape of `x`.
-
-    Returns:
-        [N], integers.
-
-    Raises:
-        ValueError: the domains are not one for each example.
-        TypeError: the domains are no integers.
+    """Returns one domain for each example, [N], after checking that they are integers.
 
     Examples:
         >>> domains_of(3, (2, 5))
@@ -42,17 +31,7 @@ def domains_of(domain: ArrayLike, shape: Shape) -> Array:
 def domain_moments(
     x: Array, stats_shape: Shape, ids: Array, count: int, sample: dict[str, Any]
 ) -> Moments:
-    """Returns the moments of the examples of each domain.
-
-    Args:
-        x: [N, *shape].
-        stats_shape: the statistics shape of one domain.
-        ids: [N], the domain of each example; one of none of them enters no statistic.
-        count: how many domains.
-        sample: further arguments of `jaxnorm.moments`.
-
-    Returns:
-        Moments of [count, *stats_shape].
+    """Returns the moments of the examples of each of `count` domains, [count, *stats_shape].
 
     Examples:
         >>> x, ids = jnp.array([[1.0], [10.0], [3.0]]), jnp.array([0, 1, 0])

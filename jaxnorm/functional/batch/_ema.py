@@ -5,7 +5,7 @@ Kidger, Garcia: Equinox: neural networks in JAX via callable PyTrees, arXiv:2111
 
 from typing import Any
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.numerics import as_array, canonical_axes
@@ -57,13 +57,11 @@ def ema_batch_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        single_value: where one value stands behind a statistic: "raise", or normalize with the
-            "running" statistics and leave them alone ("warn" does so and says it), or "allow".
+        single_value: where one value stands behind a statistic; see `jaxnorm.batch_norm`.
         dtype: the output's dtype; that of `x` if None.
 
     Returns:
-        `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
-        `stats`.
+        `y` of the shape of `x` and of `dtype`, and the new state.
 
     Raises:
         ValueError: one value per statistic, a shape that does not fit, or an unbound `axis_name`.
@@ -95,8 +93,7 @@ def ema_batch_norm(
     y = normalize(
         usable(x, mask, weights),
         running,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         dtype=dtype,
     )

@@ -5,7 +5,7 @@ Hoffer, Hubara, Soudry: Train longer, generalize better, arXiv:1705.08741, 2017.
 
 from typing import Any
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._ghost_shape import ghost_stats_shape
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
@@ -100,12 +100,7 @@ def ghost_batch_norm(
         detail=f" with ghost_batch_size={ghost_batch_size}",
         remedy="use larger ghost batches",
     )
-    affine = {
-        "scale": place(scale, x.shape, features, "scale"),
-        "bias": place(bias, x.shape, features, "bias"),
-        "epsilon": epsilon,
-        "dtype": dtype,
-    }
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
     if average:
         y = normalize(x, keep_dims(estimator.read(stats), whole), **affine)
         batch = moments(x, whole, **sample) if update else None

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._running import squeezed, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.functional.batch._table import require_batch_axis, rows
@@ -96,12 +96,7 @@ def recurrent_batch_norm(
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("recurrent_batch_norm", x.shape, stats_shape, *asked, **mapped)
-    affine = {
-        "scale": place(scale, x.shape, features, "scale"),
-        "bias": place(bias, x.shape, features, "bias"),
-        "epsilon": epsilon,
-        "dtype": dtype,
-    }
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
     if average:
         running = whole_count(estimator.read(stats))
         y = normalize(x, rows(running, row, x.shape, features, "stats", max_steps), **affine)

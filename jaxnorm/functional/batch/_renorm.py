@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place, scaled_and_shifted
+from jaxnorm.functional._parameters import kept_shape, placed, scaled_and_shifted
 from jaxnorm.functional.batch._renorm_corrections import corrections
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
@@ -100,17 +100,16 @@ def batch_renorm(
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("batch_renorm", x.shape, stats_shape, *asked, **mapped)
     result, wide = jnp.dtype(dtype or x.dtype), accumulation_dtype(dtype or x.dtype)
-    scale = place(scale, x.shape, features, "scale")
-    bias = place(bias, x.shape, features, "bias")
+    affine = placed(scale, bias, x.shape, features)
     running = keep_dims(estimator.read(stats), stats_shape)
     if average:
-        y = normalize(x, running, scale=scale, bias=bias, epsilon=epsilon, dtype=result)
+        y = normalize(x, running, **affine, epsilon=epsilon, dtype=result)
         batch = moments(x, stats_shape, **sample) if update else None
     else:
         how = {"epsilon": epsilon, "dtype": wide, "implementation": implementation}
         y, batch = standardize(x, stats_shape, **how, **sample)
         r, d = corrections(batch, running, r_max, d_max, epsilon)
-        y = scaled_and_shifted(y * r + d, scale, bias, features)
+        y = scaled_and_shifted(y * r + d, **affine, features=features)
     if update and batch is not None:
         stats = estimator.update(stats, squeezed(batch, features))
     return y.astype(result), stats

@@ -13,17 +13,7 @@ from jaxnorm.typing import Array, ArrayLike
 def corrections(
     batch: Moments, running: Moments, r_max: ArrayLike, d_max: ArrayLike, epsilon: float
 ) -> tuple[Array, Array]:
-    """Returns r and d of batch renormalization, one and zero for an empty sample, as constants.
-
-    Args:
-        batch: the moments of the batch.
-        running: those before it, of the same shape.
-        r_max: [], the largest r.
-        d_max: [], the largest |d|.
-        epsilon: added to both variances.
-
-    Returns:
-        Two arrays of the shape of the moments.
+    """Returns r and d of `batch_renorm`, one and zero for an empty sample, as constants.
 
     Examples:
         >>> batch, running = (Moments(*map(jnp.array, m)) for m in [(3.0, 4.0, 9), (2.0, 1.0, 9)])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnorm.functional._parameters import kept_shape
 from jaxnorm.functional.batch._running import squeezed, whole_count
 from jaxnorm.functional.batch._single_value import SingleValue, switches
-from jaxnorm.functional.batch._table import place_rows, require_batch_axis, rows
+from jaxnorm.functional.batch._table import placed_rows, require_batch_axis, rows
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Variance, ema, moments
@@ -99,13 +99,9 @@ def split_batch_norm(
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("split_batch_norm", x.shape, stats_shape, *asked, **mapped)
     index = np.int32(0) if average else np.repeat(np.arange(num_splits), x.shape[0] // num_splits)
-    shared = None if shared_affine else (index, num_splits)
-    affine = {
-        "scale": place_rows(scale, shared, x.shape, features, "scale"),
-        "bias": place_rows(bias, shared, x.shape, features, "bias"),
-        "epsilon": epsilon,
-        "dtype": dtype,
-    }
+    own = None if shared_affine else (index, num_splits)
+    affine = placed_rows(scale, bias, own, x.shape, features)
+    affine |= {"epsilon": epsilon, "dtype": dtype}
     if average:
         running = whole_count(estimator.read(stats))
         y = normalize(x, rows(running, 0, x.shape, features, "stats", num_splits), **affine)

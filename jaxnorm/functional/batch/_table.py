@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.typing import Array, ArrayLike, Shape
 
 
@@ -47,35 +47,37 @@ def rows(
     return jax.tree.map(taken, table)
 
 
-def place_rows(
-    parameter: ArrayLike | None,
+def placed_rows(
+    scale: ArrayLike | None,
+    bias: ArrayLike | None,
     chosen: tuple[Any, int] | None,
     shape: Shape,
     features: tuple[int, ...],
-    name: str,
-) -> Array | None:
-    """Returns a scale or a bias that has a row for each kind of example, or one for all.
+) -> dict[str, Any]:
+    """Returns a scale and a bias that have a row for each kind of example, or one for all.
 
     Args:
-        parameter: [count, *features], or, if shared, as `place` takes it; None stays None.
+        scale: [count, *features], or, if shared, as `place` takes it; None stays None.
+        bias: like `scale`.
         chosen: the index of `rows` and the number of rows; None if all examples share one.
         shape: the shape of `x`.
         features: the feature axes, canonical and not the first.
-        name: the argument's name, for the error.
 
     Returns:
-        An array of the rank of `x`, or None.
+        The arguments `scale` and `bias` of an operation.
 
     Raises:
-        ValueError: the shape does not fit.
+        ValueError: a shape does not fit.
 
     Examples:
-        >>> place_rows(jnp.array([[2.0], [5.0]]), (jnp.array([1]), 2), (1, 1), (1,), "scale")
-        Array([[5.]], dtype=float32)
+        >>> placed_rows(jnp.array([[2.0], [5.0]]), None, (jnp.array([1]), 2), (1, 1), (1,))
+        {'scale': Array([[5.]], dtype=float32), 'bias': None}
     """
-    if parameter is None or chosen is None:
-        return place(parameter, shape, features, name)
-    return rows(parameter, chosen[0], shape, features, name, chosen[1])
+    if chosen is None:
+        return placed(scale, bias, shape, features)
+    index, count = chosen
+    names = {"scale": scale, "bias": bias}
+    return {name: rows(part, index, shape, features, name, count) for name, part in names.items()}
 
 
 def require_batch_axis(features: tuple[int, ...], shape: Shape, name: str = "axis") -> None:

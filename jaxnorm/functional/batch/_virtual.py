@@ -4,7 +4,7 @@ Salimans, Goodfellow, Zaremba, Cheung, Radford, Chen: Improved Techniques for Tr
 arXiv:1606.03498, 2016.
 """
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
@@ -85,12 +85,8 @@ def virtual_batch_norm(
             f"reference {list(reference.shape)} must have the rank and the features of x "
             f"{list(x.shape)}; pass the reference batch as it is at this layer"
         )
-    affine = {
-        "scale": place(scale, x.shape, features, "scale"),
-        "bias": place(bias, x.shape, features, "bias"),
-        "epsilon": epsilon,
-        "dtype": dtype or x.dtype,
-    }
+    result = dtype or x.dtype
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": result}
     y_reference, sample = standardize(
         reference,
         kept_shape(reference.shape, features),

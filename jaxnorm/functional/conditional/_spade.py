@@ -48,8 +48,7 @@ def spade(
             `jaxnorm.resize_segmentation`.
         bias: like `scale`.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes; all others are reduced.
         scale_offset: added to the scale.

@@ -44,8 +44,7 @@ def evo_norm_b1(
         scale: [*features], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         use_running_average: whether the running variance takes the place of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         estimator: how it does; "decay" of `ema` weighs the old value.
         axis: the feature axes, not the first.
         epsilon: added to the variances.

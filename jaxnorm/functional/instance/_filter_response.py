@@ -5,7 +5,7 @@ Singh, Krishnan: Filter Response Normalization Layer, arXiv:1911.09737, 2019.
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import place, placed
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -82,8 +82,7 @@ def filter_response_norm(
         x,
         instance_stats_shape(x.shape, feature_axes),
         center=False,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

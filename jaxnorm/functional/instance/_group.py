@@ -3,7 +3,7 @@
 Wu, He: Group Normalization, arXiv:1803.08494, 2018.
 """
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -70,8 +70,7 @@ def group_norm(
     y, _ = standardize(
         x,
         group_stats_shape(x.shape, num_groups, group_size, axis, reduction_axes),
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

@@ -5,7 +5,7 @@ Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
 
 from typing import Literal
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._single_value import has_single_value
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -78,8 +78,7 @@ def instance_norm(
     y, _ = standardize(
         x,
         stats_shape,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

@@ -19,18 +19,7 @@ Candidate = Literal["instance", "layer", "batch"]
 
 
 def softmaxed(logits: ArrayLike, name: str, candidates: Sequence[str]) -> Array:
-    """Returns the weights of the candidates.
-
-    Args:
-        logits: [K], one for each candidate.
-        name: the argument's name, for the error.
-        candidates: what is mixed.
-
-    Returns:
-        [K], which sum to one.
-
-    Raises:
-        ValueError: a candidate is unknown, or the logits are not one for each.
+    """Returns the weights of the K candidates from their logits [K], called `name` in the error.
 
     Examples:
         >>> softmaxed(jnp.zeros(2), "mean_logits", ("layer", "batch"))
@@ -54,14 +43,6 @@ def mixed(mean_weights: Array, var_weights: Array, found: Sequence[Moments]) -> 
     """Returns the mixture about the first of the means.
 
     Weights sum to one up to a rounding, which would move a mean far from zero by whole deviations.
-
-    Args:
-        mean_weights: [K], which sum to one.
-        var_weights: likewise.
-        found: K moments, whose shapes broadcast to that of the first one.
-
-    Returns:
-        `Moments` of the broadcast shape.
 
     Examples:
         >>> parts = [(1.0, 4.0, 2.0), (3.0, 8.0, 2.0)]

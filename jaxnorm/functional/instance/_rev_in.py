@@ -3,7 +3,7 @@
 Kim et al.: Reversible Instance Normalization for Accurate Time-Series Forecasting, ICLR, 2022.
 """
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -70,8 +70,7 @@ def rev_in(
     return standardize(
         x,
         instance_stats_shape(x.shape, feature_axes),
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=mask,
         weights=weights,

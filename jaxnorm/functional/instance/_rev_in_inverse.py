@@ -5,7 +5,7 @@ Kim et al.: Reversible Instance Normalization for Accurate Time-Series Forecasti
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.layer._positional import moment_shortcut
 from jaxnorm.numerics import as_array, canonical_axes, require_inexact
 from jaxnorm.stats import Moments
@@ -65,8 +65,7 @@ def rev_in_inverse(
             "rev_in returned for the same examples and features"
         )
     value = y.astype(jnp.promote_types(y.dtype, mean.dtype))
-    bias = place(bias, y.shape, features, "bias")
-    value = value if bias is None else value - bias
-    scale = place(scale, y.shape, features, "scale")
-    value = value if scale is None else value / scale
+    factor, shift = placed(scale, bias, y.shape, features).values()
+    value = value if shift is None else value - shift
+    value = value if factor is None else value / factor
     return moment_shortcut(value, moments, epsilon=epsilon, dtype=dtype or y.dtype)

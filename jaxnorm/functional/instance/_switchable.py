@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxnorm.functional._large import large_units, unitless
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.instance._instance import instance_stats_shape
 from jaxnorm.functional.instance._mixture import Candidate, mixed, softmaxed
@@ -111,8 +111,7 @@ def switchable_norm(
     y = normalize(
         scaled,
         mixed(of_means, of_vars, [found[name] for name in candidates]),
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=unitless(epsilon, unit),
         dtype=dtype or x.dtype,
     )

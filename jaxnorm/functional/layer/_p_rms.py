@@ -7,7 +7,7 @@ import math
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import kept_shape, place
+from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import standardize
 from jaxnorm.stats import reduced_stats_shape
@@ -76,8 +76,7 @@ def p_rms_norm(
         x,
         reduced_stats_shape(x.shape, axis),
         center=False,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=sampled,
         weights=weights,

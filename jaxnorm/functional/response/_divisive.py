@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.response._units import in_units, positions
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
@@ -80,8 +80,7 @@ def divisive_norm(
     return normalize(
         v,
         energy,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=jnp.maximum((smoother / unit) ** 2, jnp.finfo(z.dtype).tiny),
         dtype=dtype or x.dtype,
     )

@@ -6,7 +6,7 @@ Ma et al.: Megalodon, arXiv:2404.08801, 2024, and Luo, Mesgarani: Conv-TasNet, a
 
 import jax
 
-from jaxnorm.functional._parameters import place
+from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import normalize
@@ -100,8 +100,7 @@ def cumulative_group_norm(
     y = normalize(
         x,
         taken,
-        scale=place(scale, x.shape, features, "scale"),
-        bias=place(bias, x.shape, features, "bias"),
+        **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         dtype=dtype,
     )

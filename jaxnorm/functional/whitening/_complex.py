@@ -46,8 +46,7 @@ def complex_batch_norm(
         cross: [C], `g_ri`; None for zero.
         bias: [C, 2], its real and imaginary part; None for zero.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         decay: the weight of the old running statistics, from 0 to 1.
         axis: the channel axis; all others are reduced.
         epsilon: added to both variances, not negative.

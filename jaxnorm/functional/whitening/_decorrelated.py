@@ -39,8 +39,7 @@ def decorrelated_batch_norm(
         scale: [C], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         num_groups: contiguous groups of channels, G.
         decay: the weight of the old running statistics, from 0 to 1.
         axis: the channel axis; all others are reduced.

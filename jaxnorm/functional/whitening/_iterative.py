@@ -47,8 +47,7 @@ def iterative_norm(
         scale: [C], or of the rank of `x` and broadcastable to it; None for one.
         bias: like `scale`; None for zero.
         use_running_average: whether the running statistics normalize instead of the batch's own.
-        update_stats: whether the batch enters the running statistics; if None, just where it
-            normalizes.
+        update_stats: whether the batch enters them; if None, just where it normalizes.
         num_groups: contiguous groups of channels, G.
         iterations: T, how many steps, 5 to 7; many more diverge in float32 where a group is
             ill-conditioned, since each step squares what rounding left.

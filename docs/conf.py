@@ -20,6 +20,7 @@ nb_execution_raise_on_error = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 2
 default_role = "code"
 napoleon_use_ivar = True
 
@@ -28,7 +29,7 @@ def _escape(app, what, name, obj, options, lines):
     """Escapes what docstrings mean literally: shapes such as [*batch, C], and bars of |mean|."""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            starred = re.sub(r"(?<=[\[ ])\*(?=\w)", r"\\*", line)
+            starred = re.sub(r"(?<=[\[ ])\*(?=[\w(,\]])", r"\\*", line)
             starred = re.sub(r"(?<=, )\*\*(?=\w)", r"\\*\\*", starred)
             lines[i] = starred.replace("|", r"\|")
 

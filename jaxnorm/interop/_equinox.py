@@ -80,7 +80,7 @@ def from_equinox(
             `from_torch`. What is not listed keeps its name, with "/" for ".".
         layouts: pattern of Equinox's layers -> "channels_first", `after_flatten(C, H, W)` or a
             `Layout`.
-        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
+        keep: patterns of leaves of `like` that stay as they are, such as `head/*`.
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.

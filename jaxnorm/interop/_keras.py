@@ -79,7 +79,7 @@ def from_keras(
         names: path of Keras's layer -> ours, such as {"sequential/dense": "output"}, or a function;
             see `from_torch`.
         layouts: pattern of Keras's layers -> "conv_transpose", "zero_centered" or a `Layout`.
-        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
+        keep: patterns of leaves of `like` that stay as they are, such as `head/*`.
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.

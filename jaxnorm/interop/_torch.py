@@ -88,7 +88,7 @@ def from_torch(
         layouts: pattern of PyTorch's layers -> "conv_transpose", "channels_first" (norms over
             [C, H, W]), "zero_centered" (scales stored less one), `after_flatten(C, H, W)` or a
             `Layout` of yours.
-        keep: patterns of leaves of `like` that stay as they are, such as "head/*".
+        keep: patterns of leaves of `like` that stay as they are, such as `head/*`.
 
     Returns:
         A `Conversion`; its `variables` have the form of `like`.

@@ -76,7 +76,7 @@ def find_norms(model: nn.Module | nnx.Module, *args: Any, **kwargs: Any) -> Norm
 
     Args:
         model: a linen or nnx module.
-        *args: of a linen model, the arguments of a call: arrays or `jax.ShapeDtypeStruct`s.
+        *args: of a linen model, the arguments of a call: arrays or `jax.ShapeDtypeStruct`.
         **kwargs: likewise, such as `train=False`.
 
     Returns:

@@ -20,7 +20,7 @@ def initialized(
 
     Args:
         model: a linen module.
-        args: of a call: arrays or `jax.ShapeDtypeStruct`s.
+        args: of a call: arrays or `jax.ShapeDtypeStruct`.
         kwargs: likewise.
         names: collection and path of each variable. Nothing else is computed.
 

@@ -66,7 +66,7 @@ def replace_norms(
         rule: which norm takes the place of which.
         variables: of a linen model, to be carried over.
         *args: where `variables` are given, the arguments of a call: arrays or
-            `jax.ShapeDtypeStruct`s.
+            `jax.ShapeDtypeStruct`.
         **kwargs: likewise, such as `train=False`.
 
     Returns:

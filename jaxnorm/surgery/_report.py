@@ -92,7 +92,7 @@ def report(model: nn.Module | nnx.Module, *args: Any, **kwargs: Any) -> NormRepo
 
     Args:
         model: a linen or nnx module.
-        *args: the arguments of a call: arrays or `jax.ShapeDtypeStruct`s.
+        *args: the arguments of a call: arrays or `jax.ShapeDtypeStruct`.
         **kwargs: likewise, such as `train=True`.
 
     Returns:

@@ -34,7 +34,7 @@ def reset_statistics(
     Args:
         model: a linen or nnx module.
         variables: of a linen model.
-        *args: of a linen model, the arguments of a call: arrays or `jax.ShapeDtypeStruct`s.
+        *args: of a linen model, the arguments of a call: arrays or `jax.ShapeDtypeStruct`.
         **kwargs: likewise, such as `train=False`.
 
     Returns:

@@ -58,7 +58,7 @@ def make_train_step(
 
     Args:
         model: a linen module with variables in `params` and `batch_stats` only, or an nnx model
-            with `nnx.Param`s, `nnx.BatchStat`s and random streams only. The values of its variables
+            with `nnx.Param`, `nnx.BatchStat` and random streams only. The values of its variables
             do not matter: those of the state count.
         tx: the optimizer.
         loss_fn: (output, batch) -> (loss [], metrics), both means over the batch.

@@ -26,6 +26,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [False, True])
 def test_all_weight_on_the_batch_is_batch_norm(average):
     run = functools.partial(batch_norm, estimator=ema(0.9), use_running_average=average)

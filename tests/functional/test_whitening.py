@@ -124,6 +124,7 @@ def test_the_parts_of_complex_output_are_white():
     assert state.mean.shape == (4, 2)
 
 
+@pytest.mark.slow
 def test_gradients_of_constant_complex_batches_are_finite():
     def loss(x):
         return jnp.square(jnp.abs(complex_whitened(x)[0] - 1)).sum()

@@ -209,6 +209,7 @@ def test_what_a_mask_hides_has_no_say_in_the_size(member, hidden):
             assert units(have, want, "float32") < DERIVATIVE, size
 
 
+@pytest.mark.slow
 @over(claiming("shards", "offset"))
 def test_shards_may_have_different_sizes(member):
     axis = whole_axis(member, SHAPE)

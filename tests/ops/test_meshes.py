@@ -135,7 +135,11 @@ def test_every_placement_can_be_traced_with_explicit_axes(norm, rank):
             assert have.sharding.spec == spec(rank, axes), (axes, sample)
 
 
-EVERY_PLACEMENT = pytest.mark.parametrize("axes", [(0,), (1,), (2,), (3,), (0, 3)], ids=name_of)
+EVERY_PLACEMENT = pytest.mark.parametrize(
+    "axes",
+    [(0,), (3,), (0, 3), *(pytest.param(a, marks=pytest.mark.slow) for a in ((1,), (2,)))],
+    ids=name_of,
+)
 
 
 @pytest.mark.parametrize("norm", NORMS)

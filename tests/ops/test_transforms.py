@@ -281,6 +281,7 @@ def test_other_values_of_the_same_shape_are_not_traced_again(member):
         assert relative_error(run(x), expected_output(member, x)) < BOUND
 
 
+@pytest.mark.slow
 @over(SAMPLED)
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
 def test_float8_has_statistics_of_float32_and_one_rounding_of_the_result(member, dtype):

@@ -146,6 +146,7 @@ def test_a_frozen_module_is_not_the_module(name):
     assert not isinstance(MODULES[name](), type(FROZEN[name]()))
 
 
+@pytest.mark.slow
 def test_a_frozen_module_is_frozen_after_a_journey(journey):
     model = Net()
     variables = model.init(jax.random.key(0), X)

@@ -104,6 +104,7 @@ def _bfloat16(v):
     return jnp.asarray(v, jnp.bfloat16)
 
 
+@pytest.mark.slow
 @over(claiming("mask"))
 def test_what_a_mask_excludes_changes_nothing(case):
     arrays = draw(case)

@@ -204,14 +204,17 @@ def _tuples(model: Any, names: Collection[Path]) -> Iterator[tuple[Path, Any, tu
             if not hasattr(value, "_fields"):
                 continue
             leaves, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=_is_variable)
-            inside = tuple(tuple(map(_part, keys)) for keys, _ in leaves)
+            inside = tuple(
+                tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+                for keys, _ in leaves
+            )
             start = (*path, attribute)
             if inside and all((*start, *below) in at for below in inside):
                 yield (at[(*start, *inside[0])], *start), structure, inside
 
 
-def _part(key: Any) -> str:
-    return str(next(getattr(key, n) for n in ("name", "idx", "key") if hasattr(key, n)))
+def _text(key: Any) -> str:
+    return jax.tree_util.keystr((key,), simple=True)
 
 
 def _form(leaf: Any) -> jax.ShapeDtypeStruct:

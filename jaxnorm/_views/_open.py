@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 from flax import nnx
 
-from jaxnorm._views._intercept import Path as Path
 from jaxnorm._views._nnx import NnxApply, takes_train
 from jaxnorm.typing import PyTree
 

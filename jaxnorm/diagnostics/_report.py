@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, overload
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnorm._views import Apply, opened
+from jaxnorm._views import Apply, aligned, opened
 from jaxnorm.diagnostics._capture import Layers, layer_values
 from jaxnorm.diagnostics._gap import EVALUATE, TRAIN, train_eval_gap
 from jaxnorm.diagnostics._gradients import Loss, layer_gradients
@@ -64,14 +64,9 @@ class Report(NamedTuple):
             loss in train mode 0.5, in eval mode 0.75
         """
         body = [[row.layer, *map(_number, row[1:])] for row in self.rows]
-        table = [[name.replace("_", " ") for name in LayerRow._fields], *body]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-            for line in table
-        ]
+        table = aligned([[name.replace("_", " ") for name in LayerRow._fields], *body])
         losses = f"{_number(self.train_loss)}, in eval mode {_number(self.eval_loss)}"
-        return "\n".join([*lines, f"loss in train mode {losses}"])
+        return f"{table}\nloss in train mode {losses}"
 
 
 @overload

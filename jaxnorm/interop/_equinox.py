@@ -12,15 +12,9 @@ from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, KEEPDIMS, OUT_FIRST, ZERO_CENTERED
 from jaxnorm.interop._optional import require
-from jaxnorm.interop._record import UNKNOWN_COUNT, Record
+from jaxnorm.interop._record import forgotten_count
 from jaxnorm.interop._report import Conversion
 from jaxnorm.interop._to_flax import to_flax
-
-
-def _count(record: Record, leaf: Leaf) -> np.ndarray | None:
-    """Returns the counter of an average that has forgotten its start, unless it has not."""
-    return None if "weight" in record else np.asarray(UNKNOWN_COUNT)
-
 
 # The name of a leaf -> what it is in Flax: the first that our layer has.
 ROLES = {
@@ -51,7 +45,7 @@ EQUINOX = Framework(
     fill={
         "batch_state_index.0": lambda record, leaf: record.get("mean"),
         "batch_state_index.1": lambda record, leaf: record.get("var"),
-        "batch_counter": _count,
+        "batch_counter": forgotten_count,
         "ema_first_time_index": lambda record, leaf: np.asarray(False),
     },
 )
@@ -206,9 +200,9 @@ def _names(equinox: Any, model: Any, path: tuple[Any, ...]) -> list[str]:
     """Returns the names on a path; what WeightNorm or SpectralNorm wraps goes by their name."""
     wrappers = (equinox.nn.WeightNorm, equinox.nn.SpectralNorm)
     return [
-        _part(key)
+        _key((key,))
         for i, key in enumerate(path)
-        if not (_part(key) == "layer" and isinstance(_at(model, path[:i]), wrappers))
+        if not (_key((key,)) == "layer" and isinstance(_at(model, path[:i]), wrappers))
     ]
 
 
@@ -219,11 +213,7 @@ def _at(model: Any, path: tuple[Any, ...]) -> Any:
 
 
 def _key(path: tuple[Any, ...]) -> str:
-    return ".".join(map(_part, path))
-
-
-def _part(key: Any) -> str:
-    return key.name if hasattr(key, "name") else str(_raw(key))
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _raw(key: Any) -> Any:

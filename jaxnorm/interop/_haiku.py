@@ -4,21 +4,13 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from jaxnorm.interop._files import arrays_of, as_kind, read_weights
 from jaxnorm.interop._framework import Framework, Layouts, Leaf, Names, Rules
 from jaxnorm.interop._from_flax import from_flax
 from jaxnorm.interop._layout import CHANNELS_FIRST, KEEPDIMS, SAME, ZERO_CENTERED, moved
-from jaxnorm.interop._record import UNKNOWN_COUNT, Record
+from jaxnorm.interop._record import forgotten_count
 from jaxnorm.interop._report import Conversion
 from jaxnorm.interop._to_flax import to_flax
-
-
-def _count(record: Record, leaf: Leaf) -> np.ndarray | None:
-    """Returns the counter of an average that has forgotten its start, unless it has not."""
-    return None if "weight" in record else np.asarray(UNKNOWN_COUNT)
-
 
 # The name of a leaf -> what it is in Flax: the first that our layer has.
 ROLES = {
@@ -53,8 +45,8 @@ HAIKU = Framework(
     fill={
         "~/mean_ema/hidden": lambda record, leaf: record.get("mean"),
         "~/var_ema/hidden": lambda record, leaf: record.get("var"),
-        "~/mean_ema/counter": _count,
-        "~/var_ema/counter": _count,
+        "~/mean_ema/counter": forgotten_count,
+        "~/var_ema/counter": forgotten_count,
     },
 )
 
@@ -92,6 +84,7 @@ def from_haiku(
         ValueError: a leaf does not fit, is missing or is left over; every one is named.
 
     Examples:
+        >>> import numpy as np
         >>> params = {"net/~/norm": {"scale": np.ones((1, 1, 1, 4))}}
         >>> like = {"params": {"net": {"norm": {"scale": np.zeros(4)}}}}
         >>> print(from_haiku(params, like).report())
@@ -128,6 +121,7 @@ def to_haiku(
         ValueError: a leaf does not fit, is missing or is left over; every one is named.
 
     Examples:
+        >>> import numpy as np
         >>> variables = {"params": {"norm": {"scale": np.ones(4)}}}
         >>> like = {"norm": {"scale": np.zeros((1, 4))}}
         >>> to_haiku(variables, like).variables["norm"]["scale"].shape

@@ -35,6 +35,23 @@ CARRIED = {
 """Roles that may have no leaf on the other side, and why nothing is lost."""
 
 
+def forgotten_count(record: Record, leaf: Any) -> np.ndarray | None:
+    """Returns the counter of an average that has forgotten its start, unless it has not.
+
+    Args:
+        record: of the layer.
+        leaf: where the counter goes, which does not matter.
+
+    Returns:
+        [], or None where the record has the weight of the start.
+
+    Examples:
+        >>> int(forgotten_count({}, None)) == UNKNOWN_COUNT
+        True
+    """
+    return None if "weight" in record else np.asarray(UNKNOWN_COUNT)
+
+
 def completed(record: Record) -> Record:
     """Returns the record with what follows from its entries.
 

@@ -52,11 +52,11 @@ def norm_factory(
     if not isinstance(norm, str):
         return norm
     named = {member.name: member for member in CATALOGUE}
-    fitting = [name for name, m in named.items() if m.of == of and not _misfit(name, room)]
     if norm not in named or named[norm].of != of:
         kind = " is not in the catalogue"
         if norm in named:
             kind = " normalizes kernels" if of == "activations" else " normalizes activations"
+        fitting = [name for name, m in named.items() if m.of == of and not _misfit(name, room)]
         raise ValueError(f"norm {norm!r}{kind}; use one of {', '.join(fitting)}, or a factory")
     misfit = _misfit(norm, room)
     if misfit:

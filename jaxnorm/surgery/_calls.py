@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnorm._views import Call, NnxApply, intercept
+from jaxnorm._views import Call, NnxApply, Path, intercept
 from jaxnorm.surgery._jaxprs import equations
 from jaxnorm.surgery._kinds import kind_of
 from jaxnorm.surgery._nnx_tree import nnx_norms, own_variables
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._paths import by_path
 from jaxnorm.typing import PyTree
 
 _MARK = "jaxnorm.surgery.norm"

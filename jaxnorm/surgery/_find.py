@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 from flax import nnx
 
+from jaxnorm._views import Path, aligned
 from jaxnorm.surgery._calls import norm_calls
 from jaxnorm.surgery._kinds import OF_KERNELS, class_name, input_features, kind_of, options_of
 from jaxnorm.surgery._nnx_tree import nnx_norms, own_variables
-from jaxnorm.surgery._paths import Path
-from jaxnorm.surgery._table import aligned
 from jaxnorm.typing import PyTree, Shape
 
 

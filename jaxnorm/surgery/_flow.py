@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxnorm._views import Path
 from jaxnorm.surgery._jaxprs import equations
-from jaxnorm.surgery._paths import Path
 from jaxnorm.typing import Array
 
 _MARK = "jaxnorm.surgery"

@@ -7,10 +7,10 @@ import flax.linen as nn
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import NnxApply, modules_of
+from jaxnorm._views import NnxApply, Path, modules_of
 from jaxnorm.surgery._folded import folded
 from jaxnorm.surgery._pairs import Chain, find_chains
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._paths import by_path
 from jaxnorm.typing import PyTree
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._views import Path
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.surgery._pairs import Chain, Norm
-from jaxnorm.surgery._paths import Path
 from jaxnorm.typing import Array
 
 _Flat = dict[Path, Any]

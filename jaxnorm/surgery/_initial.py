@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm._views import Path
+from jaxnorm.surgery._paths import by_path
 
 
 def initialized(

@@ -10,10 +10,10 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxnorm._views import Path
 from jaxnorm.surgery._find import norm_row
 from jaxnorm.surgery._fitting import fitting
 from jaxnorm.surgery._kinds import OF_KERNELS, kind_of
-from jaxnorm.surgery._paths import Path
 from jaxnorm.surgery._rules import new_norm
 
 _RULES: ContextVar[tuple[tuple[type, Any], ...]] = ContextVar("rules", default=())

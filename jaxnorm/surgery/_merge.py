@@ -4,14 +4,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import NnxApply
+from jaxnorm._views import NnxApply, Path, variables_of
 from jaxnorm.stats import Moments, merge, whole_mean
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._paths import by_path, in_dtypes_of
 from jaxnorm.typing import ArrayLike, PyTree
 
 _STATE = "estimator_state"
@@ -50,7 +49,7 @@ def merge_statistics(several: Sequence[Any], counts: Sequence[ArrayLike] | None 
             f"got {len(weights)} counts for {len(several)} models; give one count for each"
         )
     first, back = as_variables(several[0])
-    stats = [by_path(as_variables(one)[0].get("batch_stats", {})) for one in several]
+    stats = [by_path(variables_of(one).get("batch_stats", {})) for one in several]
     for index, one in enumerate(stats):
         differing = sorted("/".join(path) for path in {*one} ^ {*stats[0]})
         if differing:
@@ -95,7 +94,7 @@ def _merged(stats: list[dict[Path, Any]], weights: Sequence[ArrayLike]) -> dict[
             )
     for layer in layers:
         merged |= _merged_layer(layer, stats, weights)
-    return {path: _like(stats[0][path], value) for path, value in merged.items()}
+    return {path: in_dtypes_of(stats[0][path], value) for path, value in merged.items()}
 
 
 def _merged_layer(
@@ -122,7 +121,3 @@ def _merged_layer(
         mean: whole_mean(union),
         var: jnp.where(seen, union.var, stats[0][var]),
     }
-
-
-def _like(old: Any, new: Any) -> Any:
-    return jax.tree.map(lambda before, value: value.astype(before.dtype), old, new)

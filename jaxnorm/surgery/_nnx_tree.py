@@ -4,8 +4,8 @@ from typing import Any
 
 from flax import nnx
 
+from jaxnorm._views import Path
 from jaxnorm.surgery._kinds import kind_of
-from jaxnorm.surgery._paths import Path
 from jaxnorm.typing import PyTree
 
 

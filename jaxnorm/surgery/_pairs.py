@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import Call, intercept
+from jaxnorm._views import Call, Path, intercept
 from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
 from jaxnorm.surgery._flow import Flow, marked
 from jaxnorm.surgery._kinds import KINDS, kind_of
 from jaxnorm.surgery._linear import LINEAR, input_fault, kernel_axis
-from jaxnorm.surgery._paths import Path, by_path, path_name
+from jaxnorm.surgery._paths import by_path, path_name
 from jaxnorm.typing import Array, PyTree
 
 _BATCH_NORMS = tuple(

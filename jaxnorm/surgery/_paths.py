@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+import jax
 from flax.traverse_util import flatten_dict
 
-Path = tuple[str, ...]
-"""The names on the way to a module or an array."""
+from jaxnorm._views import Path
+from jaxnorm.typing import PyTree
 
 
 def by_path(tree: Mapping[str, Any], *, keep_empty: bool = False) -> dict[Path, Any]:
@@ -40,3 +41,21 @@ def path_name(path: Path) -> str:
         ('block_0/norm_1', 'the model')
     """
     return "/".join(path) or "the model"
+
+
+def in_dtypes_of(old: PyTree, new: PyTree) -> PyTree:
+    """Returns new values of variables, each in the dtype of the old one.
+
+    Args:
+        old: arrays.
+        new: the same tree of arrays.
+
+    Returns:
+        The tree of `new`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> in_dtypes_of({"mean": jnp.zeros(1, jnp.bfloat16)}, {"mean": jnp.ones(1)})["mean"].dtype
+        dtype(bfloat16)
+    """
+    return jax.tree.map(lambda before, value: value.astype(before.dtype), old, new)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import Apply, NnxApply, opened
+from jaxnorm._views import Apply, NnxApply, Path, opened
 from jaxnorm.stats import Estimator, Moments, cumulative, whole_mean
 from jaxnorm.surgery._collect import collect_moments
-from jaxnorm.surgery._paths import Path, by_path, path_name
+from jaxnorm.surgery._paths import by_path, path_name
 from jaxnorm.typing import Array, AxisName, PyTree
 
 Model = TypeVar("Model", bound=nnx.Module)

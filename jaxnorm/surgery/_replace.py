@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
+from jaxnorm._views import Path
 from jaxnorm.surgery._calls import norm_calls
 from jaxnorm.surgery._find import norm_row
 from jaxnorm.surgery._fitting import converted, scale_offset
 from jaxnorm.surgery._initial import initialized
 from jaxnorm.surgery._intercepted import outside, with_other_norms
 from jaxnorm.surgery._kinds import class_name
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._paths import by_path
 from jaxnorm.surgery._replaced_tree import replaced_tree
 from jaxnorm.surgery._rules import Rule, frozen_rule, new_norm
 from jaxnorm.typing import PyTree

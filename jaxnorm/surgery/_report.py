@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnorm._views import Path, aligned
 from jaxnorm.surgery._calls import NormCall, norm_calls
 from jaxnorm.surgery._kinds import OF_KERNELS, class_name, kind_of
-from jaxnorm.surgery._paths import Path
-from jaxnorm.surgery._table import aligned
 
 
 class CostRow(NamedTuple):

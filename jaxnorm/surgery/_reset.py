@@ -15,7 +15,7 @@ from jaxnorm.surgery._calls import norm_calls
 from jaxnorm.surgery._initial import initialized
 from jaxnorm.surgery._kinds import kind_of
 from jaxnorm.surgery._nnx_tree import nnx_norms
-from jaxnorm.surgery._paths import by_path
+from jaxnorm.surgery._paths import by_path, in_dtypes_of
 from jaxnorm.surgery._rules import RUNNING
 from jaxnorm.typing import PyTree
 
@@ -66,11 +66,7 @@ def reset_statistics(
     old = by_path(variables, keep_empty=True)
     names = tuple(at for at in old if at[0] == "batch_stats" and at[1:-1] in paths)
     first = initialized(model, args, kwargs, names)
-    return unflatten_dict({**old, **{at: _as(old[at], first[at]) for at in names}})
-
-
-def _as(old: PyTree, new: PyTree) -> PyTree:
-    return jax.tree.map(lambda before, start: start.astype(before.dtype), old, new)
+    return unflatten_dict({**old, **{at: in_dtypes_of(old[at], first[at]) for at in names}})
 
 
 def _restart(norm: Any) -> None:

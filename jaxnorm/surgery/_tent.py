@@ -12,9 +12,9 @@ import optax
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from jaxnorm._views import Apply, NnxApply
+from jaxnorm._views import Apply, NnxApply, Path
 from jaxnorm.surgery._labels import labels_by_path
-from jaxnorm.surgery._paths import Path, by_path
+from jaxnorm.surgery._paths import by_path
 from jaxnorm.typing import Array, PyTree
 
 

@@ -7,11 +7,12 @@ differ in dash, too.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ._tables import ordered, select
 
@@ -23,6 +24,9 @@ COLOURS = (
     *("#E69F00", "#56B4E9", "#000000", "#8C8C8C"),
 )
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+BAND = "least to greatest of the seeds"
+"""What a band is, in a legend."""
 
 # A norm keeps its colour in every figure; without normalization is grey.
 _NORMS = ("batch", "layer", "group", "instance", "rms", "ghost", "spectral")
@@ -74,7 +78,7 @@ def draw_curves(
     y: str,
     by: str,
     x: str = "step",
-    seed: str = "seed",
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Draw a line per value of `by`: the mean over seeds, in a band from least to greatest.
 
@@ -82,18 +86,55 @@ def draw_curves(
         axes: where to draw.
         table: columns `x`, `y`, `by` and `seed` as `read_table` returns them.
         y: the column that is drawn.
-        by: the column that tells the lines apart; its values are the legend.
+        by: the column that tells the lines apart.
         x: the column along the horizontal axis.
-        seed: the column that is averaged over.
+        labels: what the legend says for a value of `by`; None for the values themselves.
     """
-    for position, label in enumerate(ordered(table[by])):
-        rows = select(dict(table), **{by: label})
-        at = np.unique(rows[x])
-        runs = [select(rows, **{seed: each}) for each in np.unique(rows[seed])]
-        values = np.stack([run[y][np.argsort(run[x])] for run in runs])
-        line = style(label, position)
-        axes.plot(at, values.mean(0), label=label, **line)
-        if len(runs) > 1:
-            axes.fill_between(
-                at, values.min(0), values.max(0), color=line["color"], alpha=0.2, lw=0
-            )
+    for position, name in enumerate(ordered(table[by])):
+        rows = select(dict(table), **{by: name})
+        runs = [select(rows, seed=each) for each in np.unique(rows["seed"])]
+        values = np.stack([run[y][np.argsort(run[x])] for run in runs], axis=1)
+        label = labels[name] if labels else name
+        band(axes, np.unique(rows[x]), values, label=label, **style(name, position))
+
+
+def band(axes: "Axes", x: Any, values: Any, *, color: Any, **line: Any) -> None:
+    """Draw the mean over seeds of values [points, S], in a band from least to greatest.
+
+    Args:
+        axes: where to draw.
+        x: places [points].
+        values: numbers of each place and seed.
+        color: of the line and the band.
+        **line: further options of the line.
+    """
+    axes.plot(x, np.mean(values, 1), color=color, **line)
+    if np.shape(values)[1] > 1:
+        low, high = np.min(values, 1), np.max(values, 1)
+        axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+
+
+def legend(
+    where: "Figure | Axes",
+    *sources: "Axes",
+    labels: Mapping[str, str] | None = None,
+    **options: Any,
+) -> None:
+    """Write a legend of the lines of some axes. It says what a band is, where there are bands.
+
+    Args:
+        where: a figure, which gets the legend below its axes, or axes, which get it inside.
+        *sources: the axes whose lines are named; none for `where` itself.
+        labels: what the legend says for a line's label; None for the labels themselves.
+        **options: of matplotlib's legend.
+    """
+    named = {}
+    for axes in sources or (cast("Axes", where),):
+        handles, names = axes.get_legend_handles_labels()
+        named.update(zip(names, handles, strict=True))
+    if any(axes.collections for axes in sources or (cast("Axes", where),)):
+        named[BAND] = Patch(color="0.5", alpha=0.3, lw=0)
+    shown = [labels.get(name, name) if labels else name for name in named]
+    if isinstance(where, Figure):
+        options = {"loc": "outside lower center", "ncols": min(len(shown), 5), **options}
+    where.legend(list(named.values()), shown, **options)

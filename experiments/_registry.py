@@ -2,13 +2,17 @@
 
 A module has
 
-- `Config`, a frozen dataclass. Its docstring gives the command and the expected result. Where the
-  kept run shows something else, the docstring says so.
+- `Config`, a frozen dataclass. Its docstring gives the command and what to expect. An expectation
+  that a run refutes does not stand there as one.
 - `PRESETS`, a `Config` for each of "smoke", "default" and "paper". Further names are allowed.
 - `run(config, run)`, which measures, writes tables into `run.folder`, and returns the numbers that
   `run.json` keeps.
 - `figures(folder)`, which draws from the files in `folder` and returns the paths of the pictures.
-- `summary(results)`, which says in sentences what the numbers of `run` show.
+- `claims(results)`, which says of each claim of the literature whether the numbers of `run` show
+  it. An experiment that only measures has none.
+- `summary(results)`, which says the numbers of `run` in sentences.
+
+It trains by `_trainer.train`, says numbers over seeds by `_seeds`, and draws by `_figures`.
 
 The time of a preset stands in the row and nowhere else. A preset whose run is kept in
 `experiments/results` has the time of that run.
@@ -27,7 +31,7 @@ class Row(NamedTuple):
 
     name: str
     line: str  # what the experiment does
-    expected: str  # what the literature lets expect
+    expected: str  # what the literature claims
     presets: Mapping[str, str]  # preset -> time on two shared x86-64 cores, data
     reference: str = "-"
     megabytes: int = 100  # free disk that a run needs
@@ -118,8 +122,7 @@ ROWS = (
         "search",
         "random search for learning rate and weight decay in two rounds, bad trials abandoned "
         "early, with and without batch norm",
-        "the best trials' curves; the range of good learning rates is wider with batch norm (the "
-        "run below refutes this)",
+        "the best trials' curves; the range of good learning rates is wider with batch norm",
         {"smoke": "30 s, digits", "default": "7 min, MNIST", "paper": "1 h, MNIST"},
         "Deep Learning from Scratch, chapter 6",
     ),

@@ -5,7 +5,8 @@ those of Okabe and Ito, Color Universal Design (2008), which colour-blind reader
 differ in dash, too.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,11 +14,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ._tables import ordered, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
@@ -110,8 +113,19 @@ def band(axes: "Axes", x: Any, values: Any, *, color: Any, **line: Any) -> None:
     """
     axes.plot(x, np.mean(values, 1), color=color, **line)
     if np.shape(values)[1] > 1:
-        low, high = np.min(values, 1), np.max(values, 1)
-        axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+        fill(axes, x, np.min(values, 1), np.max(values, 1), color=color)
+
+
+def fill(axes: "Axes", x: Any, low: Any, high: Any, *, color: Any) -> None:
+    """Draw a band that `legend` knows as one."""
+    axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0, gid=BAND)
+
+
+def log_axis(axis: "Axis") -> None:
+    """Write the numbers 1, 2 and 5 of each decade along a log axis, without powers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend(
@@ -128,13 +142,25 @@ def legend(
         labels: what the legend says for a line's label; None for the labels themselves.
         **options: of matplotlib's legend.
     """
-    named = {}
-    for axes in sources or (cast("Axes", where),):
+    named: dict[str, Any] = {}
+    drawn = sources or (cast("Axes", where),)
+    for axes in drawn:
         handles, names = axes.get_legend_handles_labels()
         named.update(zip(names, handles, strict=True))
-    if any(axes.collections for axes in sources or (cast("Axes", where),)):
+    if any(each.get_gid() == BAND for axes in drawn for each in axes.collections):
         named[BAND] = Patch(color="0.5", alpha=0.3, lw=0)
     shown = [labels.get(name, name) if labels else name for name in named]
     if isinstance(where, Figure):
-        options = {"loc": "outside lower center", "ncols": min(len(shown), 5), **options}
-    where.legend(list(named.values()), shown, **options)
+        columns = _columns(shown, where.get_figwidth())
+        options = {"loc": "outside lower center", "ncols": columns, **options}
+    where.legend(list(named.values()), shown, frameon=False, **options)
+
+
+def _columns(labels: Sequence[str], inches: float) -> int:
+    """Return how many columns of a legend fit side by side. A letter takes 0.08 inches."""
+    for columns in range(len(labels), 1, -1):
+        rows = math.ceil(len(labels) / columns)
+        parts = [labels[i : i + rows] for i in range(0, len(labels), rows)]
+        if sum(0.7 + 0.08 * max(map(len, part)) for part in parts) <= inches:
+            return columns
+    return 1

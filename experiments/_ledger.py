@@ -74,10 +74,11 @@ def _section(
     data = "; ".join(report["data"].values()) or "none"
     used = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     claim, *numbers = sentences
+    what = "The claim" if hasattr(load(row), "claims") else "What it measures"
     parts = [
         f"## {row.name}",
         claim,
-        f"{sentence(row.line)}. The claim: {row.expected}. Reference: {row.reference}.",
+        f"{sentence(row.line)}. {what}: {row.expected}. Reference: {row.reference}.",
         "\n".join(f"- {number}" for number in numbers),
         *([notes.read_text().strip()] if notes.exists() else []),
         *figures,

@@ -242,7 +242,7 @@ def figures(folder: Path) -> list[Path]:
     """Draw the accuracy against the number of images of the target, a panel per corruption."""
     table = read_table(folder / "accuracy.csv")
     corruptions = ordered(table["corruption"])
-    figure = new_figure(2.5 * len(corruptions) + 0.8, 3.4)
+    figure = new_figure(1.9 * len(corruptions) + 0.8, 3.2)
     grid = subplots(figure, 1, len(corruptions), sharey=True)[0]
     for axes, corruption in zip(grid, corruptions, strict=True):
         rows = select(table, corruption=corruption)
@@ -277,7 +277,8 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
         "statistics of many target images recover most of the accuracy that a corruption costs": (
             mean(TARGET, many) - mean(SOURCE, 0) > lost / 2
         ),
-        "of few images they need the source as a prior": mean(MIXTURE, few) > mean(TARGET, few),
+        "statistics of few target images need the source as a prior": mean(MIXTURE, few)
+        > mean(TARGET, few),
         "Tent adds to the statistics of the target": (
             mean(TENT, results["tent_examples"]) > mean(TARGET, many)
         ),

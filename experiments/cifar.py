@@ -12,7 +12,7 @@ from jaxnorm.linen import BatchNorm
 from jaxnorm.models import NormFactory, vgg_small
 
 from ._classification import make_classifier, on_device, train_classifier
-from ._figures import draw_curves, legend, new_figure, save, subplots
+from ._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from ._run import Run
 from ._seeds import listed, mean, over_seeds, per_seed, points
 from ._sweep import NORM_LABELS
@@ -146,6 +146,7 @@ def figures(folder: Path) -> list[Path]:
     grid[0, 1].set_title("validation, at the end of the epoch")
     grid[1, 0].set_ylabel("accuracy")
     grid[0, 0].set_yscale("log")
+    log_axis(grid[0, 0].yaxis)
     legend(figure, grid[0, 0])
     return [save(figure, folder / "cifar.png")]
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.ticker import LogLocator
 
 import jaxnorm
 from jaxnorm.diagnostics import statistics_distance
@@ -19,7 +18,7 @@ from jaxnorm.models import MLP
 from jaxnorm.surgery import average_of_batches, fold_batch_norm, recalibrate
 from jaxnorm.training import cross_entropy
 
-from ._figures import COLOURS, DASHES, band, legend, new_figure, save, subplots
+from ._figures import COLOURS, DASHES, band, legend, log_axis, new_figure, save, subplots
 from ._run import Run
 from ._seeds import points
 from ._sweep import Data, Group, Hyper, make_sweep, splits
@@ -265,8 +264,7 @@ def figures(folder: Path) -> list[Path]:
         panel.set(xlabel="training step", xscale="log", yscale="log")
         panel.set_xticks(steps, [f"{step:.0f}" for step in steps], fontsize=9)
         panel.minorticks_off()
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
+        log_axis(panel.yaxis)
     legend(figure, panels[0], fontsize=9)
     return [save(figure, folder / "inference.png")]
 

@@ -127,7 +127,7 @@ def _draw_grid(folder: Path) -> Path:
         axes.set_title(f"scale {trial}", fontsize=10)
     figure.supxlabel("epoch")
     figure.supylabel("training accuracy")
-    legend(figure, grid[0, 0])
+    legend(figure, grid[0, 0], loc="outside upper center")
     return save(figure, folder / "grid.png")
 
 
@@ -149,7 +149,7 @@ def _draw_final(folder: Path) -> Path:
         xlabel="standard deviation of the initial weights",
         ylabel="final training accuracy",
     )
-    legend(figure, axes, ncols=2)
+    legend(figure, axes)
     return save(figure, folder / "final.png")
 
 
@@ -159,7 +159,7 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
     count = len(_scales(results))
     return {
         "with batch norm most weight scales learn": learned["batch"].min() > count / 2,
-        "without it most do not": learned["none"].max() < count / 2,
+        "without batch norm most weight scales do not learn": learned["none"].max() < count / 2,
     }
 
 

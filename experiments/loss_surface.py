@@ -175,8 +175,8 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
     """Say which claims the numbers show."""
     return {
         "the round bowl needs fewer steps": results["ratio"] < 1,
-        "it needs about a third of them": abs(results["ratio"] - 1 / 3) < 0.05,
-        "the steps are those of the closed form": results["steps"] == results["formula"],
+        "the round bowl needs about a third of the steps": abs(results["ratio"] - 1 / 3) < 0.05,
+        "the steps on both are those of the closed form": results["steps"] == results["formula"],
     }
 
 

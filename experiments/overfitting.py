@@ -137,21 +137,18 @@ def figures(folder: Path) -> list[Path]:
 
 def claims(results: dict[str, Any]) -> dict[str, bool]:
     """Say which of the book's claims the numbers show."""
-    gap = _gaps(results)
+    gaps, ensemble = _gaps(results), results["ensemble_accuracy"]
     test = {method: float(np.mean(_of(results, "test", method))) for method in METHODS}
-    ensemble = results["ensemble_accuracy"]
+    narrower = {
+        f"{method} narrows the gap between training and test accuracy": (
+            gaps[method] < gaps["nothing"]
+        )
+        for method in METHODS[1:]
+    }
     return {
-        **{
-            f"{method} narrows the gap between training and test accuracy": gap[method]
-            < gap["nothing"]
-            for method in METHODS[1:]
-        },
-        **{
-            f"{method} gains test accuracy": test[method] > test["nothing"]
-            for method in METHODS[1:]
-        },
-        "ensembles are better than their members": all(
-            ensemble[method] > np.max(_of(results, "test", method)) for method in METHODS
+        **narrower,
+        "an ensemble is better than its members on average": all(
+            ensemble[method] > test[method] for method in METHODS
         ),
     }
 

@@ -24,7 +24,7 @@ from jaxnorm.training import (
     make_train_step,
 )
 
-from ._figures import draw_curves, legend, new_figure, save, style, subplots
+from ._figures import draw_curves, legend, log_axis, new_figure, save, style, subplots
 from ._run import Run
 from ._seeds import last_rows
 from ._tables import ordered, read_table, select
@@ -171,11 +171,12 @@ def figures(folder: Path) -> list[Path]:
     figure = new_figure(11, 3.6)
     loss, accuracy, modes = subplots(figure, 1, 3)[0]
     draw_curves(loss, table, y="train_loss", by="norm")
-    loss.set(yscale="log", xlabel="epoch", ylabel="training loss, mean of the epoch (nats)")
+    loss.set(yscale="log", xlabel="epoch", ylabel="training loss (nats)")
+    log_axis(loss.yaxis)
     draw_curves(accuracy, table, y="test_accuracy", by="norm")
     accuracy.set(xlabel="epoch", ylabel="test accuracy", ylim=(None, 1.0))
     _draw_modes(modes, table)
-    legend(figure, loss, ncols=7)
+    legend(figure, loss)
     return [save(figure, folder / "quickstart.png")]
 
 
@@ -194,7 +195,7 @@ def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
             axes.plot(at, values, marker, color=colour, mfc=fill, ls="none", label=shown)
     axes.set_xticks(range(len(norms)), norms, fontsize=8.5)
     axes.set_ylabel("final test accuracy")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def claims(results: dict[str, Any]) -> dict[str, bool]:

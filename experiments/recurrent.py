@@ -21,7 +21,7 @@ from jaxnorm.linen import BatchNorm, LayerNorm
 from jaxnorm.models import LSTM, NormFactory
 from jaxnorm.training import TrainState
 
-from ._figures import BAND, COLOURS, draw_curves, legend, new_figure, save, subplots
+from ._figures import BAND, COLOURS, draw_curves, fill, legend, new_figure, save, subplots
 from ._run import Run
 from ._seeds import mean, over_seeds, sentence
 from ._sweep import Data, Group, Hyper, every, make_sweep, on_device
@@ -331,7 +331,7 @@ def figures(folder: Path) -> list[Path]:
 
 def _draw_accuracy(folder: Path, curves: dict[str, np.ndarray], orders: list[str]) -> Path:
     kept = select(read_table(folder / "shared.csv"), places="all")
-    figure = new_figure(4.2 * (len(orders) + 1), 4)
+    figure = new_figure(3.6 * (len(orders) + 1), 3.6)
     *panels, shared = subplots(figure, 1, len(orders) + 1)[0]
     for axes, order in zip(panels, orders, strict=True):
         draw_curves(axes, select(curves, order=order), x="epoch", y="test_accuracy", by="norm")
@@ -342,7 +342,7 @@ def _draw_accuracy(folder: Path, curves: dict[str, np.ndarray], orders: list[str
     shared.set_xticks(counts, [f"{count:.0f}" for count in counts])
     shared.minorticks_off()
     shared.set(xlabel="steps with statistics of their own", title="batch norm")
-    legend(shared, loc="upper left", fontsize=9)
+    legend(shared, loc="lower right", fontsize=9)
     legend(figure, panels[0])
     return save(figure, folder / "accuracy.png")
 
@@ -356,7 +356,7 @@ def _draw_statistics(folder: Path, order: str) -> Path:
         one = select(rows, place=place)
         for axes, name in zip(grid[:, column], ("mean", "deviation"), strict=True):
             low, middle, high = (one[f"{name}_p{q}"] for q in _QUANTILES)
-            axes.fill_between(one["time"], low, high, color=COLOURS[0], alpha=0.2, lw=0)
+            fill(axes, one["time"], low, high, color=COLOURS[0])
             axes.plot(one["time"], middle, color=COLOURS[0], label="median unit")
             axes.plot(
                 one["time"], one[f"unit_{name}"], color=COLOURS[1], ls=(0, (5, 1.5)), label="unit 0"
@@ -381,11 +381,11 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
     )
     gain = {order: by[PER_STEP] - by["none"] for order, by in ends.items()}
     return {
-        "batch norm with statistics per time step learns faster than no norm": all(
+        "batch norm with statistics per time step learns faster": all(
             by[PER_STEP] > by["none"] for by in half.values()
         ),
-        "it ends more accurate": min(gain.values()) > 0,
-        "it gains most on permuted pixels": max(gain, key=gain.__getitem__) == "permuted",
+        "batch norm with statistics per time step ends more accurate": min(gain.values()) > 0,
+        "batch norm gains most on permuted pixels": max(gain, key=gain.__getitem__) == "permuted",
         "statistics shared over time lose accuracy in evaluation": all(
             by[SHARED] < by[PER_STEP] for by in ends.values()
         ),

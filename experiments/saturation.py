@@ -18,7 +18,7 @@ from jaxnorm.diagnostics import layer_values, saturation
 from jaxnorm.models import MLP
 from jaxnorm.training import TrainState
 
-from ._figures import COLOURS, new_figure, save, subplots
+from ._figures import COLOURS, legend, new_figure, save, subplots
 from ._run import Run
 from ._seeds import mean, over_seeds
 from ._sweep import NORMS, Data, Group, Hyper, make_sweep, splits
@@ -255,7 +255,7 @@ def _draw_drawn(folder: Path) -> Path:
         panel.plot(z, function(z), color=COLOURS[0], label=_NAMES[name])
         panel.plot(z, slope, color=COLOURS[1], ls="--", label="derivative")
         panel.set(xlabel="input", ylabel="output, derivative", ylim=(-0.05, 1.6))
-        panel.legend(loc="upper left", fontsize=8)
+        legend(panel, loc="upper left", fontsize=8)
         for column, case in enumerate(DRAWN[: 3 - row], start=1):
             _draw_histogram(grid[row, column], select(histograms, case=case), case)
             twin = grid[row, column].twinx()
@@ -310,7 +310,7 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
             "normalized"
         ]
         > drawn["passed"]["sigmoid"]["before"],
-        "so do the sigmoids and ReLUs of a trained network": all(
+        "the sigmoids and ReLUs of a trained network pass more with batch norm": all(
             min(by["scale and bias"]) > max(by["no norm"]) for by in passed.values()
         ),
         "half of a normalized input dies in a ReLU without a bias": abs(

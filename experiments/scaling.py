@@ -150,7 +150,7 @@ def figures(folder: Path) -> list[Path]:
     for axes, name in zip(grid, names, strict=True):
         draw_curves(axes, select(table, data=name), y="excess", by="features")
         axes.set(xscale="log", yscale="log", ylim=(1e-6, 2), xlabel="step", title=name)
-    grid[0].set_ylabel("excess loss, share of that at the start")
+    grid[0].set_ylabel("excess loss\n(share of that at the start)")
     legend(figure, grid[0])
     return [save(figure, folder / "scaling.png")]
 

@@ -23,7 +23,7 @@ from jaxnorm.training import (
     make_train_step,
 )
 
-from ._figures import draw_curves, legend, new_figure, save, subplots
+from ._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from ._run import Run
 from ._seeds import last, mean, over_seeds
 from ._tables import read_table
@@ -283,7 +283,7 @@ def _draw_pictures(folder: Path) -> Path:
     for axes, (name, title) in zip(subplots(figure, 1, len(shown))[0], shown.items(), strict=True):
         image = np.load(folder / f"{name}.npy").astype(np.float32)
         axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
-        axes.set_title(title)
+        axes.set_title(title, fontsize=14)
         axes.axis("off")
     return save(figure, folder / "pictures.png")
 
@@ -295,6 +295,7 @@ def _draw_losses(folder: Path) -> Path:
     for axes, part in zip(grid.flat, ("style", "content"), strict=True):
         draw_curves(axes, table, y=part, by="norm", labels=LABELS)
         axes.set(xlabel="step", yscale="log", ylabel=f"{part} loss of the held-out part, relative")
+        log_axis(axes.yaxis)
     legend(figure, grid[0, 0])
     return save(figure, folder / "losses.png")
 
@@ -304,8 +305,7 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
     style = {norm: measured["style"] for norm, measured in results.items()}
     lower = {norm: max(style[norm]) < min(style["batch"]) for norm in style if norm != "batch"}
     return {
-        f"the style loss of the held-out part ends lower with {LABELS[norm]} than with batch "
-        "norm": is_so
+        f"the style loss ends lower with {LABELS[norm]} than with batch norm": is_so
         for norm, is_so in lower.items()
     }
 

@@ -24,7 +24,7 @@ def figures(folder: Path) -> list[Path]:
     """Draw accuracy against steps, and both relative to the baseline's."""
     curves, models = read_table(folder / "curves.csv"), read_table(folder / "models.csv")
     names = ordered(models["network"])
-    figure = new_figure(12.5, 4.6)
+    figure = new_figure(11, 4.6)
     axes = subplots(figure, 1, 3, width_ratios=(1.5, 1, 1))[0]
     draw_curves(axes[0], curves, y="validation_accuracy", by="network")
     axes[0].set(
@@ -56,7 +56,7 @@ def figures(folder: Path) -> list[Path]:
         Line2D([], [], marker="o", ls="", color="grey", label="here, one seed each"),
         Line2D([], [], marker="D", ls="", color="black", mfc="none", label="the paper, ImageNet"),
     ]
-    figure.legend(handles=key, loc="outside lower right", ncols=2)
+    figure.legend(handles=key, loc="outside lower right", ncols=2, frameon=False)
     return [save(figure, folder / "inception.png")]
 
 

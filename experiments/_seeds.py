@@ -1,6 +1,6 @@
 """Numbers over seeds: taken from tables, and said in words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,13 +74,6 @@ def last_rows(table: Table, **where: str | float) -> Table:
 def last(table: Table, column: str, **where: str | float) -> list[float]:
     """Return a column [S] of the rows with the values `where` at the last of their steps."""
     return last_rows(table, **where)[column].tolist()
-
-
-def differences(by_name: Mapping[str, Any], base: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each other name, and its values [S] minus those of `base`."""
-    for name, values in by_name.items():
-        if name != base:
-            yield name, np.subtract(values, by_name[base])
 
 
 def verdict(claims: Mapping[str, bool]) -> str:

@@ -54,11 +54,11 @@ def ranges(trials: dict[str, np.ndarray], config: Any) -> list[Row]:
                     "norm": norm,
                     "seed": seed,
                     "standard": standard,
-                    "least_accuracy": round(float(least), 4),
-                    "low": float(f"{low:.4g}"),
-                    "high": float(f"{high:.4g}"),
-                    "decades": round(float(np.log10(high / low)), 4),
-                    "decades_searched": round(float(inside[1] - inside[0]), 4),
+                    "least_accuracy": least,
+                    "low": low,
+                    "high": high,
+                    "decades": np.log10(high / low),
+                    "decades_searched": inside[1] - inside[0],
                 }
             )
     return rows

@@ -39,6 +39,7 @@ from ._run import Run
 _OPTIONS: dict[str, dict[str, Any]] = {
     "group_norm": {"num_groups": 4},
     "batch_group_norm": {"num_groups": 4},
+    "cumulative_group_norm": {"num_groups": 4},
     "ghost_batch_norm": {"ghost_batch_size": 2},
     "evo_norm_s0": {"num_groups": 4},
     "evo_norm_s1": {"num_groups": 4},

@@ -25,7 +25,7 @@ from jaxnorm.training import (
 )
 
 from ._run import Run
-from ._trainer import Measured, Point, train
+from ._trainer import Measured, Point, every, train
 from .data import Dataset
 
 Images = dict[str, jax.Array]
@@ -174,7 +174,7 @@ def train_classifier(
         lambda: classifier.start(jax.random.key(seed)),
         classifier.advance,
         measure,
-        points=range(steps, points * steps + 1, steps),
+        points=every(steps, points),
         where={"network": network, "seed": seed},
         steps=steps,
     )

@@ -150,8 +150,8 @@ ROWS = (
         "league",
         "every norm of the catalogue that fits in a small ResNet at two batch sizes and in a small "
         "character language model",
-        "no member is best in both tasks; at a batch size of 2 members with batch statistics lose "
-        "most",
+        "no member is best in every contest; at a batch size of 2 members with running statistics "
+        "lose most; layer and RMS norm are among the best in the transformer",
         {
             "smoke": "30 s, digits",
             "default": "hours, CIFAR-10",

@@ -134,7 +134,8 @@ class Run:
                 str(folder), purge_step=step if self.resume else None
             )
         for tag, value in values.items():
-            self._writers[name].add_scalar(tag, float(value), step)
+            if math.isfinite(value):  # a network that diverged has none
+                self._writers[name].add_scalar(tag, float(value), step)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:

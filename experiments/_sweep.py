@@ -36,7 +36,7 @@ from jaxnorm.training import (
 from ._run import Run
 from ._seeds import last
 from ._tables import Row, ordered, read_table, select
-from ._trainer import Measured, Point, train
+from ._trainer import Measured, Point, every, train
 from .data import Dataset
 
 # These networks train for a few hundred steps. A decay of 0.9 forgets the initial statistics
@@ -197,7 +197,7 @@ class Group:
                 **{split: self.evaluate(point.state, part) for split, part in parts.items()}
             )
 
-        return self.train(run, measure, points=every(self.sweep.steps, points))
+        return self.train(run, measure, points=every(self.sweep.steps, points, start=True))
 
     def compare_speed(self) -> dict[str, float]:
         """Time one `advance` of all networks at once, and of one network, times their number.
@@ -236,11 +236,6 @@ def splits(dataset: Dataset, train: int | None, test: int | None) -> tuple[Data,
         on_device(dataset.train_images[:train], dataset.train_labels[:train], dataset.white),
         on_device(dataset.test_images[:test], dataset.test_labels[:test], dataset.white),
     )
-
-
-def every(steps: int, points: int) -> range:
-    """Return the start and as many later points of a training, all `steps` apart."""
-    return range(0, points * steps + 1, steps)
 
 
 def make_sweep(build: Build, data: Data, *, batch_size: int, steps: int) -> Sweep:

@@ -28,6 +28,16 @@ class Measured(NamedTuple):
     scalars: Mapping[str, Any] | None = None  # None for the numbers of the only row
 
 
+def every(steps: int, times: int, *, start: bool = False) -> range:
+    """Return points that are `steps` apart, the start among them if asked.
+
+    Examples:
+        >>> list(every(5, 3)), list(every(5, 3, start=True))
+        ([5, 10, 15], [0, 5, 10, 15])
+    """
+    return range(0 if start else steps, times * steps + 1, steps)
+
+
 def train(
     run: Run,
     name: str,

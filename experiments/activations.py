@@ -17,9 +17,9 @@ from jaxnorm.models import MLP
 from ._figures import COLOURS, draw_curves, legend, new_figure, save, subplots
 from ._run import Run
 from ._seeds import last, listed, mean, per_seed
-from ._sweep import NORM_LABELS, NORMS, Data, Group, Hyper, every, make_sweep, splits
+from ._sweep import NORM_LABELS, NORMS, Data, Group, Hyper, make_sweep, splits
 from ._tables import ordered, read_table, select
-from ._trainer import Measured, Point
+from ._trainer import Measured, Point, every
 
 _PERCENTILES = (15, 50, 85)
 _OF_UNIT = tuple(f"p{q}" for q in _PERCENTILES)
@@ -79,7 +79,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         group.train(
             run,
             functools.partial(_measure, config, group, test, see),
-            points=every(steps, config.steps // steps),
+            points=every(steps, config.steps // steps, start=True),
         )
     return _results(run.folder, config)
 

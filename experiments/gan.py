@@ -22,7 +22,7 @@ from ._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from ._run import Run
 from ._seeds import last, over_seeds, sentence
 from ._tables import read_table
-from ._trainer import Measured, Point, train
+from ._trainer import Measured, Point, every, train
 
 _BATCH: NormFactory = functools.partial(BatchNorm, momentum=0.9)
 NORMS = ("none", "batch", "instance", "spectral")
@@ -282,14 +282,13 @@ def _play(
         row = {"score": score, "distance": distance, **point.metrics}
         return Measured({"scores": [row]}, f"score {score:.2f}")
 
-    every = config.steps // config.points
     game = train(
         run,
         f"{norm}-{seed}",
         lambda: players.start(jax.random.key(seed)),
         players.step,
         measure,
-        points=range(every, config.points * every + 1, every),
+        points=every(config.steps // config.points, config.points),
         where={"norm": norm, "seed": seed},
     )
     return game.generator

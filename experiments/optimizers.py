@@ -20,7 +20,6 @@ from ._sweep import (
     NORMS,
     Group,
     Hyper,
-    every,
     final,
     make_sweep,
     on_device,
@@ -28,7 +27,7 @@ from ._sweep import (
     splits,
 )
 from ._tables import read_table, select
-from ._trainer import Measured, Point
+from ._trainer import Measured, Point, every
 
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
     "SGD": optax.sgd,
@@ -97,7 +96,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
                 trained = point.metrics or group.evaluate(point.state, few)
                 return group.curves(train=trained, test=group.evaluate(point.state, test))
 
-            group.train(run, measure, points=every(steps, config.points))
+            group.train(run, measure, points=every(steps, config.points, start=True))
         speed[norm] = group.compare_speed()
     return {
         "low_loss": config.low_loss,

@@ -28,7 +28,7 @@ from ._figures import draw_curves, legend, log_axis, new_figure, save, style, su
 from ._run import Run
 from ._seeds import last_rows
 from ._tables import ordered, read_table, select
-from ._trainer import Measured, Point, train
+from ._trainer import Measured, Point, every, train
 from .data import Dataset
 
 Batch = dict[str, jax.Array]
@@ -117,7 +117,7 @@ def _train_norm(config: Config, run: Run, norm: str, images: Batch, test: Batch)
             lambda seed=seed: start(jax.random.key(seed)),
             lambda state: epoch(state, images),
             measure,
-            points=range(1, config.epochs + 1),
+            points=every(1, config.epochs),
             where={"norm": norm, "seed": seed},
         )
 

@@ -24,9 +24,9 @@ from jaxnorm.training import TrainState
 from ._figures import BAND, COLOURS, draw_curves, fill, legend, new_figure, save, subplots
 from ._run import Run
 from ._seeds import mean, over_seeds, sentence
-from ._sweep import Data, Group, Hyper, every, make_sweep, on_device
+from ._sweep import Data, Group, Hyper, make_sweep, on_device
 from ._tables import Row, ordered, read_table, select
-from ._trainer import Measured, Point
+from ._trainer import Measured, Point, every
 from .data import Dataset
 
 ORDERS = {"sequential": "pixels in order", "permuted": "pixels permuted"}
@@ -146,7 +146,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
             group.train(
                 run,
                 functools.partial(_measure, config, group, test),
-                points=every(steps, config.epochs),
+                points=every(steps, config.epochs, start=True),
             )
     return _results(run.folder, config)
 

@@ -23,7 +23,7 @@ from ._run import Run
 from ._seeds import mean, over_seeds
 from ._sweep import NORMS, Data, Group, Hyper, make_sweep, splits
 from ._tables import Row, ordered, read_table, select
-from ._trainer import Measured, Point
+from ._trainer import Measured, Point, every
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": nn.sigmoid, "relu": nn.relu}
 # The inputs of an activation: a layer's values before and after the two halves of a norm.
@@ -179,7 +179,7 @@ def _trained(
     def measure(point: Point) -> Measured:
         return group.curves(train=point.metrics, test=group.evaluate(point.state, test))
 
-    states = group.train(run, measure, points=range(steps, _PARTS * steps + 1, steps))
+    states = group.train(run, measure, points=every(steps, _PARTS))
     model = build({})[0]
     seeds = jax.tree.map(lambda leaf: leaf[:, 0], (states.params, states.batch_stats))
     inside = jax.jit(jax.vmap(functools.partial(_activation_inputs, model), in_axes=(0, 0, None)))

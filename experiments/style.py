@@ -27,7 +27,7 @@ from ._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from ._run import Run
 from ._seeds import last, mean, over_seeds
 from ._tables import read_table
-from ._trainer import Measured, Point, train
+from ._trainer import Measured, Point, every, train
 
 NORMS: dict[str, NormFactory] = {
     "batch": functools.partial(BatchNorm, momentum=0.9),
@@ -241,14 +241,13 @@ def _trained(
         row = {f"{of}{part}": parts[of][part] for of in parts for part in ("content", "style")}
         return Measured({"losses": [row]}, f"style {row['style']:.3g}")
 
-    every = config.steps // config.points
     state = train(
         run,
         f"{norm}-{seed}",
         lambda: create_train_state(model, jax.random.key(seed), batch["inputs"], tx),
         lambda state: step(state, batch),
         measure,
-        points=range(every, config.points * every + 1, every),
+        points=every(config.steps // config.points, config.points),
         where={"norm": norm, "seed": seed},
     )
     return state, model

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from experiments import _registry
+from experiments.__main__ import main
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -38,18 +39,9 @@ OPTIONS = {
 TIMES = ("seconds", "_s", "speedup", "us_per_step")
 
 
-def start(name: str, out: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments", name, "--preset", "smoke", "--out", str(out)]
-    command += ["--save-every-s", "0", *OPTIONS.get(name, "").split(), *options]
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache")}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", **cache}
-    return subprocess.Popen(
-        command,
-        cwd=out.parent,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def command(name: str, out: Path, *options: str) -> list[str]:
+    own = OPTIONS.get(name, "").split()
+    return [name, "--preset", "smoke", "--out", str(out), "--save-every-s", "0", *own, *options]
 
 
 def written(folder: Path) -> int:
@@ -58,8 +50,16 @@ def written(folder: Path) -> int:
     return sum(path.stat().st_size for path in tables)
 
 
-def kill_half_way(process: subprocess.Popen, out: Path, rows: int) -> None:
-    """Kills the process when it has written half of its rows, or is done if it writes them once."""
+def kill_half_way(name: str, out: Path, rows: int) -> None:
+    """Kills a run that has written half of its rows, or that is done if it writes them once."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *command(name, out)],
+        cwd=out.parent,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while process.poll() is None and written(out) < rows / 2:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -92,9 +92,9 @@ def parameters(folder: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", [row.name for row in _registry.ROWS if row.name != "bench"])
 def test_killing_and_resuming_gives_the_same_tables_results_and_bits(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(name, whole).wait() == 0
-    kill_half_way(start(name, killed), killed, written(whole))
-    assert start(name, killed, "--resume").wait() == 0
+    assert main(command(name, whole)) == 0
+    kill_half_way(name, killed, written(whole))
+    assert main(command(name, killed, "--resume")) == 0
     assert tables(killed) == tables(whole)
     ours, theirs = (
         without_times(json.loads((folder / "run.json").read_text())["results"])

@@ -140,13 +140,13 @@ class _Sums:
         shifted = jnp.where(near, spread(self.mean, shape) * of_ct, 0)
         return of_ct, rstd * (of_product - shifted)
 
-    def of_standardized(self, shape: Shape) -> Array:
-        """Returns the sums of `ct xhat`, of [*shape]."""
+    def across(self, shape: Shape) -> tuple[Array, Array]:
+        """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""
 
         def product(ct, x):
             return ct.astype(jnp.float32) * (self.deviation(x) * spread(self.rstd, x.shape))
 
-        return sum_alone(product, shape, self.ct, self.x)
+        return self.of_ct(shape), sum_alone(product, shape, self.ct, self.x)
 
     def deviation(self, x: Array) -> Array:
         """Returns `x - mean`, which is `x` where nothing is centred."""

@@ -8,6 +8,7 @@ with its compilers for H100 and TPU, by tests/aot/test_counts.py and `experiment
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
 
 LONGEST_ROW = 1 << 14  # entries: XLA for GPU keeps no longer row in registers
+MANY_COLUMNS = 1 << 13
+ENOUGH = 16  # terms of a first stage
 LANES = 128  # of a TPU: it reads at least so many neighbours
 
 
@@ -34,6 +37,7 @@ class Form(NamedTuple):
 
     pivots: Callable[[Array, Shape], Array]  # a member of each sample that no outlier is
     together: int  # how many sums one reduction takes
+    in_stages: bool  # whether sums over several axes go in two stages
 
 
 def _median_member(x: Array, stats_shape: Shape) -> Array:
@@ -140,7 +144,7 @@ def measure_once(problem: Problem, x: Array, form: Form) -> Measured:
     units = _units(problem, x.dtype)
     terms = [_square(deviation, unit) for unit in units]
     terms += [deviation * (1 / count)] * problem.center
-    sums = _sums_together(terms, stats_shape, form.together)
+    sums = _sums_together(terms, stats_shape, form)
     squares = [total * (1 / count) for total in sums[: len(units)]]
     mean, tail, variances = pivot, pivot, squares
     if problem.center:
@@ -264,32 +268,54 @@ def _parts(shape: Shape, stats_shape: Shape) -> list[tuple] | None:
     return [(start, [a + b for a, b in zip(start, sizes, strict=True)]) for start in starts]
 
 
-def _sums_together(terms: list[Array], stats_shape: Shape, together: int) -> list[Array]:
+def _sums_together(terms: list[Array], stats_shape: Shape, form: Form) -> list[Array]:
     """Returns the sums of each of `terms`; XLA is told which ones to take in one pass."""
-    pairs = zip(terms[0].shape, stats_shape, strict=True)
-    axes = [axis for axis, (n, s) in enumerate(pairs) if s == 1 < n]
-    chunks = [terms[i : i + together] for i in range(0, len(terms), together)]
-    parts = [part for chunk in chunks for part in _sums_over(chunk, axes)]
+    shape = terms[0].shape
+    axes = [axis for axis, (n, s) in enumerate(zip(shape, stats_shape)) if s == 1 < n]
+    first = _first_axes(shape, axes) if form.in_stages else axes
+    parts = _sums_over(terms, first, form)
+    if first != axes and all(s in (1, n) for n, s in zip(shape, stats_shape)):
+        parts = lax.optimization_barrier(parts)  # XLA would make one sum of two
+        parts = _sums_over(parts, [axis for axis in axes if axis not in first], form)
     if parts[0].shape == tuple(stats_shape):
         return parts
     return list(block_sum(jnp.stack(parts), (len(parts), *stats_shape)))
 
 
-def _sums_over(terms: list[Array], axes: list[int]) -> list[Array]:
-    if len(terms) == 1 or not axes:
+def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
+    """Returns the axes that are summed first, where few columns are to be summed the last of them.
+
+    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
+    XLA writes the terms to memory first.
+    """
+    columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
+    if columns >= MANY_COLUMNS or len(shape) - 1 in axes:
+        return axes
+    for i in range(len(axes) - 1, 0, -1):
+        if math.prod(shape[axis] for axis in axes[i:]) >= ENOUGH:
+            return axes[i:]
+    return axes
+
+
+def _sums_over(terms: list[Array], axes: list[int], form: Form) -> list[Array]:
+    """Returns the sums of each of `terms` over whole axes, several in one reduction."""
+    if form.together == 1 or not axes:
         return [jnp.sum(term, axis=axes, keepdims=True) for term in terms]
 
     def add(a: tuple, b: tuple) -> tuple:
         return tuple(u + v for u, v in zip(a, b, strict=True))
 
-    zeros = (jnp.zeros((), terms[0].dtype),) * len(terms)
-    sums = lax.reduce(tuple(terms), zeros, add, axes)
-    return [jnp.expand_dims(total, axes) for total in sums]
+    totals: list[Array] = []
+    for i in range(0, len(terms), form.together):
+        some = tuple(terms[i : i + form.together])
+        zeros = (jnp.zeros((), some[0].dtype),) * len(some)
+        totals += lax.reduce(some, zeros, add, axes)
+    return [jnp.expand_dims(total, axes) for total in totals]
 
 
 # A program for GPU has shared memory for two sums of columns. XLA for TPU takes all in one pass.
-GPU = Form(_median_member, together=2)
-TPU = Form(_largest_of_parts, together=1)
+GPU = Form(_median_member, together=2, in_stages=True)
+TPU = Form(_largest_of_parts, together=1, in_stages=False)
 
 
 class _Sums:
@@ -302,7 +328,7 @@ class _Sums:
     def pair(self, shape: Shape, weight: Array | None = None) -> list[Array]:
         """Returns the sums of `weight ct` and of `weight ct xhat`, of [*shape]."""
         ct = self.ct if weight is None else self.ct * weight
-        return _sums_together([ct, ct * self.held_standardized()], shape, self.form.together)
+        return _sums_together([ct, ct * self.held_standardized()], shape, self.form)
 
     def across(self, shape: Shape) -> list[Array]:
         """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""

@@ -13,7 +13,7 @@ from .._figures import COLOURS, new_figure, save, subplots
 from .._run import Run, RunError
 from .._tables import ordered, read_table, select
 from ._ahead import TARGETS, compiler, why_not
-from ._ahead_table import counted, errors, functions
+from ._ahead_table import collectives, counted, errors, functions
 from ._ahead_table import table as ahead_table
 from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, reference
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
@@ -139,8 +139,9 @@ def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
             found = errors(config.aot, case, dtype, name)
             for direction in PASSES:
                 about = {"case": case.label, "dtype": dtype, "direction": direction}
-                counts = call(counted, config.aot, case, dtype, direction, name)
-                rows.append({**about, "library": name, **counts, **found})
+                asked = (config.aot, case, dtype, direction, name)
+                counts = call(counted, *asked)._replace(collectives=call(collectives, *asked))
+                rows.append({**about, "library": name, **counts._asdict(), **found})
             progress(done + 1, case.label)
     run.record("ahead", rows)
     (run.folder / "ahead.md").write_text(ahead_table(rows))

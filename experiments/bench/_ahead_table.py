@@ -1,4 +1,4 @@
-"""Programs that XLA makes of each normalizer for a chip that is not there, beside their accuracy."""
+"""What XLA makes of each normalizer for a chip that is not there, beside its accuracy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,16 +42,18 @@ def _two_passes(case: Case) -> Function:
     return apply
 
 
-def counted(target: str, case: Case, dtype: str, direction: Pass, name: str) -> dict[str, Any]:
+def counted(target: str, case: Case, dtype: str, direction: Pass, name: str) -> Counts:
     """Return what the program of a library is made of, in a process of `compiler(target)`."""
-    function = functions(case)[name]
     (chip,) = devices(target)
     one = SingleDeviceSharding(chip)
-    counts = _compiled(function, direction, case, dtype, one, one)
+    return _compiled(functions(case)[name], direction, case, dtype, one, one)
+
+
+def collectives(target: str, case: Case, dtype: str, direction: Pass, name: str) -> int:
+    """Return how often four chips meet that share a batch, in a process of `compiler(target)`."""
     mesh = Mesh(devices(target, CHIPS), ("data",))
     batch, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
-    sharded = _compiled(function, direction, case, dtype, batch, whole)
-    return {**counts._asdict(), "collectives": sharded.collectives}
+    return _compiled(functions(case)[name], direction, case, dtype, batch, whole).collectives
 
 
 def _compiled(function: Function, direction: Pass, case: Case, dtype: str, *where: Any) -> Counts:

@@ -252,17 +252,23 @@ def _largest_of_parts(x: Array, stats_shape: Shape) -> Array:
 
 
 def _parts(shape: Shape, stats_shape: Shape) -> list[tuple] | None:
-    """Returns the slices of three disjoint parts of each sample, or None where there are none."""
-    sizes, reduced = list(shape), [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
-    in_lanes = len(shape) - 1
-    windows = [a for a in range(in_lanes) if reduced[a]][-1:] + [in_lanes] * reduced[in_lanes]
-    for axis, n in enumerate(shape):
-        if reduced[axis]:
-            sizes[axis] = min(LANES, max(n // 3, 1)) if axis in windows else 1
-    if all(3 * size > n for size, n, cut in zip(sizes, shape, reduced) if cut):
+    """Returns the slices of three disjoint parts of each sample, or None where there are none.
+
+    Along the last axis all three are within the first lanes, which are read at once.
+    """
+    reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
+    lanes = len(shape) - 1
+    widest = [axis for axis in range(lanes) if reduced[axis]][-1:]
+    spans, sizes = list(shape), list(shape)
+    for axis in (axis for axis, cut in enumerate(reduced) if cut):
+        spans[axis] = min(LANES, shape[axis]) if axis == lanes else shape[axis]
+        sizes[axis] = 1
+        if axis in (lanes, *widest):
+            sizes[axis] = min(LANES, max(spans[axis] // 3, 1))
+    if all(3 * size > span for size, span, cut in zip(sizes, spans, reduced) if cut):
         return None
     starts = [
-        [(n - size) * third // 2 for n, size in zip(shape, sizes, strict=True)]
+        [(span - size) * third // 2 for span, size in zip(spans, sizes, strict=True)]
         for third in range(3)
     ]
     return [(start, [a + b for a, b in zip(start, sizes, strict=True)]) for start in starts]
@@ -273,10 +279,10 @@ def _sums_together(terms: list[Array], stats_shape: Shape, form: Form) -> list[A
     shape = terms[0].shape
     axes = [axis for axis, (n, s) in enumerate(zip(shape, stats_shape)) if s == 1 < n]
     first = _first_axes(shape, axes) if form.in_stages else axes
-    parts = _sums_over(terms, first, form)
+    parts = _sums_over(terms, first, form.together)
     if first != axes and all(s in (1, n) for n, s in zip(shape, stats_shape)):
         parts = lax.optimization_barrier(parts)  # XLA would make one sum of two
-        parts = _sums_over(parts, [axis for axis in axes if axis not in first], form)
+        parts = _sums_over(parts, [axis for axis in axes if axis not in first], len(parts))
     if parts[0].shape == tuple(stats_shape):
         return parts
     return list(block_sum(jnp.stack(parts), (len(parts), *stats_shape)))
@@ -297,17 +303,17 @@ def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
     return axes
 
 
-def _sums_over(terms: list[Array], axes: list[int], form: Form) -> list[Array]:
+def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array]:
     """Returns the sums of each of `terms` over whole axes, several in one reduction."""
-    if form.together == 1 or not axes:
+    if together == 1 or not axes:
         return [jnp.sum(term, axis=axes, keepdims=True) for term in terms]
 
     def add(a: tuple, b: tuple) -> tuple:
         return tuple(u + v for u, v in zip(a, b, strict=True))
 
     totals: list[Array] = []
-    for i in range(0, len(terms), form.together):
-        some = tuple(terms[i : i + form.together])
+    for i in range(0, len(terms), together):
+        some = tuple(terms[i : i + together])
         zeros = (jnp.zeros((), some[0].dtype),) * len(some)
         totals += lax.reduce(some, zeros, add, axes)
     return [jnp.expand_dims(total, axes) for total in totals]

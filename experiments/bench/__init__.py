@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._figures import COLOURS, new_figure, save, subplots
-from .._run import Run
+from .._run import Run, RunError
 from .._tables import ordered, read_table, select
+from ._ahead import TARGETS, compiler, why_not
+from ._ahead_table import collectives, counted, errors, functions
+from ._ahead_table import table as ahead_table
 from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, reference
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
 from ._report import against_flax, fastest, printed, ratios, steps_ratios, steps_table
@@ -44,7 +47,14 @@ class Config:
     Expected: jaxnorm is faster than the best rival. The backward pass keeps the input and two
     numbers per statistic.
 
+    `python -m experiments bench --aot h100` (or v5e, v6e) times nothing. It compiles for this chip,
+    which need not be there, and counts programs, temporary memory, bytes and collectives, with
+    Flax and with a norm of two passes as one writes it down first. CONTRIBUTING.md says how the
+    compilers are installed. Expected: no more programs than Flax for rows and for batch norm with
+    its backward pass, no branch on the data.
+
     Attributes:
+        aot: Chip to compile for, or nothing to measure time on this machine.
         sizes: Sizes of the inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed. The median counts.
@@ -54,6 +64,7 @@ class Config:
         torch_compile: Also measure torch.compile. Its compilation takes a while.
     """
 
+    aot: str = ""
     sizes: str = "core"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 15
@@ -75,6 +86,8 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     if config.sizes not in _SIZES:
         raise ValueError(f"sizes={config.sizes!r} is unknown; use one of {sorted(_SIZES)}")
     cases = _SIZES[config.sizes]
+    if config.aot:
+        return _ahead(config, cases, run)
     total = len(cases) * len(config.dtypes) * len(PASSES) + config.steps * len(MODELS_TRAINED)
     done = 0
     bandwidth = copy_bandwidth(2**26, config.rounds)
@@ -105,6 +118,40 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         "times_faster_than_flax": ratios(table, "flax.linen"),
         "times_faster_than_torch": ratios(table, "torch"),
         "steps_against_flax": steps_ratios(steps) if steps else {},
+    }
+
+
+def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
+    """Count what is compiled for a chip. The table `ahead` has a row per case and library."""
+    if config.aot not in TARGETS:
+        raise RunError(f"aot={config.aot!r} is unknown; use one of {sorted(TARGETS)}")
+    if (reason := why_not(config.aot)) is not None:
+        raise RunError(reason)
+    rows: list[dict[str, Any]] = []
+    jobs = [
+        (case, dtype, name) for case in cases for dtype in config.dtypes for name in functions(case)
+    ]
+    with (
+        compiler(config.aot) as call,
+        run.progress("ahead", len(jobs), "programs") as progress,
+    ):
+        for done, (case, dtype, name) in enumerate(jobs):
+            found = errors(config.aot, case, dtype, name)
+            for direction in PASSES:
+                about = {"case": case.label, "dtype": dtype, "direction": direction}
+                asked = (config.aot, case, dtype, direction, name)
+                counts = call(counted, *asked)._replace(collectives=call(collectives, *asked))
+                rows.append({**about, "library": name, **counts._asdict(), **found})
+            progress(done + 1, case.label)
+    run.record("ahead", rows)
+    (run.folder / "ahead.md").write_text(ahead_table(rows))
+    return {
+        "aot": config.aot,
+        "programs": {
+            f"{row['case']} {row['dtype']} {row['direction']} {row['library']}": row["programs"]
+            for row in rows
+        },
+        "conditionals": sum(row["conditionals"] for row in rows if row["library"] == "jaxnorm"),
     }
 
 
@@ -168,6 +215,8 @@ def _error_far_from_zero(function: Any, case: Case, dtype: str) -> float:
 
 def figures(folder: Path) -> list[Path]:
     """Draw each library's speed over flax.linen's by case, a panel per dtype and direction."""
+    if not (folder / "bench.csv").exists():
+        return []  # nothing was timed
     table = read_table(folder / "bench.csv")
     dtypes = ordered(table["dtype"])
     known = select(table, library="flax.linen")
@@ -205,6 +254,8 @@ def _draw(axes: Any, table: dict[str, np.ndarray], cases: list[tuple[str, str]])
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say how many times faster than flax.linen each normalizer was, over its sizes."""
+    if "aot" in results:
+        return _ahead_summary(results)
     speed = results["copy_gigabytes_per_second"]
     lines = [f"A copy moves {speed:.1f} GB/s, where bytes read and bytes written both count."]
     torch = _over_sizes(results["times_faster_than_torch"])
@@ -218,6 +269,17 @@ def summary(results: dict[str, Any]) -> list[str]:
             f"bytes that it keeps, {ratio['compile_seconds']:.2f} of its compile time."
         )
     return lines
+
+
+def _ahead_summary(results: dict[str, Any]) -> list[str]:
+    programs = results["programs"]
+    ours = {k.removesuffix(" jaxnorm"): n for k, n in programs.items() if k.endswith(" jaxnorm")}
+    lines = [
+        f"{key}: {n} programs on {results['aot']}, flax.linen "
+        f"{programs.get(f'{key} flax.linen', 'none')}, two passes {programs[f'{key} two passes']}."
+        for key, n in ours.items()
+    ]
+    return [*lines, f"Branches on the data in jaxnorm's programs: {results['conditionals']}."]
 
 
 def _over_sizes(ratios: dict[str, float]) -> dict[str, str]:

@@ -46,6 +46,25 @@ def copy_bandwidth(size: int, rounds: int) -> float:
     return 2 * size / seconds
 
 
+def as_program(function: Function, direction: Pass) -> Any:
+    """Return the jitted function that the benchmark measures.
+
+    Args:
+        function: of `(x, scale, bias)`, returning the output first.
+        direction: the forward pass, or forward and backward, which takes a cotangent as well.
+    """
+
+    def output(*args: jax.Array) -> Any:
+        y = function(*args)
+        return y if isinstance(y, tuple) else (y, None)
+
+    def both(x: jax.Array, scale: jax.Array, bias: jax.Array, cotangent: jax.Array) -> Any:
+        y, pull, state = jax.vjp(output, x, scale, bias, has_aux=True)
+        return y, pull(cotangent), state
+
+    return jax.jit(output if direction == "forward" else both)
+
+
 def compiled(
     function: Function, direction: Pass, arguments: tuple[jax.Array, ...]
 ) -> tuple[Any, Any, float]:
@@ -58,16 +77,7 @@ def compiled(
         direction: the forward pass, or forward and backward.
         arguments: arrays on the device. For forward and backward the last one is a cotangent.
     """
-
-    def output(*args: jax.Array) -> Any:
-        y = function(*args)
-        return y if isinstance(y, tuple) else (y, None)
-
-    def both(x: jax.Array, scale: jax.Array, bias: jax.Array, cotangent: jax.Array) -> Any:
-        y, pull, state = jax.vjp(output, x, scale, bias, has_aux=True)
-        return y, pull(cotangent), state
-
-    jitted = jax.jit(output if direction == "forward" else both)
+    jitted = as_program(function, direction)
     lowered = jitted.lower(*arguments)
     start = time.perf_counter()
     executable = lowered.compile()

@@ -53,7 +53,7 @@ def call(
         params = pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=vmem)
         races = pltpu.InterpretParams(detect_races=True)
         interpret = races if target == "tpu_interpreted" else False
-    return pl.pallas_call(
+    run = pl.pallas_call(
         kernel,
         grid=grid,
         in_specs=in_specs,
@@ -63,3 +63,4 @@ def call(
         compiler_params=params,
         interpret=interpret,
     )
+    return lambda *arrays: list(run(*arrays))

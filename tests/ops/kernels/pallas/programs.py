@@ -4,10 +4,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax._src.pallas.mosaic.interpret import interpret_pallas_call as tpu_interpreter
 
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels.pallas import _entry
 from jaxnorm.stats.sampling import Sampling
+
+
+def races_found():
+    """Returns whether the last kernel in the TPU interpreter had a race."""
+    return tpu_interpreter.races.races_found
 
 
 def problem_of(case, dtype, center=True, epsilon=1e-3):

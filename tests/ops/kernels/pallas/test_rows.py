@@ -1,11 +1,14 @@
 """The kernels over rows in Pallas' interpreters, against float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnorm.ops.kernels.pallas import _rows_tpu
+from jaxnorm.ops.kernels.pallas._call import call
 from tests.ops.kernels.cases import CASES, Case, arrays, expected
-from tests.ops.kernels.pallas.programs import program
+from tests.ops.kernels.pallas.programs import program, races_found
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.reference import reference_moments, relative_error
 
@@ -76,6 +79,20 @@ def test_a_gpus_kernels_are_float64s_values_and_gradients(name, dtype, center):
 @pytest.mark.parametrize(("name", "dtype", "center"), TPU)
 def test_a_tpus_kernels_are_float64s_values_and_gradients_without_a_race(name, dtype, center):
     check("tpu_interpreted", TALL[name], dtype, center)
+    assert not races_found()
+
+
+@slow
+def test_a_race_would_be_found(monkeypatch):
+    monkeypatch.setattr(_rows_tpu, "call", lambda *a, in_turn=None, **k: call(*a, **k))
+    case = TALL["several blocks of rows and a tail"]
+    x, scale, bias, cotangents = arrays(case)
+    jax.block_until_ready(
+        program("tpu_interpreted", case, jnp.bfloat16)(
+            x.astype(jnp.bfloat16), scale, bias, cotangents
+        )
+    )
+    assert races_found()
 
 
 def test_gradients_of_scale_and_bias_alone_are_those_beside_that_of_x():

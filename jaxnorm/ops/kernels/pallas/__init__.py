@@ -1,0 +1,1 @@
+"""Kernels for GPU and TPU, written in Pallas; `ops/_implementations.py` orders them."""

@@ -1,0 +1,115 @@
+"""Moments of columns: those of each block by a kernel, which reads the array once; then pooled.
+
+Every lane goes down its rows by Welford's update (Note on a method for calculating corrected sums
+of squares and products, Technometrics, 1962) of the distance from a pivot. Lanes, and then blocks,
+meet by Chan's formula. Where a block's squares overflow or vanish, the block is gone through again
+in a unit of its own.
+"""
+
+import functools
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.numerics import power_of_two
+from jaxnorm.ops.kernels._layout import View
+from jaxnorm.ops.kernels.pallas._column_grid import Block, moments_grid, run
+from jaxnorm.stats.measuring import Measured, beyond, pool_measured
+from jaxnorm.typing import Array
+
+
+def measure(view: View, x: Array, epsilon: float, center: bool, target: str) -> Measured:
+    """Returns the moments of the samples of `x`.
+
+    Args:
+        view: of `x`; each sample of which takes whole columns.
+        x: [n, r, c].
+        epsilon: added to the variance before its root is divided by.
+        center: whether the mean is subtracted; without it the variance is the mean square.
+        target: "gpu", "tpu" or "interpret".
+
+    Returns:
+        `Measured` of [n, g], float32.
+
+    Examples:
+        >>> view = View(n=1, r=4, c=2, g=2, a=1, row=2, member=0)
+        >>> x = jnp.arange(8.0).reshape(1, 4, 2)
+        >>> measure(view, x, 1e-6, True, "interpret").var
+        Array([[5., 5.]], dtype=float32)
+    """
+    grid = moments_grid(view.n, view.r, view.c, x.dtype, target)
+    kernel = functools.partial(_moments, epsilon=epsilon, center=center)
+    (parts,) = run(kernel, grid, [x], [], [4])
+    rows = jnp.arange(grid.blocks, dtype=jnp.int32) * grid.rows
+    count = jnp.minimum(view.r - rows, grid.rows).astype(jnp.float32).reshape(1, -1, 1, 1)
+    split = (view.n, grid.blocks, view.g, view.c // view.g)
+    blocks = Measured(*(parts[:, :, k].reshape(split) for k in range(4)), count)
+    pooled = pool_measured(blocks, (view.n, 1, view.g, 1))
+    measured = Measured(*(v.reshape(view.n, view.g) for v in pooled))
+    # In a unit far below the root of epsilon, epsilon would be infinite.
+    unit = jnp.maximum(measured.unit, power_of_two(jnp.float32(epsilon**0.5)) if epsilon else 0)
+    ratio = measured.unit / unit
+    return measured._replace(var=measured.var * ratio * ratio, unit=unit)
+
+
+def _moments(block: Block, x_ref, out_ref, *, epsilon: float, center: bool) -> None:
+    """Stores for each channel of a block: pivot, mean - pivot, variance in squared units, unit."""
+    pivot = _pivot(block, x_ref) if center else jnp.zeros((1, block.grid.channels), jnp.float32)
+
+    def distance(i):
+        return block.within(i, block.load(x_ref, i) - pivot)
+
+    def measured(inverse):
+        def step(i, carry):
+            mean, squares = carry
+            d = distance(i) * inverse
+            if not center:
+                return mean, squares + d * d
+            before = block.within(i, d - mean)
+            mean = mean + before * (1 / (i + 1).astype(jnp.float32))
+            return mean, squares + before * (d - mean)
+
+        return _meet(block, *lax.fori_loop(0, block.grid.tiles, step, (block.zeros(),) * 2))
+
+    def again():
+        largest = lax.fori_loop(
+            0, block.grid.tiles, lambda i, most: jnp.maximum(most, jnp.abs(distance(i))), block.zeros()
+        )
+        largest = jnp.max(largest, axis=0, keepdims=True)
+        unit = power_of_two(jnp.maximum(largest, jnp.float32(epsilon**0.5)))
+        mean, var = measured(1 / unit)
+        return mean * unit, var, unit
+
+    mean, var = measured(jnp.float32(1))
+    lost = beyond(var, epsilon) & block.valid_channels()
+    lost = jnp.max(jnp.where(lost, jnp.float32(1), jnp.float32(0))) > 0
+    mean, var, unit = lax.cond(lost, again, lambda: (mean, var, jnp.ones_like(var)))
+    for k, value in enumerate((pivot, mean, var, unit)):
+        block.store_line(out_ref, k, value)
+
+
+def _meet(block: Block, mean: Array, squares: Array) -> tuple[Array, Array]:
+    """Returns mean and variance of all lanes of each channel, both [1, channels]."""
+    tile = block.grid.tile
+    lane = lax.broadcasted_iota(jnp.int32, mean.shape, 0)
+    count = lax.div(block.rows - lane + (tile - 1), jnp.int32(tile)).astype(jnp.float32)
+    each = 1 / block.rows.astype(jnp.float32)
+    share = count * each
+    total = jnp.sum(share * mean, axis=0, keepdims=True)
+    between = mean - total
+    squares = squares * each + share * (between * between)
+    return total, jnp.sum(squares, axis=0, keepdims=True)
+
+
+def _pivot(block: Block, x_ref) -> Array:
+    """Returns the median of the first, middle and last row of a block's first tile."""
+    x = block.load(x_ref, 0)
+    row = lax.broadcasted_iota(jnp.int32, x.shape, 0)
+    rows = jnp.minimum(block.rows, block.grid.tile)
+    first, middle, last = (
+        jnp.sum(jnp.where(row == k, x, 0), axis=0, keepdims=True)
+        for k in (0, rows // 2, rows - 1)
+    )
+    low, high = jnp.minimum(first, middle), jnp.maximum(first, middle)
+    return jnp.maximum(low, jnp.minimum(high, last))
+

@@ -44,6 +44,11 @@ class Grid(NamedTuple):
         return pl.cdiv(self.r, self.rows)
 
     @property
+    def slots(self) -> int:
+        """The places for what blocks leave: Triton takes no other number than a power of two."""
+        return self.blocks if self.target == "tpu" else pl.next_power_of_2(self.blocks)
+
+    @property
     def masked(self) -> bool:
         return bool(self.r % self.rows or self.c % self.channels)
 
@@ -175,9 +180,9 @@ def run(kernel: Callable, grid: Grid, arrays: Sequence, lines: Sequence, out: Se
         kernel: is given references to its block of each array and to its channels of each line.
         grid: how the arrays are cut.
         arrays: each [n, r, c].
-        lines: each [n, k, c].
+        lines: each [n, k, c], or [a, k, c] where n / a adjacent samples share them.
         out: for each result its dtype, for one [n, r, c]; or the number `k` of float32 lines that
-            each block leaves, for one [n, blocks, k, c].
+            each block leaves, for one [n, slots, k, c].
 
     Returns:
         The results.
@@ -187,7 +192,7 @@ def run(kernel: Callable, grid: Grid, arrays: Sequence, lines: Sequence, out: Se
     for what in out:
         if isinstance(what, int):
             shapes.append(
-                jax.ShapeDtypeStruct((grid.n, grid.blocks, what, grid.c), jnp.dtype(jnp.float32))
+                jax.ShapeDtypeStruct((grid.n, grid.slots, what, grid.c), jnp.dtype(jnp.float32))
             )
             specs.append(
                 pl.BlockSpec((None, None, what, grid.channels), lambda n, i, j: (n, i, 0, j))
@@ -195,17 +200,20 @@ def run(kernel: Callable, grid: Grid, arrays: Sequence, lines: Sequence, out: Se
         else:
             shapes.append(jax.ShapeDtypeStruct((grid.n, grid.r, grid.c), what))
             specs.append(whole)
-    line_specs = [
-        pl.BlockSpec((None, v.shape[1], grid.channels), lambda n, i, j: (n, 0, j)) for v in lines
-    ]
     return pl.pallas_call(
         functools.partial(_program, kernel, grid),
         out_shape=shapes,
         grid=(grid.n, grid.blocks, pl.cdiv(grid.c, grid.channels)),
-        in_specs=[whole] * len(arrays) + line_specs,
+        in_specs=[whole] * len(arrays) + [_line_spec(grid, v) for v in lines],
         out_specs=specs,
-        **_options(grid.target),
+        **options(grid.target, 3),
     )(*arrays, *lines)
+
+
+def _line_spec(grid: Grid, line: Array) -> pl.BlockSpec:
+    shared, lines, _ = line.shape
+    each = grid.n // shared
+    return pl.BlockSpec((None, lines, grid.channels), lambda n, i, j: (lax.div(n, each), 0, j))
 
 
 def _program(kernel: Callable, grid: Grid, *refs) -> None:
@@ -213,10 +221,23 @@ def _program(kernel: Callable, grid: Grid, *refs) -> None:
     kernel(Block(grid, rows, grid.c - pl.program_id(2) * grid.channels), *refs)
 
 
-def _options(target: str) -> dict:
+def options(target: str, axes: int) -> dict:
+    """Returns how `pallas_call` compiles for a target.
+
+    Args:
+        target: "gpu", "tpu" or "interpret".
+        axes: how many axes the grid has, all independent.
+
+    Returns:
+        Keyword arguments.
+
+    Examples:
+        >>> options("interpret", 3)
+        {'interpret': True}
+    """
     if target == "gpu":
         return {"compiler_params": triton.CompilerParams(num_warps=4, num_stages=2)}
     if target == "tpu":
-        parallel = ("parallel",) * 3
-        return {"compiler_params": tpu.CompilerParams(dimension_semantics=parallel)}
+        semantics = ("parallel",) * axes
+        return {"compiler_params": tpu.CompilerParams(dimension_semantics=semantics)}
     return {"interpret": True}

@@ -2,8 +2,8 @@
 
 Every lane goes down its rows by Welford's update (Note on a method for calculating corrected sums
 of squares and products, Technometrics, 1962) of the distance from a pivot. Lanes, and then blocks,
-meet by Chan's formula. Where a block's squares overflow or vanish, the block is gone through again
-in a unit of its own.
+meet by Chan's formula (see `stats.measuring`). Where a block's squares overflow or vanish, the
+block is gone through again in a unit of its own.
 """
 
 import functools
@@ -14,42 +14,35 @@ from jax import lax
 from jaxnorm.numerics import power_of_two
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas._column_grid import Block, moments_grid, run
-from jaxnorm.stats.measuring import Measured, beyond, pool_measured
+from jaxnorm.ops.kernels.pallas._column_pool import pool
+from jaxnorm.stats.measuring import beyond
 from jaxnorm.typing import Array
 
 
-def measure(view: View, x: Array, epsilon: float, center: bool, target: str) -> Measured:
-    """Returns the moments of the samples of `x`.
+def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) -> Array:
+    """Returns the statistics of the samples of `x`.
 
     Args:
-        view: of `x`; each sample of which takes whole columns.
+        view: of `x`; each sample takes whole columns.
         x: [n, r, c].
         epsilon: added to the variance before its root is divided by.
         center: whether the mean is subtracted; without it the variance is the mean square.
         target: "gpu", "tpu" or "interpret".
 
     Returns:
-        `Measured` of [n, g], float32.
+        [n, 4, c], float32: mean, tail, variance and `1 / std`, the same for all channels of a
+        group.
 
     Examples:
         >>> view = View(n=1, r=4, c=2, g=2, a=1, row=2, member=0)
         >>> x = jnp.arange(8.0).reshape(1, 4, 2)
-        >>> measure(view, x, 1e-6, True, "interpret").var
-        Array([[5., 5.]], dtype=float32)
+        >>> statistics(view, x, 1e-6, True, "interpret")[0, 2]
+        Array([5., 5.], dtype=float32)
     """
     grid = moments_grid(view.n, view.r, view.c, x.dtype, target)
     kernel = functools.partial(_moments, epsilon=epsilon, center=center)
     (parts,) = run(kernel, grid, [x], [], [4])
-    rows = jnp.arange(grid.blocks, dtype=jnp.int32) * grid.rows
-    count = jnp.minimum(view.r - rows, grid.rows).astype(jnp.float32).reshape(1, -1, 1, 1)
-    split = (view.n, grid.blocks, view.g, view.c // view.g)
-    blocks = Measured(*(parts[:, :, k].reshape(split) for k in range(4)), count)
-    pooled = pool_measured(blocks, (view.n, 1, view.g, 1))
-    measured = Measured(*(v.reshape(view.n, view.g) for v in pooled))
-    # In a unit far below the root of epsilon, epsilon would be infinite.
-    unit = jnp.maximum(measured.unit, power_of_two(jnp.float32(epsilon**0.5)) if epsilon else 0)
-    ratio = measured.unit / unit
-    return measured._replace(var=measured.var * ratio * ratio, unit=unit)
+    return pool(view, parts, grid, epsilon, center)
 
 
 def _moments(block: Block, x_ref, out_ref, *, epsilon: float, center: bool) -> None:
@@ -73,7 +66,10 @@ def _moments(block: Block, x_ref, out_ref, *, epsilon: float, center: bool) -> N
 
     def again():
         largest = lax.fori_loop(
-            0, block.grid.tiles, lambda i, most: jnp.maximum(most, jnp.abs(distance(i))), block.zeros()
+            0,
+            block.grid.tiles,
+            lambda i, most: jnp.maximum(most, jnp.abs(distance(i))),
+            block.zeros(),
         )
         largest = jnp.max(largest, axis=0, keepdims=True)
         unit = power_of_two(jnp.maximum(largest, jnp.float32(epsilon**0.5)))
@@ -108,8 +104,7 @@ def _pivot(block: Block, x_ref) -> Array:
     rows = jnp.minimum(block.rows, block.grid.tile)
     first, middle, last = (
         jnp.sum(jnp.where(row == k, x, 0), axis=0, keepdims=True)
-        for k in (0, rows // 2, rows - 1)
+        for k in (0, lax.div(rows, jnp.int32(2)), rows - 1)
     )
     low, high = jnp.minimum(first, middle), jnp.maximum(first, middle)
     return jnp.maximum(low, jnp.minimum(high, last))
-

@@ -4,15 +4,15 @@ A sample is one group of adjacent channels, or one channel, in all rows of an im
 pass reads `x` twice and writes `y`; the backward pass reads `x` and the cotangent twice.
 """
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype
-from jaxnorm.ops._formulas import reciprocal_std
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _column_moments
 from jaxnorm.ops.kernels.pallas._column_grid import Block, affine_grid, moments_grid, run
-from jaxnorm.stats import reported
 from jaxnorm.typing import Array, DTypeLike
 
 
@@ -50,17 +50,13 @@ def standardize(
         Array([[[-0.5,  7. ],
                 [ 0.5,  7. ]]], dtype=float32)
     """
-    measured = _column_moments.measure(view, x, epsilon, center, target)
-    rstd = reciprocal_std(measured, epsilon, empty=False)
-    moments = reported(measured)
-    mean, tail = (moments.mean, moments.tail) if center else (None, None)
-    start = None if bias is None else _of_samples(bias, view)
-    gain = _of_channels(rstd, view) * (1 if scale is None else _of_samples(scale, view))
-    lines = _lines(view, _of_channels(mean, view), _of_channels(tail, view), gain, start)
-    widest = max(x.dtype, jnp.dtype(dtype), key=lambda d: d.itemsize)
-    grid = affine_grid(view.n, view.r, view.c, widest, target)
-    (y,) = run(_affine, grid, [x], [lines], [jnp.dtype(dtype)])
-    return y, mean, tail, moments.var, rstd
+    statistics = _column_moments.statistics(view, x, epsilon, center, target)
+    affine = [v.reshape(-1, 1, view.c) for v in (scale, bias) if v is not None]
+    kernel = functools.partial(_affine, scale is not None, bias is not None)
+    grid = affine_grid(view.n, view.r, view.c, _widest(x.dtype, jnp.dtype(dtype)), target)
+    (y,) = run(kernel, grid, [x], [statistics, *affine], [jnp.dtype(dtype)])
+    mean, tail, var, rstd = (statistics[:, k, :: view.c // view.g] for k in range(4))
+    return y, *((mean, tail) if center else (None, None)), var, rstd
 
 
 def cotangent(
@@ -108,11 +104,11 @@ def cotangent(
         >>> cotangent(view, *given, wanted=(True, True, True), target="interpret")[1:]
         (Array([[2.]], dtype=float32), Array([[0.]], dtype=float32))
     """
-    widest = max(x.dtype, ct.dtype, key=lambda d: d.itemsize)
+    widest = _widest(x.dtype, ct.dtype)
     grid = moments_grid(view.n, view.r, view.c, widest, target)
     location = [_of_channels(v, view) for v in (mean, tail, rstd)]
     (parts,) = run(_sums, grid, [x, ct], [_lines(view, *location)], [2])
-    of_ct, of_product = (jnp.sum(parts[:, :, k], axis=1) for k in range(2))
+    of_ct, of_product = (jnp.sum(parts[:, : grid.blocks, k], axis=1) for k in range(2))
     d_scale, d_bias = (
         jnp.sum(v.reshape(view.a, -1, view.c), axis=1) if wish else None
         for v, wish in zip((of_product, of_ct), wanted[1:], strict=True)
@@ -161,9 +157,16 @@ def _lines(view: View, *values: Array | None) -> Array:
     return jnp.stack([nothing if v is None else v for v in values], axis=1)
 
 
-def _affine(block: Block, x_ref, lines_ref, y_ref) -> None:
-    """Stores `(x - mean - tail) gain + bias`."""
-    mean, tail, gain, bias = (block.line(lines_ref, k) for k in range(4))
+def _widest(*dtypes: jnp.dtype) -> jnp.dtype:
+    return max(dtypes, key=lambda dtype: dtype.itemsize)
+
+
+def _affine(scaled: bool, biased: bool, block: Block, x_ref, statistics_ref, *refs) -> None:
+    """Stores `(x - mean - tail) rstd scale + bias`."""
+    *affine_refs, y_ref = refs
+    mean, tail, _, gain = (block.line(statistics_ref, k) for k in range(4))
+    gain = gain * block.line(affine_refs[0], 0) if scaled else gain
+    bias = block.line(affine_refs[-1], 0) if biased else 0
 
     def step(i, _):
         y = ((block.load(x_ref, i) - mean) - tail) * gain + bias

@@ -13,13 +13,14 @@ from jax import lax
 
 from jaxnorm.numerics import power_of_two
 from jaxnorm.ops.kernels._layout import View
-from jaxnorm.ops.kernels.pallas._column_grid import Block, moments_grid, run
+from jaxnorm.ops.kernels.pallas._column_blocks import moments_grid
 from jaxnorm.ops.kernels.pallas._column_pool import pool
+from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.stats.measuring import beyond
 from jaxnorm.typing import Array
 
 
-def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) -> Array:
+def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) -> list[Array]:
     """Returns the statistics of the samples of `x`.
 
     Args:
@@ -30,23 +31,39 @@ def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) 
         target: "gpu", "tpu" or "interpret".
 
     Returns:
-        [n, 4, c], float32: mean, tail, variance and `1 / std`, the same for all channels of a
-        group.
+        Mean, tail, variance and `1 / std`, each [n, 1, g]; and [n, 3, c]: mean, tail and
+        `1 / std`, the same for all channels of a group.
 
     Examples:
         >>> view = View(n=1, r=4, c=2, g=2, a=1, row=2, member=0)
         >>> x = jnp.arange(8.0).reshape(1, 4, 2)
-        >>> statistics(view, x, 1e-6, True, "interpret")[0, 2]
-        Array([5., 5.], dtype=float32)
+        >>> statistics(view, x, 1e-6, True, "interpret")[2]
+        Array([[[5., 5.]]], dtype=float32)
     """
     grid = moments_grid(view.n, view.r, view.c, x.dtype, target)
     kernel = functools.partial(_moments, epsilon=epsilon, center=center)
-    (parts,) = run(kernel, grid, [x], [], [4])
-    return pool(view, parts, grid, epsilon, center)
+    (parts,) = run("jaxnorm_column_moments", kernel, grid, [x], [], [(4, 1)])
+    return pool(view, parts, grid, epsilon)
 
 
 def _moments(block: Block, x_ref, out_ref, *, epsilon: float, center: bool) -> None:
-    """Stores for each channel of a block: pivot, mean - pivot, variance in squared units, unit."""
+    """Stores the moments of each channel of a block."""
+    for k, value in enumerate(block_moments(block, x_ref, epsilon, center)):
+        block.store_line(out_ref, k, value)
+
+
+def block_moments(block: Block, x_ref, epsilon: float, center: bool) -> tuple[Array, ...]:
+    """Returns for each channel of a block its moments.
+
+    Args:
+        block: of a kernel that runs.
+        x_ref: the block of the array.
+        epsilon: see `statistics`.
+        center: see `statistics`.
+
+    Returns:
+        Pivot, mean - pivot, variance in squared units and unit, each [1, channels], float32.
+    """
     pivot = _pivot(block, x_ref) if center else jnp.zeros((1, block.grid.channels), jnp.float32)
 
     def distance(i):
@@ -80,8 +97,7 @@ def _moments(block: Block, x_ref, out_ref, *, epsilon: float, center: bool) -> N
     lost = beyond(var, epsilon) & block.valid_channels()
     lost = jnp.max(jnp.where(lost, jnp.float32(1), jnp.float32(0))) > 0
     mean, var, unit = lax.cond(lost, again, lambda: (mean, var, jnp.ones_like(var)))
-    for k, value in enumerate((pivot, mean, var, unit)):
-        block.store_line(out_ref, k, value)
+    return pivot, mean, var, unit
 
 
 def _meet(block: Block, mean: Array, squares: Array) -> tuple[Array, Array]:

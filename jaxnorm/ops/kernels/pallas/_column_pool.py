@@ -6,6 +6,7 @@ dozen programs, whose starts alone take a GPU as long as it needs to read fifty 
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from jax.experimental.pallas import triton
 from jaxnorm.numerics import power_of_two, sum_of_two
 from jaxnorm.ops._formulas import reciprocal_std
 from jaxnorm.ops.kernels._layout import View
-from jaxnorm.ops.kernels.pallas._column_grid import Grid, options
+from jaxnorm.ops.kernels.pallas._column_blocks import Grid
+from jaxnorm.ops.kernels.pallas._column_run import options
 from jaxnorm.stats import reported
 from jaxnorm.stats.measuring import Measured, pool_measured
 from jaxnorm.typing import Array
@@ -24,7 +26,7 @@ from jaxnorm.typing import Array
 ENTRIES = 4096  # of a tile, of which four arrays stay in registers
 
 
-def pool(view: View, parts: Array, grid: Grid, epsilon: float, center: bool) -> Array:
+def pool(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
     """Returns the statistics of the samples.
 
     Args:
@@ -33,93 +35,121 @@ def pool(view: View, parts: Array, grid: Grid, epsilon: float, center: bool) -> 
             squared units, and unit.
         grid: the blocks.
         epsilon: added to the variance before its root is divided by.
-        center: whether the mean is subtracted.
 
     Returns:
-        [n, 4, c]: mean, tail, variance and `1 / std`, the same for all channels of a group.
+        Mean, tail, variance and `1 / std`, each [n, 1, g]; and [n, 3, c]: mean, tail and
+        `1 / std`, the same for all channels of a group.
 
     Examples:
         >>> grid = Grid(1, 2, 1, 1, 1, 1, "interpret")
         >>> parts = jnp.array([[1.0, 0.0, 0.0, 1.0], [3.0, 0.0, 0.0, 1.0]]).reshape(1, 2, 4, 1)
-        >>> pool(View(1, 2, 1, 1, 1, 0, 0), parts, grid, 3.0, True).ravel()
-        Array([2. , 0. , 1. , 0.5], dtype=float32)
+        >>> pool(View(1, 2, 1, 1, 1, 0, 0), parts, grid, 3.0)[4].ravel()
+        Array([2. , 0. , 0.5], dtype=float32)
     """
-    members = view.c // view.g
-    slots = parts.shape[1]
-    lanes = pl.next_power_of_2(members) if members > 1 else _lanes(view.c, slots)
+    members, slots = view.c // view.g, parts.shape[1]
+    if members > 1:
+        groups, lanes = 1, pl.next_power_of_2(members)
+    else:
+        groups = lanes = min(pl.next_power_of_2(view.c), 32, max(1, ENTRIES // slots))
     if grid.target == "tpu" or slots * lanes > ENTRIES:
         return _plainly(view, parts, grid, epsilon)
-    kernel = functools.partial(_pool, grid, members, lanes, epsilon, center)
-    whole = pl.BlockSpec((None, slots, 4, view.c), lambda n, j: (n, 0, 0, 0))
+    shapes = [(view.n, 1, view.g)] * 4 + [(view.n, 3, view.c)]
     return pl.pallas_call(
-        kernel,
-        out_shape=jax.ShapeDtypeStruct((view.n, 4, view.c), jnp.float32),
-        grid=(view.n, view.g if members > 1 else pl.cdiv(view.c, lanes)),
-        in_specs=[whole],
-        out_specs=pl.BlockSpec((None, 4, view.c), lambda n, j: (n, 0, 0)),
+        functools.partial(_pool, grid, members, groups, lanes, epsilon),
+        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        grid=(view.n, pl.cdiv(view.g, groups)),
+        in_specs=[pl.BlockSpec((None, slots, 4, view.c), lambda n, j: (n, 0, 0, 0))],
+        out_specs=[pl.BlockSpec((None, *shape[1:]), lambda n, j: (n, 0, 0)) for shape in shapes],
+        name="jaxnorm_column_pool",
         **options(grid.target, 2),
     )(parts)
 
 
-def _lanes(channels: int, slots: int) -> int:
-    return min(pl.next_power_of_2(channels), 32, max(1, ENTRIES // slots))
+def united(
+    moments: tuple, share, first: Callable, total: Callable, largest: Callable, epsilon: float
+) -> tuple:
+    """Returns mean, tail, variance and `1 / std` of united samples (see `pool_measured`).
 
+    Args:
+        moments: pivot, mean - pivot, variance in squared units and unit of each.
+        share: of each in the whole.
+        first: gives the value of one sample to all that it is united with.
+        total: gives the sum over them.
+        largest: gives the largest of them.
+        epsilon: added to the variance.
 
-def _plainly(view: View, parts: Array, grid: Grid, epsilon: float) -> Array:
-    split = (view.n, grid.blocks, view.g, view.c // view.g)
-    rows = jnp.arange(grid.blocks, dtype=jnp.int32) * grid.rows
-    count = jnp.minimum(view.r - rows, grid.rows).astype(jnp.float32).reshape(1, -1, 1, 1)
-    blocks = (parts[:, : grid.blocks, k].reshape(split) for k in range(4))
-    measured = pool_measured(Measured(*blocks, count), (view.n, 1, view.g, 1))
+    Returns:
+        Of the shape that `total` returns.
+
+    Examples:
+        >>> two = (jnp.array([1.0, 3.0]), jnp.zeros(2), jnp.zeros(2), jnp.ones(2))
+        >>> united(two, 0.5, lambda v: v[0], jnp.sum, jnp.max, 3.0)[3]
+        Array(0.5, dtype=float32)
+    """
+    pivot, mean, var, unit = moments
+    base = first(pivot)
+    distance = (pivot - base) + mean
+    size = largest(jnp.maximum(jnp.sqrt(var) * unit, jnp.abs(distance)))
     # In a unit far below the root of epsilon, epsilon would be infinite.
-    unit = jnp.maximum(measured.unit, _least_unit(epsilon))
-    ratio = measured.unit / unit
-    measured = measured._replace(var=measured.var * ratio * ratio, unit=unit)
-    rstd = reciprocal_std(measured, epsilon, empty=False)
-    moments = reported(measured)
-    lines = jnp.stack([moments.mean, moments.tail, moments.var, rstd], axis=1)
-    lines = jnp.broadcast_to(lines.reshape(view.n, 4, view.g, 1), (view.n, 4, *split[2:]))
-    return lines.reshape(view.n, 4, view.c)
-
-
-def _least_unit(epsilon: float) -> float:
-    """Returns the power of two of the root of epsilon, at most one."""
-    return min(1.0, 2.0 ** math.floor(math.log2(epsilon) / 2)) if epsilon else 0.0
-
-
-def _pool(grid: Grid, members: int, lanes: int, epsilon: float, center: bool, parts_ref, out_ref):
-    """Stores the statistics of one group, or of `lanes` channels without groups."""
-    start = pl.program_id(1) * (members if members > 1 else lanes)
-    shape = (parts_ref.shape[0], lanes)
-    row, lane = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    limit = members if members > 1 else grid.c - start
-    valid = (row < grid.blocks) & (lane < limit)
-    axes = (0, 1) if members > 1 else (0,)
-
-    def line(k):
-        values = triton.load(parts_ref.at[:, jnp.int32(k), pl.ds(start, lanes)], mask=valid)
-        return jnp.where(valid, values, 0)
-
-    def total(values):
-        return jnp.sum(values, axis=axes, keepdims=True)
-
-    pivot, mean, var, unit = (line(k) for k in range(4))
-    share = jnp.minimum(grid.r - row * grid.rows, grid.rows).astype(jnp.float32)
-    share = jnp.where(valid, share * (1 / (grid.r * members)), 0)
-    first = (row == 0) & (lane == 0) if members > 1 else row == 0
-    base = total(jnp.where(first, pivot, 0))
-    distance = jnp.where(valid, (pivot - base) + mean, 0)
-    largest = jnp.maximum(jnp.sqrt(var) * unit, jnp.abs(distance))
-    largest = jnp.max(largest, axis=axes, keepdims=True)
-    common = power_of_two(jnp.maximum(largest, jnp.float32(epsilon**0.5)))
+    common = power_of_two(jnp.maximum(size, jnp.float32(math.sqrt(epsilon))))
     offset = total(share * distance)
     between = (distance - offset) * (1 / common)
     ratio = unit * (1 / common)
     var = total(share * (var * ratio * ratio + between * between))
     mean, tail = sum_of_two(base, offset)
-    measured = Measured(mean, tail, var, common, jnp.float32(1))
+    measured = Measured(mean, tail, var, common, jnp.ones_like(var))
     rstd = reciprocal_std(measured, epsilon, empty=False)
+    return mean, tail, var * common * common, rstd
+
+
+def _pool(grid: Grid, members: int, groups: int, lanes: int, epsilon: float, parts_ref, *out_refs):
+    """Stores the statistics of one group, or of `groups` channels that have one each."""
+    group = pl.program_id(1) * groups
+    start, there = group * members, members if members > 1 else grid.c - group
+    shape = (parts_ref.shape[0], lanes)
+    row, lane = (lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    valid = (row < grid.blocks) & (lane < there)
+    axes = (0, 1) if members > 1 else (0,)
+
+    def line(k):
+        place = parts_ref.at[:, jnp.int32(k), pl.ds(start, lanes)]
+        return jnp.where(valid, triton.load(place, mask=valid), 0)
+
+    def total(values):
+        return jnp.sum(jnp.where(valid, values, 0), axis=axes, keepdims=True)
+
+    def first(values):
+        return total(jnp.where((row == 0) & ((lane == 0) | (members == 1)), values, 0))
+
+    def largest(values):
+        return jnp.max(jnp.where(valid, values, 0), axis=axes, keepdims=True)
+
+    share = jnp.minimum(grid.r - row * grid.rows, grid.rows).astype(jnp.float32)
+    share = share * (1 / (grid.r * members))
+    moments = tuple(line(k) for k in range(4))
+    statistics = united(moments, share, first, total, largest, epsilon)
     lane = lax.broadcasted_iota(jnp.int32, (1, lanes), 1)
-    for k, value in enumerate((mean, tail, var * common * common, rstd)):
-        place = out_ref.at[pl.ds(k, 1), pl.ds(start, lanes)]
-        triton.store(place, jnp.broadcast_to(value, (1, lanes)), mask=lane < limit)
+    for ref, value in zip(out_refs, statistics, strict=False):
+        inside = group + lax.broadcasted_iota(jnp.int32, value.shape, 1) < ref.shape[1]
+        triton.store(ref.at[:, pl.ds(group, value.shape[1])], value, mask=inside)
+    mean, tail, _, rstd = statistics
+    for k, value in enumerate((mean, tail, rstd)):
+        place = out_refs[4].at[pl.ds(k, 1), pl.ds(start, lanes)]
+        triton.store(place, jnp.broadcast_to(value, (1, lanes)), mask=lane < there)
+
+
+def _plainly(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
+    split = (view.n, grid.blocks, view.g, view.c // view.g)
+    rows = jnp.arange(grid.blocks, dtype=jnp.int32) * grid.rows
+    count = jnp.minimum(view.r - rows, grid.rows).astype(jnp.float32).reshape(1, -1, 1, 1)
+    blocks = (parts[:, : grid.blocks, k].reshape(split) for k in range(4))
+    measured = pool_measured(Measured(*blocks, count), (view.n, 1, view.g, 1))
+    least = min(1.0, 2.0 ** math.floor(math.log2(epsilon) / 2)) if epsilon else 0.0
+    unit = jnp.maximum(measured.unit, least)
+    ratio = measured.unit / unit
+    measured = measured._replace(var=measured.var * ratio * ratio, unit=unit)
+    rstd = reciprocal_std(measured, epsilon, empty=False)
+    mean, var, _, tail = reported(measured)
+    statistics = [v.reshape(view.n, 1, view.g) for v in (mean, tail, var, rstd)]
+    lines = jnp.concatenate([statistics[k] for k in (0, 1, 3)], axis=1)
+    return [*statistics, jnp.repeat(lines, split[3], axis=2)]

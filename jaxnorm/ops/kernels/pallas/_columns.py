@@ -7,12 +7,12 @@ pass reads `x` twice and writes `y`; the backward pass reads `x` and the cotange
 import functools
 
 import jax.numpy as jnp
-from jax import lax
 
-from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops.kernels._layout import View
-from jaxnorm.ops.kernels.pallas import _column_moments
-from jaxnorm.ops.kernels.pallas._column_grid import Block, affine_grid, moments_grid, run
+from jaxnorm.ops.kernels.pallas import _column_moments, _column_whole
+from jaxnorm.ops.kernels.pallas._column_blocks import affine_grid, moments_grid, whole_grid
+from jaxnorm.ops.kernels.pallas._column_passes import block_sums, normalized, pulled
+from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.typing import Array, DTypeLike
 
 
@@ -50,12 +50,20 @@ def standardize(
         Array([[[-0.5,  7. ],
                 [ 0.5,  7. ]]], dtype=float32)
     """
-    statistics = _column_moments.statistics(view, x, epsilon, center, target)
-    affine = [v.reshape(-1, 1, view.c) for v in (scale, bias) if v is not None]
-    kernel = functools.partial(_affine, scale is not None, bias is not None)
-    grid = affine_grid(view.n, view.r, view.c, _widest(x.dtype, jnp.dtype(dtype)), target)
-    (y,) = run(kernel, grid, [x], [statistics, *affine], [jnp.dtype(dtype)])
-    mean, tail, var, rstd = (statistics[:, k, :: view.c // view.g] for k in range(4))
+    affine = tuple(None if v is None else v.reshape(-1, 1, view.c) for v in (scale, bias))
+    widest = _widest(x.dtype, jnp.dtype(dtype))
+    grid = whole_grid(view, widest, target)
+    if grid is not None:
+        y, *statistics = _column_whole.forward(
+            view, grid, x, affine, epsilon=epsilon, center=center, dtype=dtype
+        )
+    else:
+        *statistics, location = _column_moments.statistics(view, x, epsilon, center, target)
+        kernel = functools.partial(_affine, tuple(v is not None for v in affine))
+        lines = [location, *(v for v in affine if v is not None)]
+        grid = affine_grid(view.n, view.r, view.c, widest, target)
+        (y,) = run("jaxnorm_column_affine", kernel, grid, [x], lines, [jnp.dtype(dtype)])
+    mean, tail, var, rstd = (v.reshape(view.n, view.g) for v in statistics)
     return y, *((mean, tail) if center else (None, None)), var, rstd
 
 
@@ -105,95 +113,73 @@ def cotangent(
         (Array([[2.]], dtype=float32), Array([[0.]], dtype=float32))
     """
     widest = _widest(x.dtype, ct.dtype)
-    grid = moments_grid(view.n, view.r, view.c, widest, target)
-    location = [_of_channels(v, view) for v in (mean, tail, rstd)]
-    (parts,) = run(_sums, grid, [x, ct], [_lines(view, *location)], [2])
-    of_ct, of_product = (jnp.sum(parts[:, : grid.blocks, k], axis=1) for k in range(2))
-    d_scale, d_bias = (
-        jnp.sum(v.reshape(view.a, -1, view.c), axis=1) if wish else None
-        for v, wish in zip((of_product, of_ct), wanted[1:], strict=True)
-    )
-    if not wanted[0]:
-        return None, d_scale, d_bias
-    gain = jnp.float32(1) if scale is None else _of_samples(scale, view)
-    d_mean, d_half = (
-        _of_channels(_shared(given, rstd, gain * v, view), view)
-        for given, v in ((ct_mean, of_ct), (ct_half, of_product))
-    )
-    start = None if mean is None else d_mean
-    lines = _lines(view, *location, location[2] * gain, d_half, start)
-    grid = affine_grid(view.n, view.r, view.c, widest, target)
-    (d_x,) = run(_pull, grid, [x, ct], [lines], [x.dtype])
-    return d_x, d_scale, d_bias
+    location = _lines(view, mean, tail, rstd)
+    scale = None if scale is None else scale.reshape(-1, 1, view.c)
+    center = mean is not None
+    grid = whole_grid(view, widest, target)
+    if grid is not None and wanted[0]:
+        given = None
+        if ct_mean is not None or ct_half is not None:
+            given = _lines(view, ct_mean, ct_half)
+        d_x, sums = _column_whole.backward(view, grid, x, ct, location, scale, given, center)
+        sums = sums[:, 0]
+    else:
+        grid = moments_grid(view.n, view.r, view.c, widest, target)
+        (parts,) = run("jaxnorm_column_sums", _sums, grid, [x, ct], [location], [(2, 1)])
+        sums = jnp.sum(parts[:, : grid.blocks], axis=1)
+        d_x = None
+        if wanted[0]:
+            pull = _shared(view, sums, scale, rstd, ct_mean, ct_half)
+            grid = affine_grid(view.n, view.r, view.c, widest, target)
+            lines = [location, pull, *(() if scale is None else (scale,))]
+            kernel = functools.partial(_pull, center)
+            (d_x,) = run("jaxnorm_column_pull", kernel, grid, [x, ct], lines, [x.dtype])
+    of_ct, of_product = (jnp.sum(sums[:, k].reshape(view.a, -1, view.c), axis=1) for k in range(2))
+    return d_x, of_product if wanted[1] else None, of_ct if wanted[2] else None
 
 
-def _of_channels(statistic: Array | None, view: View) -> Array | None:
-    """Returns statistics of [n, g] for each channel, [n, c]."""
-    if statistic is None:
-        return None
-    return jnp.repeat(statistic.reshape(view.n, view.g), view.c // view.g, axis=1)
+def _shared(view: View, sums: Array, scale: Array | None, rstd: Array, *given: Array | None):
+    """Returns what the cotangents of the statistics give each entry of a sample, [n, 2, c].
 
-
-def _shared(given: Array | None, rstd: Array, values: Array, view: View) -> Array:
-    """Returns what the cotangent of a statistic gives each entry of its sample, [n, g].
-
-    That is `given - rstd sum(values)`, shared among the entries; `values` are of [n, c].
+    That is `given - rstd sum(scale ct)` and `given - rstd sum(scale ct xhat)`, divided among the
+    entries.
     """
-    rstd = rstd.reshape(view.n, view.g)
-    total = -rstd * jnp.sum(values.reshape(view.n, view.g, -1), axis=2)
-    total = total if given is None else total + given.reshape(rstd.shape)
-    return total / (view.r * (view.c // view.g))
+    n, _, c, g, a, *_ = view
+    if scale is not None:
+        sums = (sums.reshape(a, n // a, 2, c) * scale.reshape(-1, 1, 1, c)).reshape(n, 2, c)
+    total = -rstd.reshape(n, 1, g) * jnp.sum(sums.reshape(n, 2, g, c // g), axis=3)
+    share = 1 / (view.r * (c // g))
+    held = [0 if v is None else v.reshape(n, g) for v in given]
+    return _lines(view, *((held[k] + total[:, k]) * share for k in range(2)))
 
 
-def _of_samples(parameter: Array, view: View) -> Array:
-    """Returns a scale or bias for each sample, [n, c]."""
-    wide = parameter.astype(accumulation_dtype(parameter.dtype)).reshape(-1, 1, view.c)
-    return jnp.broadcast_to(wide, (view.a, view.n // view.a, view.c)).reshape(view.n, view.c)
-
-
-def _lines(view: View, *values: Array | None) -> Array:
-    """Returns what kernels read for each channel, [n, k, c]; zero where there is none."""
-    nothing = jnp.zeros((view.n, view.c), jnp.float32)
-    return jnp.stack([nothing if v is None else v for v in values], axis=1)
+def _lines(view: View, *statistics: Array | None) -> Array:
+    """Returns statistics of `n * g` entries for each channel, [n, k, c]; zero where None."""
+    nothing = jnp.zeros((view.n, view.g), jnp.float32)
+    values = [nothing if v is None else v.reshape(view.n, view.g) for v in statistics]
+    return jnp.repeat(jnp.stack(values, axis=1), view.c // view.g, axis=2)
 
 
 def _widest(*dtypes: jnp.dtype) -> jnp.dtype:
     return max(dtypes, key=lambda dtype: dtype.itemsize)
 
 
-def _affine(scaled: bool, biased: bool, block: Block, x_ref, statistics_ref, *refs) -> None:
-    """Stores `(x - mean - tail) rstd scale + bias`."""
+def _affine(has: tuple[bool, bool], block: Block, x_ref, location_ref, *refs) -> None:
     *affine_refs, y_ref = refs
-    mean, tail, _, gain = (block.line(statistics_ref, k) for k in range(4))
-    gain = gain * block.line(affine_refs[0], 0) if scaled else gain
-    bias = block.line(affine_refs[-1], 0) if biased else 0
-
-    def step(i, _):
-        y = ((block.load(x_ref, i) - mean) - tail) * gain + bias
-        block.store(y_ref, i, y)
-
-    lax.fori_loop(0, block.grid.tiles, step, None)
+    mean, tail, rstd = (block.line(location_ref, k) for k in range(3))
+    normalized(block, x_ref, y_ref, mean, tail, rstd, has, affine_refs)
 
 
-def _sums(block: Block, x_ref, ct_ref, lines_ref, out_ref) -> None:
-    """Stores for each channel of a block the sums of `ct` and of `ct xhat`."""
-    mean, tail, rstd = (block.line(lines_ref, k) for k in range(3))
-
-    def step(i, carry):
-        ct = block.within(i, block.load(ct_ref, i))
-        xhat = ((block.load(x_ref, i) - mean) - tail) * rstd
-        return carry[0] + ct, carry[1] + block.within(i, ct * xhat)
-
-    for k, lanes in enumerate(lax.fori_loop(0, block.grid.tiles, step, (block.zeros(),) * 2)):
-        block.store_line(out_ref, k, jnp.sum(lanes, axis=0, keepdims=True))
+def _sums(block: Block, x_ref, ct_ref, location_ref, out_ref) -> None:
+    location = (block.line(location_ref, k) for k in range(3))
+    for k, value in enumerate(block_sums(block, x_ref, ct_ref, *location)):
+        block.store_line(out_ref, k, value)
 
 
-def _pull(block: Block, x_ref, ct_ref, lines_ref, out_ref) -> None:
-    """Stores `ct gain + xhat slope + start`."""
-    mean, tail, rstd, gain, slope, start = (block.line(lines_ref, k) for k in range(6))
-
-    def step(i, _):
-        xhat = ((block.load(x_ref, i) - mean) - tail) * rstd
-        block.store(out_ref, i, block.load(ct_ref, i) * gain + (xhat * slope + start))
-
-    lax.fori_loop(0, block.grid.tiles, step, None)
+def _pull(center: bool, block: Block, x_ref, ct_ref, location_ref, pull_ref, *refs) -> None:
+    *scale_refs, out_ref = refs
+    mean, tail, rstd = (block.line(location_ref, k) for k in range(3))
+    gain = rstd * block.line(scale_refs[0], 0) if scale_refs else rstd
+    start, slope = (block.line(pull_ref, k) for k in range(2))
+    start = start if center else jnp.zeros_like(start)
+    pulled(block, x_ref, ct_ref, out_ref, (mean, tail, rstd, gain, slope, start))

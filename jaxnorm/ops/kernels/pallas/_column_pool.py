@@ -54,7 +54,7 @@ def pool(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
     if grid.target == "tpu" or slots * lanes > ENTRIES:
         return _plainly(view, parts, grid, epsilon)
     shapes = [(view.n, 1, view.g)] * 4 + [(view.n, 3, view.c)]
-    return pl.pallas_call(
+    call = pl.pallas_call(
         functools.partial(_pool, grid, members, groups, lanes, epsilon),
         out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         grid=(view.n, pl.cdiv(view.g, groups)),
@@ -62,7 +62,8 @@ def pool(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
         out_specs=[pl.BlockSpec((None, *shape[1:]), lambda n, j: (n, 0, 0)) for shape in shapes],
         name="jaxnorm_column_pool",
         **options(grid.target, 2),
-    )(parts)
+    )
+    return list(call(parts))
 
 
 def united(

@@ -93,7 +93,7 @@ def run(
     """
     whole = pl.BlockSpec((None, grid.rows, grid.channels), lambda n, i, j: (n, i, j))
     shapes = [_shape(grid, what) for what in out]
-    return pl.pallas_call(
+    call = pl.pallas_call(
         functools.partial(_program, kernel, grid),
         out_shape=shapes,
         grid=(grid.n, grid.blocks, pl.cdiv(grid.c, grid.channels)),
@@ -101,7 +101,8 @@ def run(
         out_specs=[whole if v.ndim == 3 else _part_spec(grid, v) for v in shapes],
         name=name,
         **options(grid.target, 3),
-    )(*arrays, *lines)
+    )
+    return list(call(*arrays, *lines))
 
 
 def _shape(grid: Grid, what) -> jax.ShapeDtypeStruct:

@@ -143,14 +143,14 @@ def _plainly(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array
     split = (view.n, grid.blocks, view.g, view.c // view.g)
     rows = jnp.arange(grid.blocks, dtype=jnp.int32) * grid.rows
     count = jnp.minimum(view.r - rows, grid.rows).astype(jnp.float32).reshape(1, -1, 1, 1)
-    blocks = (parts[:, : grid.blocks, k].reshape(split) for k in range(4))
-    measured = pool_measured(Measured(*blocks, count), (view.n, 1, view.g, 1))
+    pivot, mean, var, unit = (parts[:, : grid.blocks, k].reshape(split) for k in range(4))
+    measured = pool_measured(Measured(pivot, mean, var, unit, count), (view.n, 1, view.g, 1))
     least = min(1.0, 2.0 ** math.floor(math.log2(epsilon) / 2)) if epsilon else 0.0
     unit = jnp.maximum(measured.unit, least)
     ratio = measured.unit / unit
     measured = measured._replace(var=measured.var * ratio * ratio, unit=unit)
     rstd = reciprocal_std(measured, epsilon, empty=False)
-    mean, var, _, tail = reported(measured)
-    statistics = [v.reshape(view.n, 1, view.g) for v in (mean, tail, var, rstd)]
+    var = reported(measured).var
+    statistics = [v.reshape(view.n, 1, view.g) for v in (*measured[:2], var, rstd)]
     lines = jnp.concatenate([statistics[k] for k in (0, 1, 3)], axis=1)
     return [*statistics, jnp.repeat(lines, split[3], axis=2)]

@@ -50,7 +50,7 @@ def standardize(
         Array([[[-0.5,  7. ],
                 [ 0.5,  7. ]]], dtype=float32)
     """
-    affine = tuple(None if v is None else v.reshape(-1, 1, view.c) for v in (scale, bias))
+    affine = _affine_lines(view, scale), _affine_lines(view, bias)
     widest = _widest(x.dtype, jnp.dtype(dtype))
     grid = whole_grid(view, widest, target)
     if grid is not None:
@@ -114,7 +114,7 @@ def cotangent(
     """
     widest = _widest(x.dtype, ct.dtype)
     location = _lines(view, mean, tail, rstd)
-    scale = None if scale is None else scale.reshape(-1, 1, view.c)
+    scale = _affine_lines(view, scale)
     center = mean is not None
     grid = whole_grid(view, widest, target)
     if grid is not None and wanted[0]:
@@ -160,11 +160,16 @@ def _lines(view: View, *statistics: Array | None) -> Array:
     return jnp.repeat(jnp.stack(values, axis=1), view.c // view.g, axis=2)
 
 
+def _affine_lines(view: View, parameter: Array | None) -> Array | None:
+    """Returns a scale or bias as lines for kernels, [a, 1, c], or [1, 1, c] where all are alike."""
+    return None if parameter is None else parameter.reshape(-1, 1, view.c)
+
+
 def _widest(*dtypes: jnp.dtype) -> jnp.dtype:
     return max(dtypes, key=lambda dtype: dtype.itemsize)
 
 
-def _affine(has: tuple[bool, bool], block: Block, x_ref, location_ref, *refs) -> None:
+def _affine(has: tuple[bool, ...], block: Block, x_ref, location_ref, *refs) -> None:
     *affine_refs, y_ref = refs
     mean, tail, rstd = (block.line(location_ref, k) for k in range(3))
     normalized(block, x_ref, y_ref, mean, tail, rstd, has, affine_refs)

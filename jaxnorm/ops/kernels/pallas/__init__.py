@@ -1,1 +1,1 @@
-"""Kernels for GPU and TPU, written in Pallas; `ops/_implementations.py` orders them."""
+"""Kernels written in Pallas, for NVIDIA GPUs and for TPUs."""

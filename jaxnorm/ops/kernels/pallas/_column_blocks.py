@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from jaxnorm.ops.kernels._layout import View
+from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
 from jaxnorm.typing import DTypeLike
 
-TILE = {"gpu": 2048, "interpret": 2048, "tpu": 8192}  # entries, of which 3 arrays stay in registers
+TILE = {"gpu": 2048, "tpu": 8192}  # entries, of which 3 arrays stay in registers
 PROGRAMS = 1056  # eight for each of an H100's 132 multiprocessors
 VMEM = 1 << 19  # bytes of a block, of which a TPU keeps two for each array
-WHOLE = {"gpu": 1 << 14, "interpret": 1 << 14, "tpu": 1 << 19}  # entries of a sample in one block
+WHOLE = {"gpu": 1 << 14, "tpu": 1 << 19}  # entries of a sample in one block
 SECTOR = 32  # bytes of a row that a GPU reads at least
 LEAST = 16  # rows of a tile on TPU, in the units of bfloat16
 
@@ -30,7 +31,7 @@ class Grid(NamedTuple):
     tile: int  # rows that are taken at once
     tiles: int  # tiles of a block
     channels: int  # of a block
-    target: str  # "gpu", "tpu" or "interpret", which does as "gpu" does
+    target: Target
 
     @property
     def rows(self) -> int:
@@ -44,14 +45,14 @@ class Grid(NamedTuple):
     @property
     def slots(self) -> int:
         """The places for what blocks leave: Triton takes no other number than a power of two."""
-        return self.blocks if self.target == "tpu" else pl.next_power_of_2(self.blocks)
+        return pl.next_power_of_2(self.blocks) if is_gpu(self.target) else self.blocks
 
     @property
     def masked(self) -> bool:
         return bool(self.r % self.rows or self.c % self.channels)
 
 
-def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
+def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Grid:
     """Returns a grid with few blocks, each of which leaves some numbers for each channel.
 
     Args:
@@ -59,7 +60,7 @@ def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
         r: rows of each.
         c: channels.
         dtype: of the widest array.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         The grid.
@@ -69,13 +70,13 @@ def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
         (32, 12, 64)
     """
     tile, channels, most = _tile(r, c, dtype, target)
-    if target == "tpu":
+    if not is_gpu(target):
         return Grid(n, r, c, tile, most, channels, target)
     blocks = max(1, PROGRAMS // (n * pl.cdiv(c, channels)))
     return Grid(n, r, c, tile, max(1, pl.cdiv(r, tile * blocks)), channels, target)
 
 
-def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
+def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Grid:
     """Returns a grid of blocks that are computed entry by entry.
 
     Args:
@@ -83,7 +84,7 @@ def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
         r: rows of each.
         c: channels.
         dtype: of the widest array.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         The grid.
@@ -93,14 +94,14 @@ def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: str) -> Grid:
         (32, 4, 64)
     """
     tile, channels, most = _tile(r, c, dtype, target)
-    tiles = most if target == "tpu" else min(4, pl.cdiv(r, tile))
+    tiles = most if not is_gpu(target) else min(4, pl.cdiv(r, tile))
     return Grid(n, r, c, tile, tiles, channels, target)
 
 
-def _tile(r: int, c: int, dtype: DTypeLike, target: str) -> tuple[int, int, int]:
+def _tile(r: int, c: int, dtype: DTypeLike, target: Target) -> tuple[int, int, int]:
     """Returns rows and channels of a tile, and the most tiles of a block."""
-    size, entries = jnp.dtype(dtype).itemsize, TILE[target]
-    if target == "tpu":
+    size, entries = jnp.dtype(dtype).itemsize, TILE[target[:3]]
+    if not is_gpu(target):
         channels = c if c <= 512 else 512
         tile = max(LEAST, entries // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
         if r <= tile:
@@ -112,13 +113,13 @@ def _tile(r: int, c: int, dtype: DTypeLike, target: str) -> tuple[int, int, int]
     return min(pl.next_power_of_2(r), entries // channels), channels, r
 
 
-def whole_grid(view: View, dtype: DTypeLike, target: str) -> Grid | None:
+def whole_grid(view: View, dtype: DTypeLike, target: Target) -> Grid | None:
     """Returns a grid whose blocks hold all rows of whole groups, or None where they are too large.
 
     Args:
         view: of the array.
         dtype: of the widest array.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         The grid.
@@ -130,18 +131,18 @@ def whole_grid(view: View, dtype: DTypeLike, target: str) -> Grid | None:
         True
     """
     (n, r, c), members = view[:3], view.c // view.g
-    if target == "tpu":
-        channels = c if c < 128 else max(128, min(c, 512, WHOLE[target] // r // 128 * 128))
-        if members > 1 or r * pl.cdiv(channels, 128) * 128 > WHOLE[target]:
+    if not is_gpu(target):
+        channels = c if c < 128 else max(128, min(c, 512, WHOLE[target[:3]] // r // 128 * 128))
+        if members > 1 or r * pl.cdiv(channels, 128) * 128 > WHOLE[target[:3]]:
             return None
-        tile = max(LEAST, TILE[target] // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
+        tile = max(LEAST, TILE[target[:3]] // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
     else:
         size = jnp.dtype(dtype).itemsize
-        most = 1 << (WHOLE[target] // r).bit_length() >> 1
+        most = 1 << (WHOLE[target[:3]] // r).bit_length() >> 1
         channels = min(pl.next_power_of_2(c), max(members, min(most, 128 // size)))
         narrow = channels < min(c, SECTOR // size)
-        if members != pl.next_power_of_2(members) or r * channels > WHOLE[target] or narrow:
+        if members != pl.next_power_of_2(members) or r * channels > WHOLE[target[:3]] or narrow:
             return None
-        tile = max(1, TILE[target] // channels)
-    tile = min(tile, r if target == "tpu" else pl.next_power_of_2(r))
+        tile = max(1, TILE[target[:3]] // channels)
+    tile = min(tile, r if not is_gpu(target) else pl.next_power_of_2(r))
     return Grid(n, r, c, tile, pl.cdiv(r, tile), channels, target)

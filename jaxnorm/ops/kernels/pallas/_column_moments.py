@@ -16,11 +16,12 @@ from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas._column_blocks import moments_grid
 from jaxnorm.ops.kernels.pallas._column_pool import pool
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
+from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.stats.measuring import beyond
 from jaxnorm.typing import Array
 
 
-def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) -> list[Array]:
+def statistics(view: View, x: Array, epsilon: float, center: bool, target: Target) -> list[Array]:
     """Returns the statistics of the samples of `x`.
 
     Args:
@@ -28,7 +29,7 @@ def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) 
         x: [n, r, c].
         epsilon: added to the variance before its root is divided by.
         center: whether the mean is subtracted; without it the variance is the mean square.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         Mean, tail, variance and `1 / std`, each [n, 1, g]; and [n, 3, c]: mean, tail and
@@ -37,7 +38,7 @@ def statistics(view: View, x: Array, epsilon: float, center: bool, target: str) 
     Examples:
         >>> view = View(n=1, r=4, c=2, g=2, a=1, row=2, member=0)
         >>> x = jnp.arange(8.0).reshape(1, 4, 2)
-        >>> statistics(view, x, 1e-6, True, "interpret")[2]
+        >>> statistics(view, x, 1e-6, True, "gpu_interpreted")[2]
         Array([[[5., 5.]]], dtype=float32)
     """
     grid = moments_grid(view.n, view.r, view.c, x.dtype, target)

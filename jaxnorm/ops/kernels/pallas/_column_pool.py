@@ -17,8 +17,9 @@ from jax.experimental.pallas import triton
 from jaxnorm.numerics import power_of_two, sum_of_two
 from jaxnorm.ops._formulas import reciprocal_std
 from jaxnorm.ops.kernels._layout import View
+from jaxnorm.ops.kernels.pallas._call import call
 from jaxnorm.ops.kernels.pallas._column_blocks import Grid
-from jaxnorm.ops.kernels.pallas._column_run import options
+from jaxnorm.ops.kernels.pallas._targets import is_gpu
 from jaxnorm.stats import reported
 from jaxnorm.stats.measuring import Measured, pool_measured
 from jaxnorm.typing import Array
@@ -41,7 +42,7 @@ def pool(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
         `1 / std`, the same for all channels of a group.
 
     Examples:
-        >>> grid = Grid(1, 2, 1, 1, 1, 1, "interpret")
+        >>> grid = Grid(1, 2, 1, 1, 1, 1, "gpu_interpreted")
         >>> parts = jnp.array([[1.0, 0.0, 0.0, 1.0], [3.0, 0.0, 0.0, 1.0]]).reshape(1, 2, 4, 1)
         >>> pool(View(1, 2, 1, 1, 1, 0, 0), parts, grid, 3.0)[4].ravel()
         Array([2. , 0. , 0.5], dtype=float32)
@@ -51,19 +52,19 @@ def pool(view: View, parts: Array, grid: Grid, epsilon: float) -> list[Array]:
         groups, lanes = 1, pl.next_power_of_2(members)
     else:
         groups = lanes = min(pl.next_power_of_2(view.c), 32, max(1, ENTRIES // slots))
-    if grid.target == "tpu" or slots * lanes > ENTRIES:
+    if not is_gpu(grid.target) or slots * lanes > ENTRIES:
         return _plainly(view, parts, grid, epsilon)
     shapes = [(view.n, 1, view.g)] * 4 + [(view.n, 3, view.c)]
-    call = pl.pallas_call(
+    compute = call(
         functools.partial(_pool, grid, members, groups, lanes, epsilon),
-        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+        grid.target,
         grid=(view.n, pl.cdiv(view.g, groups)),
         in_specs=[pl.BlockSpec((None, slots, 4, view.c), lambda n, j: (n, 0, 0, 0))],
         out_specs=[pl.BlockSpec((None, *shape[1:]), lambda n, j: (n, 0, 0)) for shape in shapes],
+        out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         name="jaxnorm_column_pool",
-        **options(grid.target, 2),
     )
-    return list(call(parts))
+    return list(compute(parts))
 
 
 def united(

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu, triton
+from jax.experimental.pallas import triton
 
+from jaxnorm.ops.kernels.pallas._call import call
 from jaxnorm.ops.kernels.pallas._column_blocks import Grid
+from jaxnorm.ops.kernels.pallas._targets import is_gpu
 from jaxnorm.typing import Array
 
 
@@ -63,15 +65,15 @@ class Block(NamedTuple):
         self._store(ref.at[pl.ds(k, 1), :], value, valid)
 
     def _load(self, ref, valid: Array | None) -> Array:
-        if self.grid.target == "tpu":
-            return ref[...].astype(jnp.float32)
-        return triton.load(ref, mask=valid).astype(jnp.float32)
+        if is_gpu(self.grid.target):
+            return triton.load(ref, mask=valid).astype(jnp.float32)
+        return ref[...].astype(jnp.float32)
 
     def _store(self, ref, value: Array, valid: Array | None) -> None:
-        if self.grid.target == "tpu":
-            ref[...] = value.astype(ref.dtype)  # what is beyond the array is not written back
-        else:
+        if is_gpu(self.grid.target):
             triton.store(ref, value.astype(ref.dtype), mask=valid)
+        else:
+            ref[...] = value.astype(ref.dtype)  # what is beyond the array is not written back
 
 
 def run(
@@ -93,16 +95,16 @@ def run(
     """
     whole = pl.BlockSpec((None, grid.rows, grid.channels), lambda n, i, j: (n, i, j))
     shapes = [_shape(grid, what) for what in out]
-    call = pl.pallas_call(
+    compute = call(
         functools.partial(_program, kernel, grid),
-        out_shape=shapes,
+        grid.target,
         grid=(grid.n, grid.blocks, pl.cdiv(grid.c, grid.channels)),
         in_specs=[whole] * len(arrays) + [_line_spec(grid, v) for v in lines],
         out_specs=[whole if v.ndim == 3 else _part_spec(grid, v) for v in shapes],
+        out_shape=shapes,
         name=name,
-        **options(grid.target, 3),
     )
-    return list(call(*arrays, *lines))
+    return list(compute(*arrays, *lines))
 
 
 def _shape(grid: Grid, what) -> jax.ShapeDtypeStruct:
@@ -126,25 +128,3 @@ def _line_spec(grid: Grid, line: Array) -> pl.BlockSpec:
 def _program(kernel: Callable, grid: Grid, *refs) -> None:
     rows = jnp.minimum(grid.r - pl.program_id(1) * grid.rows, grid.rows)
     kernel(Block(grid, rows, grid.c - pl.program_id(2) * grid.channels), *refs)
-
-
-def options(target: str, axes: int) -> dict:
-    """Returns how `pallas_call` compiles for a target.
-
-    Args:
-        target: "gpu", "tpu" or "interpret".
-        axes: how many axes the grid has, all independent.
-
-    Returns:
-        Keyword arguments.
-
-    Examples:
-        >>> options("interpret", 3)
-        {'interpret': True}
-    """
-    if target == "gpu":
-        return {"compiler_params": triton.CompilerParams(num_warps=4, num_stages=2)}
-    if target == "tpu":
-        semantics = ("parallel",) * axes
-        return {"compiler_params": tpu.CompilerParams(dimension_semantics=semantics)}
-    return {"interpret": True}

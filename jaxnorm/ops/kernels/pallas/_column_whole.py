@@ -40,7 +40,8 @@ def forward(
 
     Examples:
         >>> view, x = View(1, 2, 1, 1, 1, 0, 0), jnp.array([[[1.0], [3.0]]])
-        >>> grid, options = Grid(1, 2, 1, 2, 1, 1, "interpret"), {"epsilon": 3.0, "center": True}
+        >>> grid = Grid(1, 2, 1, 2, 1, 1, "gpu_interpreted")
+        >>> options = {"epsilon": 3.0, "center": True}
         >>> forward(view, grid, x, (None, None), dtype=x.dtype, **options)[0].ravel()
         Array([-0.5,  0.5], dtype=float32)
     """
@@ -80,7 +81,8 @@ def backward(
 
     Examples:
         >>> view, x = View(1, 2, 1, 1, 1, 0, 0), jnp.array([[[-1.0], [1.0]]])
-        >>> grid, location = Grid(1, 2, 1, 2, 1, 1, "interpret"), jnp.array([[[0.0], [0.0], [1.0]]])
+        >>> grid = Grid(1, 2, 1, 2, 1, 1, "gpu_interpreted")
+        >>> location = jnp.array([[[0.0], [0.0], [1.0]]])
         >>> backward(view, grid, x, x, location, None, None, True)[1].ravel()
         Array([0., 2.], dtype=float32)
     """

@@ -13,7 +13,26 @@ from jaxnorm.ops.kernels.pallas import _column_moments, _column_whole
 from jaxnorm.ops.kernels.pallas._column_blocks import affine_grid, moments_grid, whole_grid
 from jaxnorm.ops.kernels.pallas._column_passes import block_sums, normalized, pulled
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
+from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.typing import Array, DTypeLike
+
+
+def serves(view: View, dtypes: tuple, *, target: Target) -> str | None:
+    """Returns why the kernels do not serve, or None where they do.
+
+    Args:
+        view: of the array.
+        dtypes: of x and y.
+        target: what the kernels are compiled for.
+
+    Returns:
+        None: they take every size.
+
+    Examples:
+        >>> serves(View(1, 2, 1, 1, 1, 0, 0), (), target="gpu") is None
+        True
+    """
+    return None
 
 
 def standardize(
@@ -25,19 +44,19 @@ def standardize(
     epsilon: float,
     center: bool,
     dtype: DTypeLike,
-    target: str,
+    target: Target,
 ) -> tuple:
     """Returns the normalized array and the statistics.
 
     Args:
         view: of `x`.
         x: [n, r, c], float32, bfloat16 or float16.
-        scale: of `a * c` entries, or of `c`; or None.
+        scale: [a, c], float32, or None.
         bias: likewise.
         epsilon: added to the variance.
         center: whether the mean is subtracted.
         dtype: of `y`.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         `y` [n, r, c], and mean, tail (None where nothing is centred), var and rstd, each [n, g].
@@ -45,12 +64,13 @@ def standardize(
     Examples:
         >>> view = View(n=1, r=2, c=2, g=2, a=1, row=1, member=0)
         >>> x = jnp.array([[[1.0, 5.0], [3.0, 5.0]]])
-        >>> options = {"epsilon": 3.0, "center": True, "dtype": x.dtype, "target": "interpret"}
-        >>> standardize(view, x, None, jnp.array([0.0, 7.0]), **options)[0]
+        >>> options = {"epsilon": 3.0, "center": True, "dtype": x.dtype}
+        >>> options["target"] = "gpu_interpreted"
+        >>> standardize(view, x, None, jnp.array([[0.0, 7.0]]), **options)[0]
         Array([[[-0.5,  7. ],
                 [ 0.5,  7. ]]], dtype=float32)
     """
-    affine = _affine_lines(view, scale), _affine_lines(view, bias)
+    affine = _by_lines(view, scale), _by_lines(view, bias)
     widest = _widest(x.dtype, jnp.dtype(dtype))
     grid = whole_grid(view, widest, target)
     if grid is not None:
@@ -79,7 +99,7 @@ def cotangent(
     ct_half: Array | None,
     *,
     wanted: tuple[bool, bool, bool],
-    target: str,
+    target: Target,
 ) -> tuple:
     """Returns the cotangents of x, scale and bias, None where one is not wanted.
 
@@ -93,14 +113,14 @@ def cotangent(
         view: of `x`.
         ct: [n, r, c], the cotangent of `y`.
         x: [n, r, c].
-        scale: of `a * c` entries, or of `c`; or None.
-        mean: of `n * g` entries; None where nothing is centred.
-        tail: likewise, or None for zero.
-        rstd: of `n * g` entries.
+        scale: [a, c], float32, or None.
+        mean: [n, g], or None where nothing is centred.
+        tail: likewise.
+        rstd: [n, g].
         ct_mean: the cotangent of the mean, likewise, or None for zero.
         ct_half: that of `rstd / 2 dvar`, or None for zero.
         wanted: which of the cotangents of x, scale and bias.
-        target: "gpu", "tpu" or "interpret".
+        target: what the kernels are compiled for.
 
     Returns:
         `d_x` [n, r, c] of the dtype of `x`; `d_scale` and `d_bias` [a, c], float32.
@@ -109,12 +129,12 @@ def cotangent(
         >>> view = View(n=1, r=2, c=1, g=1, a=1, row=1, member=0)
         >>> x, one = jnp.array([[[-1.0], [1.0]]]), jnp.ones((1, 1))
         >>> given = (x, x, None, 0 * one, None, one, None, None)
-        >>> cotangent(view, *given, wanted=(True, True, True), target="interpret")[1:]
+        >>> cotangent(view, *given, wanted=(True, True, True), target="gpu_interpreted")[1:]
         (Array([[2.]], dtype=float32), Array([[0.]], dtype=float32))
     """
     widest = _widest(x.dtype, ct.dtype)
     location = _lines(view, mean, tail, rstd)
-    scale = _affine_lines(view, scale)
+    scale = _by_lines(view, scale)
     center = mean is not None
     grid = whole_grid(view, widest, target)
     if grid is not None and wanted[0]:
@@ -160,8 +180,8 @@ def _lines(view: View, *statistics: Array | None) -> Array:
     return jnp.repeat(jnp.stack(values, axis=1), view.c // view.g, axis=2)
 
 
-def _affine_lines(view: View, parameter: Array | None) -> Array | None:
-    """Returns a scale or bias as lines for kernels, [a, 1, c], or [1, 1, c] where all are alike."""
+def _by_lines(view: View, parameter: Array | None) -> Array | None:
+    """Returns a scale or bias as lines for kernels, [a, 1, c]."""
     return None if parameter is None else parameter.reshape(-1, 1, view.c)
 
 

@@ -12,20 +12,25 @@ from tests.ops.kernels.test_range import SIZES, check, drawn
 EPSILON = 1e-5
 # Layouts whose samples fit a block, and others: (name, target, whether they may).
 QUICK = [
-    ("batch, blocks and a remainder", "interpret", False),
-    ("batch, a scale for each of several", "interpret", True),
-    ("group", "interpret", True),
-    ("group of large samples", "interpret", False),
-    ("batch, blocks and a remainder", "tpu", True),
-    ("group", "tpu", False),
+    ("batch, blocks and a remainder", "gpu_interpreted", False),
+    ("batch, a scale for each of several", "gpu_interpreted", True),
+    ("group", "gpu_interpreted", True),
+    ("group of large samples", "gpu_interpreted", False),
+    ("batch, blocks and a remainder", "tpu_interpreted", True),
+    ("group", "tpu_interpreted", False),
 ]
-EVERY = [(name, target, w) for name in COLUMNS for target in ("interpret", "tpu") for w in (0, 1)]
+EVERY = [
+    (name, target, w)
+    for name in COLUMNS
+    for target in ("gpu_interpreted", "tpu_interpreted")
+    for w in (0, 1)
+]
 SLOW = [pytest.param(*v, marks=pytest.mark.slow) for v in EVERY if v not in QUICK]
 
 
 @pytest.mark.parametrize(("name", "target", "whole"), [*QUICK, *SLOW])
 def test_output_moments_and_gradients_are_those_of_float64(name, target, whole):
-    case, run = COLUMNS[name], compiled(COLUMNS[name], EPSILON, target=target, whole=bool(whole))
+    case, run = COLUMNS[name], compiled(COLUMNS[name], EPSILON, target=target, whole=whole)
     for mean in (2.0, 1e6):
         x, scale, bias, cotangents = arrays(case, mean=mean)
         got, gradients = run(x, scale, bias, *cotangents)
@@ -35,11 +40,11 @@ def test_output_moments_and_gradients_are_those_of_float64(name, target, whole):
 
 
 RANGES = [
-    ("batch, several tasks", "interpret", False),
-    ("group", "interpret", True),
-    pytest.param("group", "interpret", False, marks=pytest.mark.slow),
-    pytest.param("batch, blocks and a remainder", "tpu", False, marks=pytest.mark.slow),
-    pytest.param("instance", "tpu", True, marks=pytest.mark.slow),
+    ("batch, several tasks", "gpu_interpreted", False),
+    ("group", "gpu_interpreted", True),
+    pytest.param("group", "gpu_interpreted", False, marks=pytest.mark.slow),
+    pytest.param("batch, blocks and a remainder", "tpu_interpreted", False, marks=pytest.mark.slow),
+    pytest.param("instance", "tpu_interpreted", True, marks=pytest.mark.slow),
 ]
 
 

@@ -146,3 +146,19 @@ def whole_grid(view: View, dtype: DTypeLike, target: Target) -> Grid | None:
         tile = max(1, TILE[target[:3]] // channels)
     tile = min(tile, r if not is_gpu(target) else pl.next_power_of_2(r))
     return Grid(n, r, c, tile, pl.cdiv(r, tile), channels, target)
+
+
+def widest(*dtypes: DTypeLike) -> jnp.dtype:
+    """Returns the dtype whose entries take most bytes.
+
+    Args:
+        *dtypes: one or more.
+
+    Returns:
+        One of them.
+
+    Examples:
+        >>> widest(jnp.bfloat16, jnp.float32)
+        dtype('float32')
+    """
+    return max(map(jnp.dtype, dtypes), key=lambda dtype: dtype.itemsize)

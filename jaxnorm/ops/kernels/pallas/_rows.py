@@ -89,5 +89,3 @@ def cotangent(
     d_x, *sums = kernels.backward(rows, ct, x, scale, *statistics, wanted=wanted, target=target)
     d_x = None if d_x is None else d_x.reshape(view.n, 1, view.c)
     return [d_x, *(None if v is None else v.reshape(view.a, view.c) for v in sums)]
-
-

@@ -101,10 +101,13 @@ def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
     prepare(folder, config=config, resume=launch.resume, megabytes=row.megabytes, report=report)
     run = Run(folder, launch.data_dir, resume=launch.resume, console=console)
     with run, stopwatch() as seconds:
-        results = module.run(config, run)
-        took = round(seconds(), 1)
-    done = {"results": results, "seconds": took, "data": run.data_notes}
-    write_report(folder, {**read_report(folder), **done})
+        done = {}
+        try:
+            done = {"results": module.run(config, run), "data": run.data_notes}
+        finally:
+            report = read_report(folder)
+            took = round(report["seconds"] + seconds(), 1)
+            write_report(folder, {**report, **done, "seconds": took})
     pictures = module.figures(folder)
     for sentence in module.summary(read_report(folder)["results"]):
         console.print(f"- {sentence}", markup=False, highlight=False)

@@ -186,7 +186,9 @@ def prepare(
             f"{folder} holds a run of {present['experiment']}; continue it with --resume, "
             "or name another folder with --out"
         )
-    write_report(folder, {**report, "config": wanted, "resumed": resume, "results": None})
+    earlier = present.get("seconds", 0.0) if present and resume else 0.0
+    begun = {"config": wanted, "resumed": resume, "results": None, "seconds": earlier}
+    write_report(folder, {**report, **begun})
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,7 @@ _MEASUREMENTS = "measurements.jsonl"
 _OPTIONS: dict[str, dict[str, Any]] = {
     "group_norm": {"num_groups": 4},
     "batch_group_norm": {"num_groups": 4},
+    "cumulative_group_norm": {"num_groups": 4},
     "ghost_batch_norm": {"ghost_batch_size": 2},
     "evo_norm_s0": {"num_groups": 4},
     "evo_norm_s1": {"num_groups": 4},
@@ -454,12 +455,34 @@ def figures(folder: Path) -> list[Path]:
     accuracy.set_ylim(-0.7, len(place) - 0.3)
     accuracy.set(title="images: seeds and mean", xlabel="test accuracy")
     loss.set(title="text: seeds and mean", xlabel="test loss (nats per character)")
+    _show_by_number(loss, table, place)
     duration.set(title="time", xlabel="microseconds per step", xscale="log")
     memory.set(title="memory", xlabel="bytes kept for the backward pass", xscale="log")
     for axes in (duration, memory):
         axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(*memory.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return [save(figure, folder / "league.png")]
+
+
+def _show_by_number(axes: Any, table: Any, place: dict[str, int]) -> None:
+    """End the axis of losses where no training diverged; write the losses beyond as numbers."""
+    losses = {
+        name: [(row["member"], row[name], row[name.replace("loss", "diverged")]) for row in table]
+        for name in table[0]
+        if name.endswith("_loss")
+    }
+    found = [row for rows in losses.values() for row in rows if row[1] is not None]
+    held = [loss for _, loss, diverged in found if not diverged]
+    if not held:
+        return
+    low, high = min(held), max(held)
+    axes.set_xlim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-3)
+    for name, loss, _ in found:
+        if loss > axes.get_xlim()[1]:
+            text = {"ha": "right", "va": "center", "fontsize": "small"}
+            axes.text(
+                0.97, place[name], f"{loss:.2f} →", **text, transform=axes.get_yaxis_transform()
+            )
 
 
 def summary(results: dict[str, Any]) -> list[str]:

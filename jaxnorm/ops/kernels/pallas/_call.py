@@ -51,7 +51,7 @@ def call(
         interpret = target == "gpu_interpreted"
     else:
         in_turn = (False,) * len(grid) if in_turn is None else in_turn
-        order = tuple("arbitrary" if turn else "parallel" for turn in in_turn)
+        order: Any = tuple("arbitrary" if turn else "parallel" for turn in in_turn)
         params = pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=vmem)
         races = pltpu.InterpretParams(detect_races=True)
         interpret = races if target == "tpu_interpreted" else False

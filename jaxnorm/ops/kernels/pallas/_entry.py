@@ -17,6 +17,7 @@ Where nothing is centred mean, tail and ct_mean are None. `ct_half` is the cotan
 """
 
 import functools
+import math
 from types import ModuleType
 from typing import Any
 
@@ -128,7 +129,13 @@ def cotangent(target: Target, *operands, problem: Problem, has, shapes) -> list:
         wanted=which(shapes),
         target=target,
     )
-    return [v.reshape(shape) for v, shape in zip(out, shapes) if shape is not None]
+    sums = [v if shape is None else _summed(v, shape) for v, shape in zip(out[1:], shapes[1:])]
+    return [v.reshape(s) for v, s in zip((out[0], *sums), shapes) if s is not None]
+
+
+def _summed(cotangent, shape: Shape):
+    """Returns the cotangent of a single scale or bias for all channels."""
+    return cotangent.sum() if math.prod(shape) == 1 else cotangent
 
 
 def _kernels(view: View) -> ModuleType:
@@ -143,6 +150,8 @@ def _kernels(view: View) -> ModuleType:
 
 
 def _view(shape: Shape, stats_shape: Shape, affine_shape: Shape | None) -> View | None:
+    if affine_shape is not None and math.prod(affine_shape) == 1:
+        affine_shape = None  # one scale for all says nothing about channels
     view = native_view(shape, stats_shape, affine_shape)
     if view is None or affine_shape is not None or view.g != 1:
         return view

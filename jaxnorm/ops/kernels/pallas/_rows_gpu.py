@@ -170,7 +170,7 @@ def backward(
         with_sums = wanted[1:] if whole else (False, False)
         d_x, *found = _input(rows, blocks, ct, x, small, with_sums, target)
         sums = _filled(with_sums, [v.sum(axis=1) for v in found])
-    missing = tuple(w and v is None for w, v in zip(wanted[1:], sums))
+    missing = (wanted[1] and sums[0] is None, wanted[2] and sums[1] is None)
     if any(missing):
         found = _parameters(rows, ct, x, small[1:4], missing, target)
         sums = _filled(missing, [v.sum(axis=1) for v in found])

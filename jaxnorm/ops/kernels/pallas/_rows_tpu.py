@@ -85,7 +85,7 @@ def _packed(statistics: list, rows, tall: int):
 
 def _unpacked(stacked, rows) -> list:
     """Returns the statistics [a, p, g] that a kernel stored."""
-    count, tall = stacked.shape[-2:]
+    count = stacked.shape[-2]
     whole = stacked.transpose(3, 0, 2, 4, 1).reshape(count, rows.a, -1, rows.g)
     return [whole[i, :, : rows.p] for i in range(count)]
 

@@ -6,9 +6,9 @@ import jax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from experiments.bench._ahead import devices, operations
+from experiments.bench._ahead import devices
 from tests.ops.kernels.pallas.columns import shapes_of, traced
-from tests.ops.kernels.pallas.test_columns_lowering import MODELS, WHOLE
+from tests.ops.kernels.pallas.test_columns_lowering import MODELS
 
 pytestmark = pytest.mark.aot
 

@@ -11,9 +11,8 @@ VARIABLE = "JAXNORM_IMPLEMENTATION"
 
 
 # The kernels in the suite, plain JAX with what is slow.
-MOSTLY_KERNELS = pytest.mark.parametrize(
-    "implementation", ["native", pytest.param("xla", marks=pytest.mark.slow)], indirect=True
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("xla", "pallas")]
+MOSTLY_KERNELS = pytest.mark.parametrize("implementation", ["native", *SLOW], indirect=True)
 
 
 @functools.cache
@@ -26,7 +25,7 @@ def why_no_kernels():
     return None
 
 
-@pytest.fixture(params=["xla", "native"])
+@pytest.fixture(params=["xla", "native", SLOW[1]])
 def implementation(request, monkeypatch):
     """Makes one implementation compute whatever it can within a test."""
     if request.param == "native" and (why_not := why_no_kernels()) is not None:

@@ -161,4 +161,4 @@ def widest(*dtypes: DTypeLike) -> jnp.dtype:
         >>> widest(jnp.bfloat16, jnp.float32)
         dtype('float32')
     """
-    return max(map(jnp.dtype, dtypes), key=lambda dtype: dtype.itemsize)
+    return max([jnp.dtype(dtype) for dtype in dtypes], key=lambda dtype: dtype.itemsize)

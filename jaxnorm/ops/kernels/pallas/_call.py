@@ -10,6 +10,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton as plt
 
+from jaxnorm import _internals
 from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
 
 
@@ -53,9 +54,10 @@ def call(
         in_turn = (False,) * len(grid) if in_turn is None else in_turn
         order: Any = tuple("arbitrary" if turn else "parallel" for turn in in_turn)
         params = pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=vmem)
-        races = pltpu.InterpretParams(detect_races=True)
+        # Two cores, so that it is noticed if both write where only programs in turn may.
+        races = _internals.on_two_cores(pltpu.InterpretParams, detect_races=True)
         interpret = races if target == "tpu_interpreted" else False
-    return pl.pallas_call(
+    run = pl.pallas_call(
         kernel,
         grid=grid,
         in_specs=in_specs,
@@ -66,3 +68,4 @@ def call(
         interpret=interpret,
         name=name,
     )
+    return lambda *arrays: list(run(*arrays))

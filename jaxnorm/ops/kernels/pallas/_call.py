@@ -26,6 +26,7 @@ def call(
     warps: int = 4,
     in_turn: tuple[bool, ...] | None = None,
     vmem: int | None = None,
+    name: str | None = None,
 ) -> Callable:
     """Returns the function of arrays that runs a kernel on a target.
 
@@ -41,6 +42,7 @@ def call(
         in_turn: for each axis of the grid whether a TPU must run its programs in order, as it must
             where they add to the same output. Axes run in any order if None.
         vmem: the bytes of fast memory that a TPU may use; the compiler's own limit if None.
+        name: by which profilers know the kernel; the function's own if None.
 
     Returns:
         A function from inputs to the list of outputs.
@@ -64,5 +66,6 @@ def call(
         scratch_shapes=scratch_shapes,
         compiler_params=params,
         interpret=interpret,
+        name=name,
     )
     return lambda *arrays: list(run(*arrays))

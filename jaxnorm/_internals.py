@@ -130,6 +130,22 @@ def is_hole(operand: Any) -> bool:
     return ad.is_undefined_primal(operand)
 
 
+def on_two_cores(parameters: type, **options: Any) -> Any:
+    """Returns the parameters of Pallas' interpreter of TPU kernels, for a chip with two cores.
+
+    Args:
+        parameters: `jax.experimental.pallas.tpu.InterpretParams`.
+        **options: its other arguments.
+
+    Returns:
+        What `pallas_call` takes as `interpret`.
+    """
+    fields = parameters.__dataclass_fields__
+    # Since jax 0.9 the interpreter of GPU kernels has the same parameter.
+    cores = "num_cores_or_threads" if "num_cores_or_threads" in fields else "num_cores_per_device"
+    return parameters(**{cores: 2}, **options)
+
+
 def on_one_device(ctx: Any) -> bool:
     """Returns whether the code that is lowered runs on one device and is not exported.
 

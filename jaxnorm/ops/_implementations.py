@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
@@ -11,10 +11,14 @@ from jaxnorm import _internals
 from jaxnorm.ops import _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_accelerators, _xla_cpu
-from jaxnorm.typing import Array
+from jaxnorm.ops.kernels.pallas import _entry as _pallas
+from jaxnorm.ops.kernels.pallas._targets import Target
+from jaxnorm.stats.sampling import Sampling, check_sampling
+from jaxnorm.typing import Array, Shape
 
-Implementation = Literal["xla", "native"]
-"""Which code computes a normalization: "xla" is plain JAX, "native" compiled kernels on CPU."""
+Implementation = Literal["xla", "native", "pallas"]
+"""Which code computes a normalization: "xla" is plain JAX, "native" compiled kernels on CPU,
+"pallas" kernels for GPU and TPU, which an interpreter runs on CPU, for tests."""
 
 VARIABLE = "JAXNORM_IMPLEMENTATION"
 
@@ -49,6 +53,25 @@ def _always(*_) -> None:
     """Returns no reason against an entry."""
 
 
+def _pallas_on(name: str, platform: str, target: Target) -> Entry:
+    """Returns the entry of the Pallas kernels on a platform."""
+    return Entry(
+        name,
+        "pallas",
+        platform,
+        True,
+        _pallas.why_not,
+        functools.partial(_pallas.serves, target),
+        functools.partial(_pallas.standardize, target),
+        functools.partial(_pallas.cotangent, target),
+    )
+
+
+PALLAS = (
+    _pallas_on("Pallas kernels for GPU", "cuda", "gpu"),
+    _pallas_on("Pallas kernels for TPU", "tpu", "tpu"),
+    _pallas_on("Pallas kernels in the interpreter", "cpu", "gpu_interpreted"),
+)
 NATIVE = Entry(
     "native CPU kernels",
     "native",
@@ -111,8 +134,11 @@ XLA = Entry(
     _primitives.plain_cotangent,
 )
 
-TABLE = (NATIVE, XLA_CPU, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
-"""The first entry that serves wins. A new backend is an entry."""
+TABLE = (*PALLAS, NATIVE, XLA_CPU, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
+"""The first entry that serves wins. A new backend is an entry.
+
+The Pallas kernels stand first, and serve those who ask for them. No hardware has measured them yet.
+"""
 
 
 def wished(implementation: Implementation | None) -> Implementation | None:
@@ -123,7 +149,7 @@ def wished(implementation: Implementation | None) -> Implementation | None:
             JAXNORM_IMPLEMENTATION.
 
     Returns:
-        "xla", "native", or None for the first entry of the table that serves.
+        "xla", "native", "pallas", or None for the first entry of the table that serves unasked.
 
     Raises:
         ValueError: the name is unknown.
@@ -134,16 +160,25 @@ def wished(implementation: Implementation | None) -> Implementation | None:
     """
     forced = os.environ.get(VARIABLE) or None
     wanted: Any = implementation or forced
-    if wanted not in (None, "xla", "native"):
-        raise ValueError(f"implementation={wanted!r} is unknown; use 'xla', 'native' or None")
+    if wanted not in (None, *get_args(Implementation)):
+        raise ValueError(
+            f"implementation={wanted!r} is unknown; use 'xla', 'native', 'pallas' or None"
+        )
     # The variable is meant for all calls, of which some have no kernel. The kernels come first.
     return None if implementation is None and wanted == "native" else wanted
 
 
-def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -> None:
+def require(
+    implementation: Implementation | None,
+    problem: Problem,
+    x: Array,
+    parameters: tuple,
+    reason: str | None,
+) -> None:
     """Raises where the caller asked for an implementation that does not serve.
 
     Args:
+        implementation: what the caller asked for; what the environment asks for need not serve.
         problem: what is standardized how.
         x: [*shape].
         parameters: scale and bias, those that are there.
@@ -154,18 +189,30 @@ def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> from jaxnorm.stats.sampling import Sampling
         >>> problem = Problem(Sampling((2, 1)), 1e-6, jnp.dtype(jnp.float32), "xla")
-        >>> require(problem, jnp.ones((2, 3)), (), None)
+        >>> require("xla", problem, jnp.ones((2, 3)), (), None)
     """
-    if problem.implementation != "native":
+    if implementation not in ("native", "pallas"):
         return
-    reason = NATIVE.available() or reason or NATIVE.serves(problem, x, parameters, ())
+    entry = NATIVE
+    if implementation == "pallas":
+        here = (entry for entry in PALLAS if entry.platform == _platform())
+        entry = next(here, None)
+    if entry is None:
+        reason = f"there are Pallas kernels for CUDA and TPU, none for {_platform()}"
+    else:
+        reason = entry.available() or reason or entry.serves(problem, x, parameters, ())
     if reason is not None:
         raise ValueError(
-            f"implementation='native' does not serve x {x.dtype} {list(x.shape)} with stats_shape "
-            f"{problem.stats_shape}: {reason}; use implementation=None"
+            f"implementation={implementation!r} does not serve x {x.dtype} {list(x.shape)} with "
+            f"stats_shape {problem.stats_shape}: {reason}; use implementation=None"
         )
+
+
+def _platform() -> str:
+    """Returns the name under which the default backend lowers programs."""
+    backend = jax.default_backend()
+    return "cuda" if backend == "gpu" else backend
 
 
 def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> Entry:
@@ -184,7 +231,7 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
     """
     alone = _internals.on_one_device(ctx)
     for entry in TABLE:
-        wanted = problem.implementation != "xla" or entry.wish == "xla"
+        wanted = _asked_for(entry, problem.implementation)
         wanted &= entry.platform in (None, platform)
         usable = wanted and (alone or not entry.one_device) and entry.available() is None
         if usable and entry.serves(problem, x, parameters, cotangents) is None:
@@ -192,25 +239,80 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
     raise AssertionError("plain JAX serves always")
 
 
-def show_config() -> str:
+def _asked_for(entry: Entry, implementation: str | None) -> bool:
+    """Returns whether an entry may serve: kernels unless plain JAX is wanted, Pallas if it is."""
+    if entry.wish == "pallas":
+        return implementation == "pallas"
+    return implementation != "xla" or entry.wish == "xla"
+
+
+def show_config(
+    x: Array | jax.ShapeDtypeStruct | None = None,
+    stats_shape: Shape | None = None,
+    *,
+    scale: Array | jax.ShapeDtypeStruct | None = None,
+    implementation: Implementation | None = None,
+) -> str:
     """Returns which implementations are in use on this machine, and why.
 
+    Args:
+        x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device.
+        stats_shape: one entry per axis of `x`, as `standardize` takes it.
+        scale: of the rank of `x`; None where there is neither scale nor bias.
+        implementation: as `standardize` takes it.
+
     Returns:
-        One line each for the platform, the native kernels and the choice between them.
+        One line each for the platform, the implementations and the choice between them. With `x`
+        the implementation that serves it follows, and for each one before it why it does not.
+
+    Raises:
+        ValueError: `x` comes without `stats_shape`, or the two do not fit.
 
     Examples:
         >>> print(show_config().splitlines()[0].split(":")[0])
         platform
+        >>> x = jax.ShapeDtypeStruct((8, 64), "float64")
+        >>> print(show_config(x, (8, 1)).splitlines()[-1])
+        plain JAX: serves
     """
     lines = [f"platform: {jax.default_backend()}"]
     for entry in TABLE:
         why_not = entry.available()
         detail = f", compiled for {_native.instruction_set()}" if entry is NATIVE else ""
+        detail += ", where asked for" if entry.wish == "pallas" else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
     forced = os.environ.get(VARIABLE)
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
-    return "\n".join([*lines, f"implementation: {order}"])
+    lines.append(f"implementation: {order}")
+    if x is not None:
+        lines += _serving(x, stats_shape, scale, wished(implementation))
+    return "\n".join(lines)
 
 
-for _platform in {entry.platform for entry in TABLE if entry.platform is not None}:
-    _primitives.lower_for(_platform, functools.partial(choose, _platform))
+def _serving(x, stats_shape: Shape | None, scale, implementation: Implementation | None):
+    """Yields why each entry does not serve `x`, and last the entry that does."""
+    if stats_shape is None:
+        raise ValueError(
+            f"show_config needs the shape of the statistics of x {list(x.shape)}; pass stats_shape="
+        )
+    sampling = check_sampling(x.shape, Sampling(tuple(stats_shape)))
+    problem = Problem(sampling, 1e-6, jax.numpy.dtype(x.dtype), implementation)
+    parameters = () if scale is None else (scale,)
+    affine = tuple(v.shape for v in parameters)
+    yield f"x {x.dtype} {list(x.shape)} with stats_shape {problem.stats_shape}:"
+    for entry in TABLE:
+        if entry.platform not in (None, _platform()):
+            continue
+        reason = entry.available() or entry.serves(problem, x, parameters, affine)
+        if not _asked_for(entry, implementation):
+            reason = f"not asked for; use implementation={entry.wish!r}"
+            if implementation is not None:
+                reason = f"implementation={implementation!r} was asked for"
+        if reason is None:
+            yield f"{entry.name}: serves"
+            return
+        yield f"{entry.name}: no: {reason}"
+
+
+for _name in {entry.platform for entry in TABLE if entry.platform is not None}:
+    _primitives.lower_for(_name, functools.partial(choose, _name))

@@ -61,8 +61,9 @@ def standardize(
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla" is plain JAX, "native" compiled kernels on CPU, None the faster one;
-            the same to rounding, with the same derivatives.
+        implementation: "xla" is plain JAX, "native" compiled kernels on CPU, "pallas" kernels for
+            GPU and TPU (interpreted on CPU), None the faster one of those that were measured; the
+            same to rounding, with the same derivatives.
 
     Returns:
         `y` [*shape] of `dtype`, and `Moments` of `stats_shape` in float32 or wider. Where a sample
@@ -96,7 +97,7 @@ def standardize(
     problem = Problem(sampling, number, jnp.dtype(dtype or x.dtype), wished(implementation))
     parameters = tuple(v for v in (scale, bias) if v is not None)
     reason = _no_primitive(problem, x, w, parameters)
-    require(problem, x, parameters, reason)
+    require(implementation, problem, x, parameters, reason)
     if reason is None:
         y, *location, var, _ = _primitives.standardize(problem, x, scale, bias)
         mean, tail = location or (jnp.zeros_like(var), jnp.zeros_like(var))

@@ -10,9 +10,12 @@ from jaxnorm import standardize
 VARIABLE = "JAXNORM_IMPLEMENTATION"
 
 
+# The interpreter of the Pallas kernels takes seconds to compile what they take milliseconds for.
+PALLAS = pytest.param("pallas", marks=pytest.mark.slow)
+
 # The kernels in the suite, plain JAX with what is slow.
 MOSTLY_KERNELS = pytest.mark.parametrize(
-    "implementation", ["native", pytest.param("xla", marks=pytest.mark.slow)], indirect=True
+    "implementation", ["native", pytest.param("xla", marks=pytest.mark.slow), PALLAS], indirect=True
 )
 
 
@@ -26,7 +29,7 @@ def why_no_kernels():
     return None
 
 
-@pytest.fixture(params=["xla", "native"])
+@pytest.fixture(params=["xla", "native", PALLAS])
 def implementation(request, monkeypatch):
     """Makes one implementation compute whatever it can within a test."""
     if request.param == "native" and (why_not := why_no_kernels()) is not None:

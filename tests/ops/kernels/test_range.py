@@ -72,10 +72,10 @@ def drawn(case, size, offset=0.0, seed=0):
     return x, scale, rng.normal(0, 1, case.shape).astype(np.float32)
 
 
-def check(case, x, scale, cotangent, epsilon, center=True):
+def check(case, x, scale, cotangent, epsilon, center=True, *, of=compiled):
     """Compares with float64, every statistic by itself."""
     bias = np.zeros_like(scale)
-    (y, mean, var), gradients = compiled(case, epsilon, center)(x, scale, bias, cotangent)
+    (y, mean, var), gradients = of(case, epsilon, center)(x, scale, bias, cotangent)
     assert y.dtype == gradients[0].dtype == x.dtype
     stored = LAW + (0 if x.dtype == jnp.float32 else float(jnp.finfo(x.dtype).eps) / 2)
     want_mean, want_var, _ = reference_moments(x, case.stats_shape, None, center)

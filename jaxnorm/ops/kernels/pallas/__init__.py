@@ -1,0 +1,1 @@
+"""Kernels written in Pallas, for NVIDIA GPUs and for TPUs."""

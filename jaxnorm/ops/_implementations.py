@@ -1,5 +1,6 @@
 """Which code computes `standardize`: one ordered table, whose first entry that serves wins."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from jaxnorm import _internals
-from jaxnorm.ops import _primitives
+from jaxnorm.ops import _partitioned, _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_cpu
 from jaxnorm.typing import Array
@@ -136,10 +137,13 @@ def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -
         )
 
 
-def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> Entry:
+def choose(
+    platform: str, ctx, problem: Problem, x, parameters: tuple, cotangents: tuple
+) -> Entry:
     """Returns the first entry of the table that serves, as a program for a platform is lowered.
 
     Args:
+        platform: that of the program.
         ctx: the context of the lowering rule.
         problem: what is standardized how.
         x: the aval of x.
@@ -152,7 +156,8 @@ def choose(ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> En
     alone = _internals.on_one_device(ctx)
     for entry in TABLE:
         wanted = problem.implementation != "xla" or entry.wish == "xla"
-        usable = wanted and (alone or not entry.one_device) and entry.available() is None
+        here = entry.platform in (None, platform) and (alone or not entry.one_device)
+        usable = wanted and here and entry.available() is None
         if usable and entry.serves(problem, x, parameters, cotangents) is None:
             return entry
     raise AssertionError("plain JAX serves always")
@@ -178,4 +183,5 @@ def show_config() -> str:
     return "\n".join([*lines, f"implementation: {order}"])
 
 
-_primitives.lower_for("cpu", choose)
+for _platform in ("cpu", "cuda", "rocm", "tpu"):
+    _primitives.lower_for(_platform, functools.partial(choose, _platform), _partitioned)

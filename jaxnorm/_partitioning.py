@@ -9,18 +9,19 @@ Tried with jax 0.8.1 and 0.10.2.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax._src import custom_partitioning, sharding_impls
+import numpy as np
+from jax._src import config, custom_partitioning
 from jax._src.custom_partitioning_sharding_rule import (
     sdy_sharding_rule_to_mlir,
     str_to_sdy_sharding_rule,
 )
-from jax._src.lib.mlir import ir
 from jax._src.interpreters import mlir
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jaxlib.mlir import ir
 
 Spec = Sequence[tuple[str, ...]]
 """For each axis of an array the mesh axes that cut it, the slowest first."""
@@ -35,7 +36,7 @@ def why_not() -> str | None:
     Examples:
         >>> why_not()
     """
-    if not jax.config.jax_use_shardy_partitioner:
+    if not config.use_shardy_partitioner.value:
         return "jax_use_shardy_partitioner is off"
     return None
 
@@ -43,8 +44,8 @@ def why_not() -> str | None:
 def devices_to_partition(ctx: Any) -> int:
     """Returns over how many devices XLA partitions the code that is lowered.
 
-    One within `shard_map`, and where a program is exported, which cannot call Python as it is
-    compiled.
+    One within `shard_map`; where a program is exported, which cannot call Python as it is compiled;
+    and where float64 is on in a part of the program only.
 
     Args:
         ctx: the context of a lowering rule.
@@ -52,11 +53,14 @@ def devices_to_partition(ctx: Any) -> int:
     module = ctx.module_context
     if module.lowering_parameters.for_export or why_not() is not None:
         return 1
+    # XLA calls back in another thread, in which `with jax.enable_x64(True)` is not on.
+    if not config.enable_x64.get_global() and any(v.dtype.itemsize > 4 for v in ctx.avals_in):
+        return 1
     return getattr(module.axis_context, "num_devices", 1)
 
 
 def partitioned(
-    ctx: Any, operands: Sequence, rule: tuple[str, dict[str, int]], plan: Plan, leader: int
+    ctx: Any, operands: Sequence, rule: tuple[str, dict[str, Any]], plan: Plan, leader: int
 ) -> Any:
     """Returns the results of an operation that says itself how it is partitioned.
 
@@ -93,15 +97,16 @@ def partitioned(
     key = str(id(info))
     custom_partitioning._sharding_callbacks[key.encode()] = info
     ctx.module_context.add_keepalive(info)
-    types = [v.type for v in operands], [
+    given: list[ir.Type] = [v.type for v in operands]
+    results: list[ir.Type] = [
         ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype))
         for aval in ctx.avals_out
     ]
     text, sizes = rule
-    written = sdy_sharding_rule_to_mlir(str_to_sdy_sharding_rule(text, **sizes), *types)
+    written = sdy_sharding_rule_to_mlir(str_to_sdy_sharding_rule(text, **sizes), given, results)
     return mlir.custom_call(
         custom_partitioning._CUSTOM_PARTITIONING_CALL_NAME,
-        result_types=types[1],
+        result_types=results,
         operands=list(operands),
         backend_config=key,
         extra_attributes={"sdy.sharding_rule": written},
@@ -126,20 +131,37 @@ def _named(sharding: Any, rank: int, devices: int) -> NamedSharding:
     """Returns how XLA has sharded an array, on a mesh of prime axes.
 
     The axes of any mesh of so many devices, and the parts of axes that Shardy may cut an array
-    along, are products of such axes in one order or another.
+    along, are products of such axes in one order or another. An array on a mesh that has its
+    devices in another order than the program has them is taken for one that is not sharded.
     """
-    for mesh in _prime_meshes(devices):
-        try:
-            (spec,) = sharding_impls.parse_flatten_op_sharding(sharding, mesh)
-        except (ValueError, StopIteration):
-            continue
-        return NamedSharding(mesh, PartitionSpec(*spec, *[None] * (rank - len(spec))))
-    raise ValueError(f"{sharding} is on no mesh of {devices} devices in their order")
+    orders = list(dict.fromkeys(itertools.permutations(primes(devices))))
+    specs = [None] if sharding.is_replicated() else [_spec(sharding, sizes) for sizes in orders]
+    found, sizes = next(((v, n) for v, n in zip(specs, orders) if v), ([()] * rank, orders[0]))
+    mesh = AbstractMesh(sizes, tuple(f"p{axis}" for axis in range(len(sizes))))
+    return NamedSharding(mesh, PartitionSpec(*found[:rank]))
 
 
-def _prime_meshes(devices: int) -> Iterator[AbstractMesh]:
-    for sizes in dict.fromkeys(itertools.permutations(primes(devices))):
-        yield AbstractMesh(sizes, tuple(f"p{axis}" for axis in range(len(sizes))))
+def _spec(sharding: Any, sizes: Sequence[int]) -> list[tuple[str, ...]] | None:
+    """Returns for each axis the mesh axes p0, p1, ... that cut it, or None if no such mesh fits."""
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    strides = [numbers.strides[axis] // numbers.itemsize for axis in range(len(sizes))]
+    tiles = np.array(sharding.tile_assignment_devices())
+    tiles = tiles.reshape(sharding.tile_assignment_dimensions())
+    order, spec = [], []
+    for dimension, count in enumerate(tiles.shape):
+        along = np.moveaxis(tiles, dimension, -1).reshape(-1, count)[0]
+        start = len(order)
+        while count > 1:
+            steps = ((a, n) for a, n in enumerate(sizes) if a not in order and count % n == 0)
+            fits = [(a, n) for a, n in steps if along[count // n] - along[0] == strides[a]]
+            if not fits:
+                return None
+            order.append(fits[0][0])
+            count //= fits[0][1]
+        spec.append(tuple(f"p{axis}" for axis in order[start:]))
+    order += [axis for axis in range(len(sizes)) if axis not in order]
+    same = np.array_equal(numbers.transpose(order).reshape(tiles.shape), tiles)
+    return spec if same else None
 
 
 def _even(size: int, names: tuple[str, ...], mesh: Mapping[str, int]) -> tuple[str, ...]:

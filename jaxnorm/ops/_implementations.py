@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from jaxnorm import _internals
+from jaxnorm import _internals, _partitioning
 from jaxnorm.ops import _partitioned, _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_cpu
@@ -137,9 +137,7 @@ def require(problem: Problem, x: Array, parameters: tuple, reason: str | None) -
         )
 
 
-def choose(
-    platform: str, ctx, problem: Problem, x, parameters: tuple, cotangents: tuple
-) -> Entry:
+def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangents: tuple) -> Entry:
     """Returns the first entry of the table that serves, as a program for a platform is lowered.
 
     Args:
@@ -167,7 +165,8 @@ def show_config() -> str:
     """Returns which implementations are in use on this machine, and why.
 
     Returns:
-        One line each for the platform, the native kernels and the choice between them.
+        One line each for the platform, the implementations, the programs that XLA partitions over
+        devices, and the choice.
 
     Examples:
         >>> print(show_config().splitlines()[0].split(":")[0])
@@ -178,6 +177,9 @@ def show_config() -> str:
         why_not = entry.available()
         detail = f", compiled for {_native.instruction_set()}" if entry is NATIVE else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
+    why_not = _partitioning.why_not()
+    how = f"no, left to XLA: {why_not}" if why_not else "yes, each shard chooses"
+    lines.append(f"partitioned programs: {how}")
     forced = os.environ.get(VARIABLE)
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
     return "\n".join([*lines, f"implementation: {order}"])

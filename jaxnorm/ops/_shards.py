@@ -19,6 +19,9 @@ from jaxnorm.typing import Array, Shape
 
 Names = tuple[str, ...]
 
+Place = str | Shape
+"""What an operand is beside x: "whole" of its shape, "statistic" of theirs, or a scale's shape."""
+
 
 class Cut(NamedTuple):
     """One axis of an array on a mesh.
@@ -164,47 +167,55 @@ def gathered_blocks(rows: Sequence[Array], cuts: Sequence[Cut]) -> list[Array]:
 
 
 def sharding_rule(
-    operands: Sequence[Shape | None],
-    results: Sequence[Shape | None],
+    operands: Sequence[Place],
+    results: Sequence[Place],
     shape: Shape,
     stats_shape: Shape,
     sizes: Sequence[int],
 ) -> tuple[str, dict[str, int]]:
     """Returns which axes are sharded alike, in the notation of Shardy's custom rules.
 
+    Scale and bias are not tied to `x`: parameters that are sharded to save memory (FSDP) would have
+    the statistics sharded as well, and gathered for the backward pass.
+
     Args:
-        operands: their shapes; None for one that has the statistics shape.
+        operands: "whole" for arrays of `shape`, "statistic" for those of `stats_shape`, and the
+            shapes of scale and bias.
         results: the same.
         shape: of the whole array.
         stats_shape: of its statistics.
         sizes: the prime factors of the number of devices.
 
     Returns:
-        The rule, and the sizes of the factors of compound axes.
+        The rule, and the sizes of the factors that stand in compound axes only.
 
     Examples:
-        >>> sharding_rule([(8, 6), (1, 6)], [(8, 6), None], (8, 6), (8, 1), [2, 2])
-        ('d0 d1, u0 d1 -> d0 d1, d0 u1', {})
+        >>> sharding_rule(["whole", (1, 6)], ["whole", "statistic"], (8, 6), (8, 1), [2, 2])
+        ('d0 d1, u0 c1 -> d0 d1, d0 u1', {})
     """
-    whole, members, unique = [], {}, itertools.count()
-    for axis, (n, s) in enumerate(zip(shape, stats_shape, strict=True)):
-        if s in (1, n) or not ends_with_groups(s, sizes):
-            whole.append(f"d{axis}")
-        else:
-            whole.append(f"(g{axis} m{axis})")
-            members[f"m{axis}"] = n // s
+    grouped = {
+        axis: n // s
+        for axis, (n, s) in enumerate(zip(shape, stats_shape, strict=True))
+        if s not in (1, n) and ends_with_groups(s, sizes)
+    }
+    unique = itertools.count()
 
-    def factor(axis: int, n: int, statistic: bool) -> str:
-        if n == shape[axis]:
-            return whole[axis]
-        return f"g{axis}" if statistic and f"m{axis}" in members else f"u{next(unique)}"
+    def factor(axis: int, place: Place) -> str:
+        if place == "whole":
+            return f"(g{axis} m{axis})" if axis in grouped else f"d{axis}"
+        if place == "statistic" and axis in grouped:
+            return f"g{axis}"
+        if place == "statistic" and stats_shape[axis] == shape[axis]:
+            return f"d{axis}"
+        if place != "statistic" and place[axis] == shape[axis]:
+            return f"c{axis}"
+        return f"u{next(unique)}"
 
-    def mapping(given: Shape | None) -> str:
-        entries = enumerate(stats_shape if given is None else given)
-        return " ".join(factor(axis, n, given is None) for axis, n in entries)
+    def mapping(place: Place) -> str:
+        return " ".join(factor(axis, place) for axis in range(len(shape)))
 
     sides = (", ".join(map(mapping, side)) for side in (operands, results))
-    return " -> ".join(sides), members
+    return " -> ".join(sides), {f"m{axis}": n for axis, n in grouped.items()}
 
 
 def _first_block(cut: Cut) -> Array:

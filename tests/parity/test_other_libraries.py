@@ -1,6 +1,7 @@
 """Functions beside the modules of Flax, Haiku and Equinox, in float32 near zero mean."""
 
 import functools
+import os
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm import BatchStats, batch_norm, ema, group_norm, instance_norm, layer_norm, rms_norm
+from jaxnorm import (
+    BatchStats,
+    batch_norm,
+    batch_renorm,
+    ema,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
@@ -94,3 +104,37 @@ def test_output_is_that_of_equinox():
     assert relative_error(layer_norm(row), np.asarray(layer)) < BOUND
     root = equinox.nn.RMSNorm(6, eps=1e-6)(row)
     assert relative_error(rms_norm(row), np.asarray(root)) < BOUND
+
+
+@pytest.mark.slow
+def test_batch_renorm_is_that_of_keras():
+    """Keras averages standard deviations; from the same ones, the output agrees."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", reason="needs the extra `parity`")
+    clipping = {"rmin": 1 / 1.2, "rmax": 1.2, "dmax": 0.2}
+    layer = keras.layers.BatchNormalization(renorm=True, renorm_clipping=clipping, epsilon=1e-3)
+    layer.build(X.shape)
+    mean = np.linspace(-0.5, 1.5, 6, dtype=np.float32)
+    var = np.linspace(0.5, 2, 6, dtype=np.float32)
+    given = {
+        "gamma": SCALE,
+        "beta": BIAS,
+        "renorm_mean": mean,
+        "renorm_stddev": (var + 1e-3) ** 0.5,
+    }
+    for variable in layer.variables:
+        if variable.name in given:
+            variable.assign(given[variable.name])
+    trainable = [variable.value for variable in layer.trainable_variables]
+    others = [variable.value for variable in layer.non_trainable_variables]
+
+    def theirs(x):
+        return layer.stateless_call(trainable, others, x, training=True)[0]
+
+    def ours(x):
+        options = {"r_max": 1.2, "d_max": 0.2, "epsilon": 1e-3, "use_running_average": False}
+        return batch_renorm(x, BatchStats(mean, var), SCALE, BIAS, **options)[0]
+
+    (have, pull), (want, pull_theirs) = jax.vjp(ours, X), jax.vjp(theirs, X)
+    assert relative_error(have, want) < BOUND
+    assert relative_error(pull(COTANGENT)[0], pull_theirs(COTANGENT)[0]) < BOUND

@@ -1,10 +1,10 @@
-"""Local response norm beside PyTorch's, and global response norm beside timm's formula."""
+"""Local response norm beside PyTorch's."""
 
 import jax
 import numpy as np
 import pytest
 
-from jaxnorm import global_response_norm, local_response_norm
+from jaxnorm import local_response_norm
 from tests.stats.reference import relative_error, rounding
 
 torch = pytest.importorskip("torch")
@@ -35,15 +35,3 @@ def test_local_response_norm_is_that_of_pytorch_if_alpha_is_divided_by_the_size(
         lambda x: local_response_norm(x, size=size, alpha=0.1, beta=0.6, k=1.5, average=True),
         theirs,
     )
-
-
-def test_global_response_norm_is_that_of_timm():
-    scale, bias = (RNG.normal(size=7).astype(np.float32) for _ in range(2))
-    weight, shift = (torch.tensor(v.astype(np.float64)).view(1, -1, 1, 1) for v in (scale, bias))
-
-    def theirs(x):
-        lengths = x.norm(p=2, dim=(2, 3), keepdim=True)
-        shares = lengths / (lengths.mean(dim=1, keepdim=True) + 1e-6)
-        return x + torch.addcmul(shift, weight, x * shares)
-
-    assert_equal(lambda x: global_response_norm(x, scale, bias), theirs)

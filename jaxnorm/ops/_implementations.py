@@ -10,7 +10,7 @@ import jax
 from jaxnorm import _internals, _partitioning
 from jaxnorm.ops import _partitioned, _primitives
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops.kernels import _native, _xla_cpu
+from jaxnorm.ops.kernels import _native, _xla_accelerators, _xla_cpu
 from jaxnorm.typing import Array
 
 Implementation = Literal["xla", "native"]
@@ -69,6 +69,37 @@ XLA_CPU = Entry(
     _xla_cpu.standardize,
     _xla_cpu.cotangent,
 )
+
+
+def _on_accelerator(name: str, platform: str, one_device: bool, serves, form, **how) -> Entry:
+    """Returns an entry of plain JAX for a platform; `how` goes to its `standardize`."""
+    return Entry(
+        name,
+        "xla",
+        platform,
+        one_device,
+        _always,
+        serves,
+        functools.partial(_xla_accelerators.standardize, form=form, **how),
+        functools.partial(_xla_accelerators.cotangent, form=form),
+    )
+
+
+# Several devices that share a row would meet once for each of its reductions.
+XLA_GPU_ROWS = _on_accelerator(
+    "plain JAX for rows on one GPU",
+    "cuda",
+    True,
+    _xla_accelerators.serves_rows,
+    _xla_accelerators.GPU,
+    rows=True,
+)
+XLA_GPU = _on_accelerator(
+    "plain JAX for GPU", "cuda", False, _xla_accelerators.serves, _xla_accelerators.GPU
+)
+XLA_TPU = _on_accelerator(
+    "plain JAX for TPU", "tpu", False, _xla_accelerators.serves, _xla_accelerators.TPU
+)
 XLA = Entry(
     "plain JAX",
     "xla",
@@ -80,7 +111,7 @@ XLA = Entry(
     _primitives.plain_cotangent,
 )
 
-TABLE = (NATIVE, XLA_CPU, XLA)
+TABLE = (NATIVE, XLA_CPU, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
 """The first entry that serves wins. A new backend is an entry."""
 
 
@@ -141,7 +172,7 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
     """Returns the first entry of the table that serves, as a program for a platform is lowered.
 
     Args:
-        platform: that of the program.
+        platform: what the program is for.
         ctx: the context of the lowering rule.
         problem: what is standardized how.
         x: the aval of x.
@@ -154,8 +185,8 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
     alone = _internals.on_one_device(ctx)
     for entry in TABLE:
         wanted = problem.implementation != "xla" or entry.wish == "xla"
-        here = entry.platform in (None, platform) and (alone or not entry.one_device)
-        usable = wanted and here and entry.available() is None
+        wanted &= entry.platform in (None, platform)
+        usable = wanted and (alone or not entry.one_device) and entry.available() is None
         if usable and entry.serves(problem, x, parameters, cotangents) is None:
             return entry
     raise AssertionError("plain JAX serves always")
@@ -185,5 +216,5 @@ def show_config() -> str:
     return "\n".join([*lines, f"implementation: {order}"])
 
 
-for _platform in ("cpu", "cuda", "rocm", "tpu"):
+for _platform in {entry.platform for entry in TABLE if entry.platform is not None}:
     _primitives.lower_for(_platform, functools.partial(choose, _platform), _partitioned)

@@ -9,17 +9,17 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxnorm.numerics import sum_of_two
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, beyond, centered, measure
 from jaxnorm.stats.shapes import median_member
-from jaxnorm.stats.sums import block_sum, hold, spread, sum_alone, sum_of_either
+from jaxnorm.stats.sums import hold, spread, sum_alone, sum_of_either
 from jaxnorm.typing import Array, Shape
 
 NEAR = 8.0  # largest mean^2 / var: a sum of squares then loses log2(1 + NEAR) bits, three of 24
@@ -62,7 +62,10 @@ def standardize(*operands, problem: Problem, has) -> list:
     location = (measured.mean, measured.tail) if problem.center else (None, None)
     deviation = centered(x, None, *location)
     gain = spread(rstd, x.shape)
-    if _joint(rstd.shape, [v.shape for v in (scale, bias) if v is not None]) != x.shape:
+    if (
+        _closed_form.joint_shape(rstd.shape, [v.shape for v in (scale, bias) if v is not None])
+        != x.shape
+    ):
         gain, scale = hold(gain if scale is None else gain * scale), None
     y = _formulas.affine(deviation, gain, scale, bias).astype(problem.dtype)
     return outputs(problem, y, measured, rstd)
@@ -104,51 +107,9 @@ def _measure(problem: Problem, x: Array) -> Measured:
     return Measured(mean, tail, var, unit, jnp.asarray(count, jnp.float32))
 
 
-def _joint(stats_shape: Shape, affine_shapes: list[Shape]) -> Shape:
-    """Returns the statistics shape of what is constant in each statistic, scale and bias."""
-    return tuple(map(max, *(stats_shape, stats_shape, *affine_shapes)))
-
-
 def cotangent(*operands, problem: Problem, has, shapes) -> list:
-    """Returns what `_primitives.plain_cotangent` does, to rounding, in closed form.
-
-    With n entries in a sample, sums over each sample:
-    `d_mean = ct_mean - rstd sum(scale ct)`, `d_half = ct_half - rstd sum(scale ct xhat)` and
-    `d_x = scale rstd ct + (d_mean + xhat d_half) / n`; sums over what shares a scale and a bias:
-    `d_scale = sum(ct xhat)`, `d_bias = sum(ct)` (Ioffe and Szegedy, arXiv:1502.03167, 2015,
-    section 3, with cotangents of the statistics).
-    """
-    ct, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
-    stats_shape = problem.stats_shape
-    sums = _Sums(x, mean, tail, rstd, ct)
-    affine_shapes = [v for v in (None if scale is None else scale.shape, *shapes[1:]) if v]
-    affine_shape = np.broadcast_shapes(*affine_shapes) if affine_shapes else stats_shape
-    joint = _joint(stats_shape, [affine_shape])
-    if joint != x.shape:  # one pair of sums serves all
-        of_ct, of_product = sums.pair(joint)
-        d_scale, d_bias = block_sum(of_product, affine_shape), block_sum(of_ct, affine_shape)
-        of_ct, of_product = (
-            block_sum(v if scale is None else v * scale, stats_shape) for v in (of_ct, of_product)
-        )
-    else:
-        of_ct, of_product = sums.pair(stats_shape, scale)
-        d_scale, d_bias = sums.of_standardized(affine_shape), sums.of_ct(affine_shape)
-    d_x = None
-    if shapes[0] is not None:
-        n = sample_size(x.shape, stats_shape)
-        slope = ((0.0 if ct_half is None else ct_half) - rstd * of_product) / n
-        gain = spread(rstd, x.shape)
-        if joint != x.shape and scale is not None:
-            gain, scale = gain * scale, None
-        d_x = ct.astype(jnp.float32) * hold(gain)
-        d_x = d_x if scale is None else d_x * scale
-        d_x = d_x + sums.held_standardized() * hold(spread(slope, x.shape))
-        if problem.center:
-            d_mean = ((0.0 if ct_mean is None else ct_mean) - rstd * of_ct) / n
-            d_x = d_x + hold(spread(d_mean, x.shape))
-        d_x = d_x.astype(x.dtype)
-    results = zip((d_x, d_scale, d_bias), shapes, strict=True)
-    return [result for result, wanted in results if wanted is not None]
+    """Returns what `_primitives.plain_cotangent` does, to rounding."""
+    return _closed_form.cotangent(_Sums, *operands, problem=problem, has=has, shapes=shapes)
 
 
 class _Sums:
@@ -179,13 +140,13 @@ class _Sums:
         shifted = jnp.where(near, spread(self.mean, shape) * of_ct, 0)
         return of_ct, rstd * (of_product - shifted)
 
-    def of_standardized(self, shape: Shape) -> Array:
-        """Returns the sums of `ct xhat`, of [*shape]."""
+    def across(self, shape: Shape) -> tuple[Array, Array]:
+        """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""
 
         def product(ct, x):
             return ct.astype(jnp.float32) * (self.deviation(x) * spread(self.rstd, x.shape))
 
-        return sum_alone(product, shape, self.ct, self.x)
+        return self.of_ct(shape), sum_alone(product, shape, self.ct, self.x)
 
     def deviation(self, x: Array) -> Array:
         """Returns `x - mean`, which is `x` where nothing is centred."""

@@ -1,0 +1,314 @@
+"""The formulas, written for XLA on GPU and TPU: few passes over memory, no branch on the data.
+
+A branch on the data costs an accelerator a wait for the host, and where XLA takes both sides it
+costs a pass over memory. In place of one, squares are summed in two or three units at a time, and
+the sums that neither overflow nor vanish are chosen at the end (Blue, A portable Fortran program to
+find the Euclidean norm of a vector, ACM TOMS 4(1), 1978). What XLA makes of each form was counted
+with its compilers for H100 and TPU, by tests/aot/test_counts.py and `experiments bench --aot`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm.numerics import accumulation_dtype, sum_of_two
+from jaxnorm.ops import _formulas
+from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.ops.kernels import _closed_form
+from jaxnorm.stats import sample_size
+from jaxnorm.stats.measuring import Measured, centered
+from jaxnorm.stats.shapes import median_member
+from jaxnorm.stats.sums import block_max, block_sum, spread
+from jaxnorm.typing import Array, Shape
+
+LONGEST_ROW = 1 << 14  # entries: XLA for GPU keeps no longer row in registers
+LANES = 128  # of a TPU: it reads at least so many neighbours
+
+
+class Form(NamedTuple):
+    """What XLA for one platform is better told."""
+
+    pivots: Callable[[Array, Shape], Array]  # a member of each sample that no outlier is
+    together: int  # how many sums one reduction takes
+
+
+def _median_member(x: Array, stats_shape: Shape) -> Array:
+    return median_member(x, stats_shape, accumulation_dtype(x.dtype))
+
+
+def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
+    """Returns why these formulas do not serve, or None where they do.
+
+    Args:
+        problem: what is standardized how.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> serves(Problem(Sampling((1,), variance="fast"), 0.0, jnp.float32), jnp.ones(3), (), ())
+        'they take one pass over x, about a member of the sample'
+    """
+    if problem.sampling.variance != "one_pass":
+        return "they take one pass over x, about a member of the sample"
+    return None
+
+
+def serves_rows(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
+    """Returns why each sample is not a row that XLA for GPU keeps in registers, or None.
+
+    Args:
+        problem: what is standardized how.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((1, 3)), 0.0, jnp.dtype(jnp.float32))
+        >>> serves_rows(problem, jnp.ones((2, 3)), (), ())
+        'a sample is not one row of 2 to 16384 entries'
+    """
+    if not _is_row(x.shape, problem.stats_shape):
+        return f"a sample is not one row of 2 to {LONGEST_ROW} entries"
+    return serves(problem, x, parameters, cotangents)
+
+
+def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False) -> list:
+    """Returns what `_primitives.plain_standardize` does, to rounding.
+
+    Args:
+        *operands: x, scale and bias.
+        problem: what is standardized how.
+        has: which operands are there.
+        form: that of the platform.
+        rows: whether y comes from x again, for which `serves_rows` has no reason against.
+    """
+    x, scale, bias = filled(has, operands)
+    measured = measure_once(problem, x, form)
+    rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
+    if rows:
+        # XLA drops the statistics where nobody asks for them.
+        y = _row_output(problem, x, scale, bias)
+    else:
+        location = (measured.mean, measured.tail) if problem.center else (None, None)
+        y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
+    return outputs(problem, y.astype(problem.dtype), measured, rstd)
+
+
+def cotangent(*operands, problem: Problem, has, shapes, form: Form) -> list:
+    """Returns what `_primitives.plain_cotangent` does, to rounding."""
+    sums = functools.partial(_Sums, form)
+    return _closed_form.cotangent(sums, *operands, problem=problem, has=has, shapes=shapes)
+
+
+def measure_once(problem: Problem, x: Array, form: Form) -> Measured:
+    """Returns the moments of `x` from one pass over it.
+
+    Args:
+        problem: what is standardized how.
+        x: [*shape].
+        form: that of the platform.
+
+    Returns:
+        `Measured` of the statistics shape.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((1,)), 0.0, jnp.dtype(jnp.float32))
+        >>> measured = measure_once(problem, jnp.array([-1e30, 1e30, -1e30, 1e30]), TPU)
+        >>> jnp.sqrt(measured.var) * measured.unit
+        Array([1.e+30], dtype=float32)
+    """
+    stats_shape, count = problem.stats_shape, sample_size(x.shape, problem.stats_shape)
+    deviation = x.astype(accumulation_dtype(x.dtype))
+    pivot = jnp.zeros(stats_shape, deviation.dtype)
+    if problem.center:
+        pivot = form.pivots(x, stats_shape)
+        deviation = deviation - spread(pivot, x.shape)
+    units = _units(problem, x.dtype)
+    terms = [_square(deviation, unit) for unit in units]
+    terms += [deviation * (1 / count)] * problem.center
+    sums = _sums_together(terms, stats_shape, form.together)
+    squares = [total * (1 / count) for total in sums[: len(units)]]
+    mean, tail, variances = pivot, pivot, squares
+    if problem.center:
+        offset = sums[-1]
+        mean, tail = sum_of_two(pivot, offset)
+        variances = [jnp.maximum(s - _square(offset, u), 0) for s, u in zip(squares, units)]
+    var, unit = _in_range(squares[0], variances, units)
+    return Measured(mean, tail, var, unit, jnp.asarray(count, var.dtype))
+
+
+def _row_output(problem: Problem, x: Array, scale: Array | None, bias: Array | None) -> Array:
+    """Returns y in the form which XLA for GPU compiles to one program: it reads each row once.
+
+    XLA keeps a row in registers along a chain of reductions, each met by the row that it was taken
+    of, and takes further reductions into such a program. The member that stands for the sample is
+    the largest: a slice would end the chain.
+    """
+    stats_shape, count = problem.stats_shape, sample_size(x.shape, problem.stats_shape)
+
+    def average(values: Array) -> Array:
+        return block_sum(values * (1 / count), stats_shape)
+
+    row = x.astype(accumulation_dtype(x.dtype))
+    largest = block_max(row, stats_shape)
+    if problem.center:
+        deviation = row - (largest + average(row - largest))
+        deviation = deviation - average(deviation)
+    else:
+        # Nothing is larger than the largest; but the chain needs a first link.
+        deviation = jnp.minimum(row, largest)
+    units = _units(problem, x.dtype)
+    squares = [block_sum(_square(deviation, u), stats_shape) * (1 / count) for u in units]
+    var, unit = _in_range(squares[0], squares, units)
+    measured = Measured(largest, largest, var, unit, jnp.asarray(count, var.dtype))
+    rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
+    return _formulas.affine(deviation, rstd, scale, bias)
+
+
+def _is_row(shape: Shape, stats_shape: Shape) -> bool:
+    """Returns whether each sample is a row: the last axes whole, few enough entries."""
+    reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
+    rows = len(reduced) - sum(reduced)
+    cut = any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
+    short = 1 < sample_size(shape, stats_shape) <= LONGEST_ROW
+    return not cut and short and all(reduced[rows:])
+
+
+def _units(problem: Problem, dtype: jnp.dtype) -> list[float]:
+    """Returns the powers of two in whose squares sums are taken, one first.
+
+    Squares of float16 neither overflow nor vanish in float32. Beside an epsilon that is a normal
+    number it does not matter which squares vanish.
+    """
+    if jnp.finfo(dtype).bits <= 16 and jnp.finfo(dtype).maxexp <= 16:
+        return [1.0]
+    info = jnp.finfo(accumulation_dtype(dtype))
+    large = 2.0 ** (info.maxexp * 5 // 8)
+    assert problem.epsilon is not None  # the primitives take numbers
+    smaller = [1 / large] if problem.epsilon < _smallest(info.dtype) else []
+    return [1.0, large, *smaller]
+
+
+def _smallest(dtype: jnp.dtype) -> float:
+    """Returns the mean of squares below which too many of them may have vanished."""
+    return float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps)
+
+
+def _square(values: Array, unit: float) -> Array:
+    scaled = values if unit == 1 else values * (1 / unit)
+    return scaled * scaled
+
+
+def _in_range(ordinary: Array, variances: list[Array], units: list[float]) -> tuple[Array, Array]:
+    """Returns the variance that neither overflowed nor vanished, and its unit.
+
+    Args:
+        ordinary: [*stats_shape], the mean square in the unit one.
+        variances: [*stats_shape] for each of `units`.
+        units: as `_units` returns them.
+    """
+    var, unit = variances[0], jnp.ones_like(ordinary)
+    if len(units) > 1:
+        overflowed = ~(ordinary <= float(jnp.finfo(ordinary.dtype).max))
+        var, unit = jnp.where(overflowed, variances[1], var), jnp.where(overflowed, units[1], unit)
+    if len(units) > 2:
+        vanished = ordinary < _smallest(ordinary.dtype)
+        var, unit = jnp.where(vanished, variances[2], var), jnp.where(vanished, units[2], unit)
+    return var, unit
+
+
+def _largest_of_parts(x: Array, stats_shape: Shape) -> Array:
+    """Returns a member of each sample that a single outlier cannot be.
+
+    The median of the largest entries of three parts. For single entries XLA for TPU would lay out
+    the whole array anew.
+    """
+    parts = _parts(x.shape, stats_shape)
+    if parts is None:
+        return _median_member(x, stats_shape)
+    low, middle, high = (
+        block_max(lax.slice(x, *part).astype(accumulation_dtype(x.dtype)), stats_shape)
+        for part in parts
+    )
+    return jnp.maximum(jnp.minimum(low, middle), jnp.minimum(jnp.maximum(low, middle), high))
+
+
+def _parts(shape: Shape, stats_shape: Shape) -> list[tuple] | None:
+    """Returns the slices of three disjoint parts of each sample, or None where there are none."""
+    sizes, reduced = list(shape), [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
+    in_lanes = len(shape) - 1
+    windows = [a for a in range(in_lanes) if reduced[a]][-1:] + [in_lanes] * reduced[in_lanes]
+    for axis, n in enumerate(shape):
+        if reduced[axis]:
+            sizes[axis] = min(LANES, max(n // 3, 1)) if axis in windows else 1
+    if all(3 * size > n for size, n, cut in zip(sizes, shape, reduced) if cut):
+        return None
+    starts = [
+        [(n - size) * third // 2 for n, size in zip(shape, sizes, strict=True)]
+        for third in range(3)
+    ]
+    return [(start, [a + b for a, b in zip(start, sizes, strict=True)]) for start in starts]
+
+
+def _sums_together(terms: list[Array], stats_shape: Shape, together: int) -> list[Array]:
+    """Returns the sums of each of `terms`; XLA is told which ones to take in one pass."""
+    pairs = zip(terms[0].shape, stats_shape, strict=True)
+    axes = [axis for axis, (n, s) in enumerate(pairs) if s == 1 < n]
+    chunks = [terms[i : i + together] for i in range(0, len(terms), together)]
+    parts = [part for chunk in chunks for part in _sums_over(chunk, axes)]
+    if parts[0].shape == tuple(stats_shape):
+        return parts
+    return list(block_sum(jnp.stack(parts), (len(parts), *stats_shape)))
+
+
+def _sums_over(terms: list[Array], axes: list[int]) -> list[Array]:
+    if len(terms) == 1 or not axes:
+        return [jnp.sum(term, axis=axes, keepdims=True) for term in terms]
+
+    def add(a: tuple, b: tuple) -> tuple:
+        return tuple(u + v for u, v in zip(a, b, strict=True))
+
+    zeros = (jnp.zeros((), terms[0].dtype),) * len(terms)
+    sums = lax.reduce(tuple(terms), zeros, add, axes)
+    return [jnp.expand_dims(total, axes) for total in sums]
+
+
+# A program for GPU has shared memory for two sums of columns. XLA for TPU takes all in one pass.
+GPU = Form(_median_member, together=2)
+TPU = Form(_largest_of_parts, together=1)
+
+
+class _Sums:
+    """Sums over a cotangent, those over the same samples in one pass."""
+
+    def __init__(self, form: Form, x, mean, tail, rstd, ct):
+        self.form, self.x, self.mean, self.tail, self.rstd = form, x, mean, tail, rstd
+        self.ct = ct.astype(accumulation_dtype(ct.dtype))
+
+    def pair(self, shape: Shape, weight: Array | None = None) -> list[Array]:
+        """Returns the sums of `weight ct` and of `weight ct xhat`, of [*shape]."""
+        ct = self.ct if weight is None else self.ct * weight
+        return _sums_together([ct, ct * self.held_standardized()], shape, self.form.together)
+
+    def across(self, shape: Shape) -> list[Array]:
+        """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""
+        return self.pair(shape)
+
+    def held_standardized(self) -> Array:
+        """Returns xhat of the whole array."""
+        deviation = centered(self.x, None, self.mean, self.tail)
+        return deviation * spread(self.rstd, self.x.shape)

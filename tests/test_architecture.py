@@ -20,7 +20,7 @@ MAX_LINES = 500
 # From the ground up; a file imports from lower floors and from its own room.
 FLOORS = (
     ("typing",),
-    ("numerics", "_internals"),
+    ("numerics", "_internals", "_partitioning"),
     ("stats",),
     ("ops",),
     ("functional", "preprocessing"),

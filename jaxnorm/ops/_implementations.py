@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
-from jaxnorm import _internals
-from jaxnorm.ops import _primitives
+from jaxnorm import _internals, _partitioning
+from jaxnorm.ops import _partitioned, _primitives
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops.kernels import _native, _xla_accelerators, _xla_cpu
 from jaxnorm.ops.kernels.pallas import _entry as _pallas
@@ -262,8 +262,9 @@ def show_config(
         implementation: as `standardize` takes it.
 
     Returns:
-        One line each for the platform, the implementations and the choice between them. With `x`
-        the implementation that serves it follows, and for each one before it why it does not.
+        One line each for the platform, the implementations, the programs that XLA partitions over
+        devices, and the choice. With `x` the implementation that serves it follows, and for each
+        one before it why it does not.
 
     Raises:
         ValueError: `x` comes without `stats_shape`, or the two do not fit.
@@ -281,6 +282,9 @@ def show_config(
         detail = f", compiled for {_native.instruction_set()}" if entry is NATIVE else ""
         detail += ", where asked for" if entry.wish == "pallas" else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
+    why_not = _partitioning.why_not()
+    how = f"no, left to XLA: {why_not}" if why_not else "yes, each shard chooses"
+    lines.append(f"partitioned programs: {how}")
     forced = os.environ.get(VARIABLE)
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
     lines.append(f"implementation: {order}")
@@ -315,4 +319,4 @@ def _serving(x, stats_shape: Shape | None, scale, implementation: Implementation
 
 
 for _name in {entry.platform for entry in TABLE if entry.platform is not None}:
-    _primitives.lower_for(_name, functools.partial(choose, _name))
+    _primitives.lower_for(_name, functools.partial(choose, _name), _partitioned)

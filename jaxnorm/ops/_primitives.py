@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals
+from jaxnorm import _internals, _partitioning
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Linear, Problem, Residuals
@@ -131,22 +131,28 @@ def plain_cotangent(*operands, problem: Problem, has, shapes):
     return list(jax.linear_transpose(of, *like)(cotangents))
 
 
-def lower_for(platform: str, choose: Callable[..., Any]) -> None:
+def lower_for(platform: str, choose: Callable[..., Any], partitioned: Any) -> None:
     """Lets `choose` say by which implementation the primitives are lowered on a platform.
 
     Args:
         platform: for example "cpu".
         choose: `(ctx, problem, x, parameters, cotangents)` -> what has the functions `standardize`
             and `cotangent`, of the operands that `plain_standardize` and `plain_cotangent` take.
+        partitioned: what has these functions as lowering rules, for a program that XLA partitions.
     """
 
     def standardize_rule(ctx, *operands, problem, has):
+        if _to_partition(ctx, problem):
+            return partitioned.standardize(ctx, *operands, problem=problem, has=has)
         x, *parameters = filled(has, ctx.avals_in)
         chosen = choose(ctx, problem, x, present(parameters), ())
         rule = _internals.traced(chosen.standardize)
         return rule(ctx, *operands, problem=problem, has=has)
 
     def cotangent_rule(ctx, *operands, problem, has, shapes):
+        if _to_partition(ctx, problem):
+            params = {"problem": problem, "has": has, "shapes": shapes}
+            return partitioned.cotangent(ctx, *operands, **params)
         x, scale = filled(has, ctx.avals_in)[3:5]
         chosen = choose(ctx, problem, x, present((scale,)), present(shapes[1:]))
         rule = _internals.traced(chosen.cotangent)
@@ -154,6 +160,11 @@ def lower_for(platform: str, choose: Callable[..., Any]) -> None:
 
     _internals.lower(standardize_p, platform, standardize_rule)
     _internals.lower(cotangent_p, platform, cotangent_rule)
+
+
+def _to_partition(ctx, problem: Problem) -> bool:
+    """Returns whether a primitive says itself how it is partitioned; plain JAX leaves it to XLA."""
+    return problem.implementation != "xla" and _partitioning.devices_to_partition(ctx) > 1
 
 
 def _in_one_shape(x, *parameters) -> list:

@@ -1,0 +1,102 @@
+"""How XLA partitions the primitives: each shard computes its part by a kernel.
+
+A kernel is a black box in front of which XLA would gather the whole array. Here each primitive says
+how its operands and results lie on the devices, and what each device computes.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from jaxnorm import _partitioning
+from jaxnorm._partitioning import Spec
+from jaxnorm.ops import _shard_part
+from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops._primitives import filled, present
+from jaxnorm.ops._shard_part import Part
+from jaxnorm.ops._shards import Names, Place, cut_axis, sharding_rule
+from jaxnorm.stats import sample_size
+from jaxnorm.typing import Shape
+
+
+def standardize(ctx, *operands, problem: Problem, has):
+    """Returns the results of `standardize_p` in a program that is being lowered.
+
+    Args:
+        ctx: the context of the lowering rule.
+        *operands: as they are lowered.
+        problem: a parameter of the primitive.
+        has: the same.
+    """
+    shape, *parameters = (v.shape for v in ctx.avals_in)
+    given: list[Place] = ["whole", *parameters]
+    results: list[Place] = ["whole", *["statistic"] * (4 if problem.center else 2)]
+
+    def plan(spec: Spec, mesh: Mapping[str, int]):
+        part = _part(shape, problem, spec, mesh)
+        local = functools.partial(_shard_part.standardize, part=part, has=has)
+        return local, _specs(given, shape, spec, part), _specs(results, shape, spec, part)
+
+    rule = sharding_rule(given, results, shape, problem.stats_shape, _primes_of(ctx))
+    return _partitioning.partitioned(ctx, operands, rule, plan, 0)
+
+
+def cotangent(ctx, *operands, problem: Problem, has, shapes):
+    """Returns the results of `cotangent_p` in a program that is being lowered.
+
+    Args:
+        ctx: the context of the lowering rule.
+        *operands: as they are lowered.
+        problem: a parameter of the primitive.
+        has: the same.
+        shapes: the same.
+    """
+    _, _, _, x, scale, *_ = filled(has, ctx.avals_in)
+    shape, affine = x.shape, () if scale is None else scale.shape
+    places = ("whole", *["statistic"] * 2, "whole", affine, *["statistic"] * 3)
+    given = [place for place, there in zip(places, has, strict=True) if there]
+    results = [*["whole"] * (shapes[0] is not None), *present(shapes[1:])]
+
+    def plan(spec: Spec, mesh: Mapping[str, int]):
+        over = tuple(() if v is None else _shared_along(v, shape, spec) for v in shapes[1:])
+        part = _part(shape, problem, spec, mesh)._replace(over=over)
+        cut = [n // size for n, size in zip(shape, _counts(spec, mesh))]
+        own = tuple(
+            v and tuple(k if n == m else 1 for n, m, k in zip(v, shape, cut)) for v in shapes
+        )
+        local = functools.partial(_shard_part.cotangent, part=part, has=has, shapes=own)
+        return local, _specs(given, shape, spec, part), _specs(results, shape, spec, part)
+
+    rule = sharding_rule(given, results, shape, problem.stats_shape, _primes_of(ctx))
+    return _partitioning.partitioned(ctx, operands, rule, plan, sum(has[:3]))
+
+
+def _primes_of(ctx) -> list[int]:
+    return _partitioning.primes(_partitioning.devices_to_partition(ctx))
+
+
+def _part(shape: Shape, problem: Problem, spec: Spec, mesh: Mapping[str, int]) -> Part:
+    """Returns what each shard of an array that lies as `spec` says has to know."""
+    stats_shape = problem.stats_shape
+    axes = zip(shape, stats_shape, spec, strict=True)
+    cuts = tuple(cut_axis(n, s, names, mesh) for n, s, names in axes)
+    sampling = problem.sampling._replace(stats_shape=tuple(cut.blocks for cut in cuts))
+    return Part(problem._replace(sampling=sampling), cuts, sample_size(shape, stats_shape))
+
+
+def _counts(spec: Spec, mesh: Mapping[str, int]) -> list[int]:
+    return [functools.reduce(lambda n, name: n * mesh[name], names, 1) for names in spec]
+
+
+def _specs(places: Sequence[Place], shape: Shape, spec: Spec, part: Part) -> list[Spec]:
+    """Returns how arrays lie beside x, which lies as `spec` says."""
+    known = {"whole": spec, "statistic": tuple(cut.kept for cut in part.cuts)}
+
+    def of_parameter(affine: Shape) -> Spec:
+        return tuple(names if n == m else () for n, m, names in zip(affine, shape, spec))
+
+    return [known[v] if isinstance(v, str) else of_parameter(v) for v in places]
+
+
+def _shared_along(affine: Shape, shape: Shape, spec: Spec) -> Names:
+    """Returns the mesh axes along which all shards have the same scale."""
+    return tuple(name for n, m, names in zip(affine, shape, spec) if n != m for name in names)

@@ -1,0 +1,254 @@
+"""Programs that XLA partitions: kernels on each shard, one device's numbers, few collectives.
+
+The compiled programs are read: what they exchange, and that no shard ever holds the whole array.
+"""
+
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnorm import show_config, standardize
+from jaxnorm.ops.kernels import _native
+from tests.ops.reference import reference_gradient, reference_standardize
+from tests.stats.programs import OPTIMIZED
+from tests.stats.reference import relative_error, rounding, sample_sum
+
+EPSILON = 1e-3
+SHAPE = (24, 4, 8, 24)
+KERNELS = pytest.mark.skipif(_native.why_not() is not None, reason="the kernels are not built")
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+# Statistics shapes for x [24, 4, 8, 24].
+LAYER, BATCH, INSTANCE = (24, 4, 8, 1), (1, 1, 1, 24), (24, 1, 1, 24)
+GROUP = {groups: (24, 1, 1, groups) for groups in (2, 4, 6)}
+GHOST = {batches: (batches, 1, 1, 24) for batches in (2, 4, 6, 8)}
+
+
+@functools.cache
+def mesh(devices=8):
+    return Mesh(np.array(jax.devices()[:devices]).reshape(-1, 2), ("a", "b"))
+
+
+def arrays(shape=SHAPE, dtype=np.float32, seed=0):
+    """Returns x, scale, bias and a cotangent."""
+    rng = np.random.default_rng(seed)
+    wide = rng.normal(3, 1, shape), rng.normal(1, 0.3, shape[-1]), rng.normal(size=shape[-1])
+    x, scale, bias = (v.astype(np.float32) for v in wide)
+    return x.astype(dtype), scale, bias, rng.normal(size=shape).astype(dtype)
+
+
+def forward(stats_shape, center=True):
+    def run(x, scale, bias):
+        return standardize(x, stats_shape, scale=scale, bias=bias, epsilon=EPSILON, center=center)[
+            0
+        ]
+
+    return run
+
+
+def with_gradients(stats_shape, center=True):
+    def run(x, scale, bias, cotangent):
+        y, pullback = jax.vjp(forward(stats_shape, center), x, scale, bias)
+        return y, *pullback(cotangent)
+
+    return run
+
+
+def placed(values, spec, parameters=P(), on=None):
+    specs = [spec, parameters, parameters, spec][: len(values)]
+    return [jax.device_put(v, NamedSharding(on or mesh(), s)) for v, s in zip(values, specs)]
+
+
+def compiled(function, values, optimized=False):
+    return jax.jit(function).lower(*values).compile(OPTIMIZED if optimized else None)
+
+
+def counted(text):
+    """Returns how often a program exchanges something, by the name of the exchange."""
+    found = {name: len(re.findall(rf" {name}(?:-start)?\(", text)) for name in COLLECTIVES}
+    return {name: count for name, count in found.items() if count}
+
+
+def largest(text):
+    """Returns the number of entries of the largest array in a program."""
+    shapes = re.findall(r"\b(?:f32|bf16|f16)\[([\d,]+)\]", text)
+    return max(math.prod(map(int, shape.split(","))) for shape in shapes)
+
+
+def assert_right(got, values, stats_shape, center=True):
+    x, scale, bias, cotangent = (np.asarray(v, np.float64) for v in values)
+    exact = {"center": center, "scale": scale}
+    xhat = reference_standardize(x, stats_shape, EPSILON, center=center)
+    columns = (1,) * (x.ndim - 1) + (x.shape[-1],)
+    wanted = [
+        reference_standardize(x, stats_shape, EPSILON, bias=bias, **exact),
+        reference_gradient(x, cotangent, stats_shape, EPSILON, **exact),
+        sample_sum(cotangent * xhat, columns).reshape(-1),
+        sample_sum(cotangent, columns).reshape(-1),
+    ]
+    for have, want in zip(got, wanted, strict=True):
+        narrow = have.dtype == jnp.bfloat16
+        bound = float(jnp.finfo(have.dtype).eps) if narrow else rounding(np.float32, x.size)
+        assert relative_error(have, want) < bound
+
+
+# (statistics shape, how x lies, how scale and bias lie, exchanges of y, of y and the gradients)
+GATHER, SUM, NOTHING = {"all-gather": 1}, {"all-reduce": 1}, {}
+TWO_SUMS = {"all-reduce": 2}  # over other shards for x than for scale and bias
+ONE_EACH = {**GATHER, **SUM}
+PLACEMENTS = {
+    "rows": (LAYER, P("a"), P(), NOTHING, SUM),
+    "sequence": (LAYER, P("b", "a"), P(), NOTHING, SUM),
+    "features": (LAYER, P(None, None, None, "a"), P("a"), GATHER, ONE_EACH),
+    "rows and features": (
+        LAYER,
+        P("a", None, None, "b"),
+        P("b"),
+        GATHER,
+        {**GATHER, "all-reduce": 2},
+    ),
+    "batch": (BATCH, P(("a", "b")), P(), GATHER, ONE_EACH),
+    "batch and positions": (BATCH, P("b", None, "a"), P(), GATHER, ONE_EACH),
+    "batch and channels": (BATCH, P("a", None, None, "b"), P("b"), GATHER, ONE_EACH),
+    "channels": (BATCH, P(None, None, None, "a"), P("a"), NOTHING, NOTHING),
+    "instances": (INSTANCE, P("a"), P(), NOTHING, SUM),
+    "instances by positions": (INSTANCE, P(None, "a"), P(), GATHER, ONE_EACH),
+    "whole groups": (GROUP[4], P(None, None, None, "a"), P("a"), NOTHING, NOTHING),
+    "groups of two shards": (GROUP[2], P(None, None, None, "a"), P("a"), GATHER, ONE_EACH),
+    "groups that end within shards": (GROUP[6], P(None, None, None, "a"), P("a"), GATHER, ONE_EACH),
+    "ghost batches within shards": (GHOST[8], P("a"), P(), NOTHING, SUM),
+    "ghost batches of two shards": (GHOST[2], P("a"), P(), GATHER, {**GATHER, **TWO_SUMS}),
+    "ghost batches that end within shards": (GHOST[6], P("a"), P(), GATHER, ONE_EACH),
+}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothing_is_whole(name):
+    stats_shape, spec, parameters, once, both = PLACEMENTS[name]
+    values = arrays()
+    given = placed(values, spec, parameters)
+    text = compiled(forward(stats_shape), given[:3]).as_text()
+    assert counted(text) == once
+    assert largest(text) < values[0].size
+    program = compiled(with_gradients(stats_shape), given)
+    assert counted(program.as_text()) == both
+    assert largest(program.as_text()) < values[0].size
+    got = program(*given)
+    assert_right(got, values, stats_shape)
+    for have in got[:2]:
+        assert have.sharding.is_equivalent_to(given[0].sharding, 4)
+
+
+@KERNELS
+@pytest.mark.parametrize("name", ["rows", "channels", "instances", "ghost batches within shards"])
+def test_samples_within_shards_are_left_to_the_kernels(name):
+    stats_shape, spec, parameters, *_ = PLACEMENTS[name]
+    text = compiled(with_gradients(stats_shape), placed(arrays(), spec, parameters)).as_text()
+    assert text.count("jaxnorm_forward") == text.count("jaxnorm_backward") == 1
+
+
+def test_plain_jax_on_request_is_left_to_xla_which_exchanges_more():
+    def run(x):
+        return standardize(x, (1, 24), epsilon=EPSILON, implementation="xla")[0]
+
+    x = arrays((24, 24))[0]
+    (given,) = placed([x], P("a"))
+    program = compiled(run, [given])
+    assert sum(counted(program.as_text()).values()) > 1
+    assert relative_error(program(given), reference_standardize(x, (1, 24), EPSILON)) < 1e-5
+
+
+@pytest.mark.parametrize("stats_shape", [(24, 1), (1, 24)])
+@pytest.mark.parametrize("spec", [P("a"), P("b", "a")])
+def test_bfloat16_and_rms_are_those_of_one_device(stats_shape, spec):
+    values = arrays((24, 24), jnp.bfloat16)
+    got = compiled(with_gradients(stats_shape, False), placed(values, spec))(*placed(values, spec))
+    assert_right(got, values, stats_shape, center=False)
+
+
+def test_parameters_sharded_to_save_memory_are_gathered_and_nothing_else_is():
+    values = arrays((24, 24))
+    given = placed(values, P("a"), P("a"))
+    text = compiled(with_gradients((1, 24)), given).as_text()
+    assert counted(text) == {"all-gather": 3, "all-reduce": 1}  # moments, scale, bias; one sum
+
+
+@pytest.mark.parametrize(
+    ("shape", "stats_shape", "spec"),
+    [
+        ((12, 24), (3, 24), P(("a", "b"))),  # a block of each shard, two shards a ghost batch
+        ((12, 24), (12, 2), P("b", "a")),
+        ((24, 12), (1, 12), P("b", "a")),
+        ((12, 24), (12, 8), P(None, ("b", "a"))),
+    ],
+)
+def test_six_devices_give_the_numbers_of_one(shape, stats_shape, spec):
+    values = arrays(shape)
+    given = placed(values, spec, on=mesh(6))
+    assert_right(compiled(with_gradients(stats_shape), given)(*given), values, stats_shape)
+
+
+def test_arrays_on_two_meshes_and_a_mesh_in_another_order_give_the_numbers_of_one_device():
+    x, scale, bias, cotangent = arrays((24, 24))
+    order = np.array(jax.devices()[:8])[[3, 1, 0, 2, 7, 6, 5, 4]]
+    flat = Mesh(np.array(jax.devices()[:8]), ("z",))
+    for on, of_scale in ((mesh(), flat), (Mesh(order.reshape(4, 2), ("a", "b")),) * 2):
+        x_, bias_, cotangent_ = placed([x, bias, cotangent], P("a"), P(), on=on)
+        cotangent_ = jax.device_put(cotangent, x_.sharding)
+        given = x_, jax.device_put(scale, NamedSharding(of_scale, P())), bias_, cotangent_
+        got = jax.jit(with_gradients((1, 24)))(*given)
+        assert_right(got, (x, scale, bias, cotangent), (1, 24))
+
+
+def test_shards_of_unequal_size_give_the_numbers_of_one_device():
+    x = arrays((24, 24))[0]
+
+    def run(x):
+        uneven = jax.lax.with_sharding_constraint(x[:6], NamedSharding(mesh(), P("a")))
+        return standardize(uneven, (1, 24), epsilon=EPSILON)[0]
+
+    y = jax.jit(run)(*placed([x], P("a")))
+    assert relative_error(y, reference_standardize(x[:6], (1, 24), EPSILON)) < 1e-5
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1e6, 1), (0, 1e30)])
+def test_moments_of_shards_keep_their_digits_at_any_offset_and_size(offset, size):
+    x = (arrays((24, 24))[0] * np.float32(size) + np.float32(offset)).astype(np.float32)
+    (given,) = placed([x], P("a"))
+    y = jax.jit(lambda x: standardize(x, (1, 24), epsilon=EPSILON)[0])(given)
+    assert relative_error(y, reference_standardize(x, (1, 24), EPSILON)) < 4e-6
+
+
+def test_derivatives_of_every_kind_are_those_of_one_device():
+    x = arrays((24, 24))[0]
+
+    def loss(x):
+        return jnp.sum(jnp.sin(standardize(x, (1, 24), epsilon=EPSILON)[0] * 2))
+
+    def every(x):
+        rows = jax.vmap(lambda x: standardize(x, (6, 1), epsilon=EPSILON)[0])(x.reshape(4, 6, 24))
+        again = jax.lax.scan(lambda c, _: (jax.grad(loss)(c) + x, ()), x, None, length=2)[0]
+        product = jax.jvp(jax.grad(jax.checkpoint(loss)), (x,), (jnp.cos(x),))[1]
+        return rows, again, product
+
+    (given,) = placed([x], P("a"))
+    for have, want in zip(jax.jit(every)(given), jax.jit(every)(x), strict=True):
+        assert relative_error(have, want) < rounding(np.float32, x.size)
+
+
+def test_float64_in_a_part_of_the_program_gives_the_numbers_of_one_device(x64):
+    x = arrays((24, 24))[0].astype(np.float64)
+    (given,) = placed([x], P("a"))
+    y = jax.jit(lambda x: standardize(x, (1, 24), epsilon=EPSILON)[0])(given)
+    assert relative_error(y, reference_standardize(x, (1, 24), EPSILON)) < 1e-13
+
+
+def test_the_configuration_says_whether_programs_are_partitioned():
+    assert "partitioned programs: yes" in show_config()

@@ -69,7 +69,6 @@ class Sweep(NamedTuple):
     evaluate: Callable[[Hyper, TrainState, Data], Metrics]  # -> loss and accuracy [S, T]
     predict: Callable[[Hyper, TrainState, jax.Array], jax.Array]  # -> probabilities [S, T, N, K]
     advance_one: Callable[[Hyper, TrainState, Data], tuple[TrainState, Metrics]]  # one network
-    build: Build
     data: Data
     steps: int  # of one advance
 
@@ -179,23 +178,18 @@ class Group:
         remark = f"{name.replace('_', ' ')} {np.nanmedian(values):.3g}"
         return Measured({"curves": self.rows(**columns)}, remark, means)
 
-    def train_curves(
-        self, run: Run, test: Data, *, points: int, train: Data | None = None
-    ) -> TrainState:
+    def train_curves(self, run: Run, test: Data, *, points: int) -> TrainState:
         """Train, and record the table `curves`: loss and accuracy on both splits.
 
         Args:
             run: the run whose table it is.
             test: the test images.
             points: number of times to advance and measure. The start is measured, too.
-            train: the training images that are measured; None for all that are trained on.
         """
-        parts = {"train": self.sweep.data if train is None else train, "test": test}
 
         def measure(point: Point) -> Measured:
-            return self.curves(
-                **{split: self.evaluate(point.state, part) for split, part in parts.items()}
-            )
+            trained = self.evaluate(point.state, self.sweep.data)
+            return self.curves(train=trained, test=self.evaluate(point.state, test))
 
         return self.train(run, measure, points=every(self.sweep.steps, points, start=True))
 
@@ -280,7 +274,6 @@ def make_sweep(build: Build, data: Data, *, batch_size: int, steps: int) -> Swee
         evaluate=over_all(evaluate, None, out=0),
         predict=over_all(predict, None, out=0),
         advance_one=jax.jit(advance),
-        build=build,
         data=data,
         steps=steps,
     )

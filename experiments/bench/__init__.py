@@ -136,7 +136,7 @@ def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
         run.progress("ahead", len(jobs), "programs") as progress,
     ):
         for done, (case, dtype, name) in enumerate(jobs):
-            found = errors(config.aot, case, dtype, name)
+            found = errors(config.aot, case, name)
             for direction in PASSES:
                 about = {"case": case.label, "dtype": dtype, "direction": direction}
                 asked = (config.aot, case, dtype, direction, name)

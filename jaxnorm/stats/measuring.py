@@ -292,7 +292,9 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
         lost = beyond(var, epsilon)
         floor = jnp.asarray(0 if epsilon is None else epsilon, var.dtype)
         operands = (lost, floor, *measured, x, *(() if w is None else (w,)))
-        measured = rescue_p.bind(*_internals.varying_alike(*operands), sampling=sampling)
+        vanishing = not _is_normal(epsilon, var.dtype)
+        operands = _internals.varying_alike(*operands)
+        measured = rescue_p.bind(*operands, sampling=sampling, vanishing=vanishing)
     mean, tail, var, unit = measured
     return Measured(mean, tail, var, unit, count)
 
@@ -317,12 +319,18 @@ def beyond(var: Array, epsilon: float | Array | None) -> Array:
     if epsilon is None:
         # A variance whose every square has vanished is zero, and not representable.
         return overflowed | ((var < smallest) & (var > 0))
-    if isinstance(epsilon, float) and epsilon >= smallest:
+    if _is_normal(epsilon, var.dtype):
         return overflowed
     return overflowed | (var + epsilon < smallest)
 
 
-def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling):
+def _is_normal(epsilon: float | Array | None, dtype: jnp.dtype) -> bool:
+    """Returns whether `epsilon` is known to be so large that no smaller variance matters."""
+    smallest = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps)
+    return isinstance(epsilon, float) and epsilon >= smallest
+
+
+def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling, vanishing):
     """Returns mean, tail, variance and unit, taken again if any statistic is lost."""
 
     def again():
@@ -339,22 +347,50 @@ def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampl
     return list(lax.cond(jnp.any(lost), again, lambda: (mean, tail, var, unit)))
 
 
-def _rescue_mapped(operands, dims, *, sampling: Sampling):
+def _rescued_by_choice(
+    lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampling, vanishing: bool
+):
+    """Returns what `_rescued` does, of sums that are always taken, in fixed units.
+
+    On GPU and TPU they go into the passes that are there; XLA for GPU takes both sides of a branch.
+    """
+    pivot, deviation, _, average = _sums(sampling, x, w)
+    inside = deviation if w is None else jnp.where(w > 0, deviation, 0)
+    large = 2.0 ** (jnp.finfo(var.dtype).maxexp * 5 // 8)
+    overflowed = ~jnp.isfinite(var)
+    found = mean, tail, var, unit
+    choices = [(overflowed, large), (lost & ~overflowed, 1 / large)]
+    for wanted, power in choices[: 1 + vanishing]:
+        scaled = inside * (1 / power)
+        offset = average(scaled) if sampling.center else jnp.zeros_like(pivot)
+        if w is None and sampling.variance == "one_pass":
+            squares = average(real_product(scaled, scaled)) - real_product(offset, offset)
+        else:
+            scaled = scaled - spread(offset, x.shape)
+            squares = average(real_product(scaled, scaled))
+        taken = *sum_of_two(pivot, offset * power), jnp.maximum(squares, 0), power
+        found = tuple(jnp.where(wanted, new, old) for new, old in zip(taken, found, strict=True))
+    return list(found)
+
+
+def _rescue_mapped(operands, dims, *, sampling: Sampling, vanishing: bool):
     # What is taken again is right for every statistic: one condition serves all that are mapped.
     whole = range(2, len(operands))
     size, (lost, epsilon, *front) = _internals.with_front_axis(operands, dims, whole)
     between = (1,) * (front[0].ndim - epsilon.ndim)
     epsilon = epsilon.reshape(epsilon.shape[0], *between, *epsilon.shape[1:])
     sampling = sampling._replace(stats_shape=(size, *sampling.stats_shape))
-    out = rescue_p.bind(lost, epsilon, *front, sampling=sampling)
+    out = rescue_p.bind(lost, epsilon, *front, sampling=sampling, vanishing=vanishing)
     return out, [0] * len(out)
 
 
 _internals.define(
     rescue_p,
-    shapes=lambda lost, epsilon, *rest, sampling: list(rest[:4]),
+    shapes=lambda lost, epsilon, *rest, **_: list(rest[:4]),
     plain=_rescued,
     batch=_rescue_mapped,
     # A Taylor series is that of the ordinary sums.
-    smooth=lambda lost, epsilon, mean, tail, var, unit, *rest, sampling: [mean, tail, var, unit],
+    smooth=lambda lost, epsilon, mean, tail, var, unit, *rest, **_: [mean, tail, var, unit],
 )
+for _platform in ("cuda", "tpu"):
+    _internals.lower(rescue_p, _platform, _internals.traced(_rescued_by_choice))

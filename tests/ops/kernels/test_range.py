@@ -93,7 +93,7 @@ def check(case, x, scale, cotangent, epsilon, center=True, *, of=compiled):
     assert_near(y, want_y, case, gain * each * 4 * (stored + lost))
     # The mean itself is rounded once.
     half = float(jnp.finfo(jnp.float32).eps) / 2
-    assert np.all(np.abs(mean - want_mean) <= half * np.abs(want_mean) + LAW * std + SMALLEST)
+    assert np.all(np.abs(wide(mean) - want_mean) <= half * np.abs(want_mean) + LAW * std + SMALLEST)
     representable = (want_var > SMALLEST) & (want_var < 4 * LARGEST)
     np.testing.assert_allclose(np.asarray(var)[representable], want_var[representable], 2 * LAW)
     assert not np.isnan(var).any()

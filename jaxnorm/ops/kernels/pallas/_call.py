@@ -6,6 +6,7 @@ This file imports Pallas, so it is itself imported only where a kernel is traced
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton as plt
@@ -68,4 +69,10 @@ def call(
         interpret=interpret,
         name=name,
     )
-    return lambda *arrays: list(run(*arrays))
+
+    def in_32_bits(*arrays):
+        # With 64 bits enabled indices would be integers that neither target computes with.
+        with jax.enable_x64(False):
+            return list(run(*arrays))
+
+    return in_32_bits

@@ -90,12 +90,13 @@ def block_moments(block: Block, x_ref, epsilon: float, center: bool) -> tuple[Ar
             block.zeros(),
         )
         largest = jnp.max(largest, axis=0, keepdims=True)
-        unit = power_of_two(jnp.maximum(largest, jnp.float32(epsilon**0.5)))
+        unit = power_of_two(largest)
         mean, var = measured(1 / unit)
         return mean * unit, var, unit
 
     mean, var = measured(jnp.float32(1))
-    lost = beyond(var, epsilon) & block.valid_channels()
+    # A variance far below epsilon is reported still, if it is a float.
+    lost = (beyond(var, epsilon) | beyond(var, None)) & block.valid_channels()
     lost = jnp.max(jnp.where(lost, jnp.float32(1), jnp.float32(0))) > 0
     mean, var, unit = lax.cond(lost, again, lambda: (mean, var, jnp.ones_like(var)))
     return pivot, mean, var, unit

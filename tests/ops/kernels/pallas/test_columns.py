@@ -13,10 +13,8 @@ EPSILON = 1e-5
 # Layouts whose samples fit a block, and others: (name, target, whether they may).
 QUICK = [
     ("batch, blocks and a remainder", "gpu_interpreted", False),
-    ("batch, a scale for each of several", "gpu_interpreted", True),
     ("group", "gpu_interpreted", True),
     ("group of large samples", "gpu_interpreted", False),
-    ("batch, blocks and a remainder", "tpu_interpreted", True),
     ("group", "tpu_interpreted", False),
 ]
 EVERY = [
@@ -72,7 +70,14 @@ def test_every_size_is_right_at_every_offset(name, target, whole, epsilon):
     check(case, x.astype(np.float32), scale, cotangent, epsilon, of=of)
 
 
-@pytest.mark.parametrize(("name", "whole"), [("batch, several tasks", False), ("group", True)])
+MANY = pytest.param("batch, several tasks", False, marks=pytest.mark.slow)
+BOTH = pytest.mark.parametrize(
+    ("name", "whole"),
+    [MANY, ("group", True)],
+)
+
+
+@BOTH
 def test_without_centering_every_size_is_right(name, whole):
     def of(case, epsilon, center):
         return compiled(case, epsilon, center, whole=whole)
@@ -82,7 +87,7 @@ def test_without_centering_every_size_is_right(name, whole):
         check(COLUMNS[name], x.astype(np.float32), scale, cotangent, 0.0, center=False, of=of)
 
 
-@pytest.mark.parametrize(("name", "whole"), [("batch, several tasks", False), ("group", True)])
+@BOTH
 def test_a_constant_gives_exactly_the_bias(name, whole):
     case, run = COLUMNS[name], compiled(COLUMNS[name], EPSILON, whole=whole)
     _, scale, bias, (cotangent, *_) = arrays(case)
@@ -95,29 +100,26 @@ def test_a_constant_gives_exactly_the_bias(name, whole):
         np.testing.assert_array_equal(gradients[1], np.zeros_like(scale))
 
 
-STORED = [
-    ("group", True, jnp.bfloat16),
-    pytest.param("group", True, jnp.float16, marks=pytest.mark.slow),
-    pytest.param("batch, several tasks", False, jnp.bfloat16, marks=pytest.mark.slow),
-    pytest.param("batch, several tasks", False, jnp.float16, marks=pytest.mark.slow),
-]
+PAIRS = [(d, d) for d in (jnp.bfloat16, jnp.float16)]
+NARROW = [*PAIRS, *((d, jnp.float32) for d, _ in PAIRS), *((jnp.float32, d) for d, _ in PAIRS)]
+STORED = [*NARROW[:1], *(pytest.param(*v, marks=pytest.mark.slow) for v in NARROW[1:])]
 
 
-@pytest.mark.parametrize(("name", "whole", "dtype"), STORED)
-def test_storage_is_rounded_once(name, whole, dtype):
+@pytest.mark.parametrize(("stored", "out"), STORED)
+@BOTH
+def test_storage_is_rounded_once(name, whole, stored, out):
     case = COLUMNS[name]
-    for stored, out in ((dtype, dtype), (dtype, jnp.float32), (jnp.float32, dtype)):
-        x, scale, bias, cotangents = arrays(case, stored, mean=0.5)
-        inputs = (x, scale, bias, (cotangents[0].astype(out), *cotangents[1:]))
-        run = compiled(case, EPSILON, dtype=out, whole=whole)
-        got, gradients = run(*inputs[:3], *inputs[3])
-        want, wanted = expected(case, *inputs, epsilon=EPSILON)
-        assert got[0].dtype == out and gradients[0].dtype == stored
-        assert_close(got, want, [one_rounding(out), LAW, LAW])
-        assert_close(gradients, wanted, [one_rounding(stored), LAW, LAW])
+    x, scale, bias, cotangents = arrays(case, stored, mean=0.5)
+    inputs = (x, scale, bias, (cotangents[0].astype(out), *cotangents[1:]))
+    run = compiled(case, EPSILON, dtype=out, whole=whole)
+    got, gradients = run(*inputs[:3], *inputs[3])
+    want, wanted = expected(case, *inputs, epsilon=EPSILON)
+    assert got[0].dtype == out and gradients[0].dtype == stored
+    assert_close(got, want, [one_rounding(out), LAW, LAW])
+    assert_close(gradients, wanted, [one_rounding(stored), LAW, LAW])
 
 
-@pytest.mark.parametrize(("name", "whole"), [("batch, several tasks", False), ("instance", True)])
+@pytest.mark.parametrize(("name", "whole"), [("instance", True), MANY])
 def test_what_is_not_finite_shows_in_its_own_statistic_only(name, whole):
     case = COLUMNS[name]
     x, scale, bias, (cotangent, *_) = arrays(case)

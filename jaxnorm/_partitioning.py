@@ -22,6 +22,9 @@ from jax._src.interpreters import mlir
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jaxlib.mlir import ir
 
+CALLING_BACK = ("cpu", "cuda", "rocm", "gpu")
+"""Platforms whose compiler asks Python how to partition; libtpu knows no custom partitioning."""
+
 Spec = Sequence[tuple[str, ...]]
 """For each axis of an array the mesh axes that cut it, the slowest first."""
 
@@ -29,12 +32,18 @@ Plan = Callable[[Spec, Mapping[str, int]], tuple[Callable, Sequence[Spec], Seque
 """(spec, sizes of the mesh axes) -> (function of shards, specs of operands, specs of results)."""
 
 
-def why_not() -> str | None:
-    """Returns why this release or configuration of JAX does not let primitives be partitioned.
+def why_not(platform: str) -> str | None:
+    """Returns why primitives do not say themselves how they are partitioned, or None.
+
+    Args:
+        platform: of the program, for example "cpu".
 
     Examples:
-        >>> why_not()
+        >>> why_not("tpu")
+        'the compiler for tpu does not call back'
     """
+    if platform not in CALLING_BACK:
+        return f"the compiler for {platform} does not call back"
     if not config.use_shardy_partitioner.value:
         return "jax_use_shardy_partitioner is off"
     return None
@@ -43,14 +52,14 @@ def why_not() -> str | None:
 def devices_to_partition(ctx: Any) -> int:
     """Returns over how many devices XLA partitions the code that is lowered.
 
-    One within `shard_map`; where a program is exported, which cannot call Python as it is compiled;
-    and where float64 is on in a part of the program only.
+    One within `shard_map`; on TPU, and where a program is exported, whose compiler cannot call
+    Python; and where float64 is on in a part of the program only.
 
     Args:
         ctx: the context of a lowering rule.
     """
     module = ctx.module_context
-    if module.lowering_parameters.for_export or why_not() is not None:
+    if module.lowering_parameters.for_export or any(map(why_not, module.platforms)):
         return 1
     # XLA calls back in another thread, in which `with jax.enable_x64(True)` is not on.
     if not config.enable_x64.get_global() and any(v.dtype.itemsize > 4 for v in ctx.avals_in):

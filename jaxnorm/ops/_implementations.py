@@ -282,7 +282,7 @@ def show_config(
         detail = f", compiled for {_native.instruction_set()}" if entry is NATIVE else ""
         detail += ", where asked for" if entry.wish == "pallas" else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
-    why_not = _partitioning.why_not()
+    why_not = _partitioning.why_not(jax.default_backend())
     how = f"no, left to XLA: {why_not}" if why_not else "yes, each shard chooses"
     lines.append(f"partitioned programs: {how}")
     forced = os.environ.get(VARIABLE)

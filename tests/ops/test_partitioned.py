@@ -6,6 +6,7 @@ The compiled programs are read: what they exchange, and that no shard ever holds
 import functools
 import math
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -252,3 +253,15 @@ def test_float64_in_a_part_of_the_program_gives_the_numbers_of_one_device(x64):
 
 def test_the_configuration_says_whether_programs_are_partitioned():
     assert "partitioned programs: yes" in show_config()
+
+
+def test_the_page_on_many_devices_has_these_numbers():
+    def words(counts):
+        return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none"
+
+    page = Path(__file__).parents[2].joinpath("docs/devices.md").read_text("utf-8")
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines()]
+    written = {row[0]: row[3:] for row in cells if len(row) == 5 and row[0] in PLACEMENTS}
+    assert written == {
+        name: [words(once), words(both)] for name, (*_, once, both) in PLACEMENTS.items()
+    }

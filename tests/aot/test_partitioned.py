@@ -1,0 +1,94 @@
+"""Partitioned programs for four H100 and for a slice of four TPU: what they exchange."""
+
+import re
+
+import jax
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.bench._ahead import devices, shaped
+from jaxnorm import standardize
+
+pytestmark = pytest.mark.aot
+
+SHAPE = (64, 8, 8, 256)
+ROWS, BATCH, INSTANCE = (64, 8, 8, 1), (1, 1, 1, 256), (64, 1, 1, 256)
+EXCHANGES = r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+
+# Statistics shape, how x lies, exchanges of the output, and of the output and all gradients.
+CASES = {
+    "rows": (ROWS, P("data"), 0, 1),
+    "features": (ROWS, P(None, None, None, "data"), 1, 2),
+    "batch": (BATCH, P("data"), 1, 2),
+    "ghost batches": ((8, 1, 1, 256), P("data"), 0, 1),
+    "instances by positions": (INSTANCE, P(None, "data"), 1, 2),
+    "groups of two shards": ((64, 1, 1, 2), P(None, None, None, "data"), 1, 2),
+}
+
+
+def programs(target, stats_shape, spec):
+    """Returns the texts of the program of the output, and of that with all gradients."""
+    mesh = Mesh(devices(target, 4), ("data",))
+    x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, spec))
+    features = shaped(
+        SHAPE[-1:], "float32", NamedSharding(mesh, P(spec[3] if len(spec) > 3 else None))
+    )
+
+    def run(x, scale, bias):
+        return standardize(x, stats_shape, scale=scale, bias=bias, epsilon=1e-5)[0]
+
+    def both(x, scale, bias, cotangent):
+        y, pullback = jax.vjp(run, x, scale, bias)
+        return y, *pullback(cotangent)
+
+    given = (x, features, features, x)
+    lowered = [jax.jit(run).lower(*given[:3]), jax.jit(both).lower(*given)]
+    return [v.compile().as_text() for v in lowered]
+
+
+def mapped_programs(target):
+    """Returns the same of batch statistics in `shard_map`."""
+    mesh = Mesh(devices(target, 4), ("data",))
+    x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, P("data")))
+
+    def run(x):
+        return standardize(x, BATCH, epsilon=1e-5, axis_name="data")[0]
+
+    def both(x, cotangent):
+        y, pullback = jax.vjp(run, x)
+        return y, *pullback(cotangent)
+
+    part = P("data")
+    functions = [jax.shard_map(f, mesh=mesh, in_specs=part, out_specs=part) for f in (run, both)]
+    lowered = [jax.jit(functions[0]).lower(x), jax.jit(functions[1]).lower(x, x)]
+    return [v.compile().as_text() for v in lowered]
+
+
+def exchanges(texts):
+    return [len(re.findall(EXCHANGES, text)) for text in texts]
+
+
+def assert_nothing_is_whole(texts):
+    whole = rf"\[{','.join(map(str, SHAPE))}\]"
+    assert not any(re.search(whole, text) for text in texts)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_four_h100_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name):
+    stats_shape, spec, once, both = CASES[name]
+    texts = ahead("h100")(programs, "h100", stats_shape, spec)
+    assert exchanges(texts) == [once, both]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("name", ["rows", "batch"])
+def test_a_slice_of_tpu_is_left_to_xla_and_holds_nothing_whole(ahead, name):
+    stats_shape, spec, *_ = CASES[name]
+    assert_nothing_is_whole(ahead("v5e")(programs, "v5e", stats_shape, spec))
+
+
+def test_a_slice_of_tpu_exchanges_once_each_way_in_shard_map(ahead):
+    texts = ahead("v5e")(mapped_programs, "v5e")
+    assert exchanges(texts) == [1, 2]
+    assert_nothing_is_whole(texts)

@@ -66,8 +66,9 @@ def _compiled(function: Function, direction: Pass, case: Case, dtype: str, *wher
 def errors(target: str, case: Case, name: str) -> dict[str, float]:
     """Return the largest errors of a forward pass in float32, relative to the largest entry.
 
-    They are against float64. Narrower dtypes show only how y is rounded. The program is lowered for the target, and computed by a CPU. Like every exported program it
-    does not know that it will have one device.
+    They are against float64. Narrower dtypes show only how y is rounded. The program is lowered
+    for the target, and computed by a CPU. Like every exported program it does not know that it will
+    have one device, so rows on GPU are those of several devices.
     """
     found = {}
     for mean in (0.0, 1000.0):

@@ -10,15 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm.ops.kernels.pallas import _rows_gpu
-from jaxnorm.ops.kernels.pallas._blocks import (
-    LONGEST_IN_REGISTERS,
-    LONGEST_WITH_SUMS,
-    TABLE,
-    Blocks,
-    power_above,
-)
-from jaxnorm.ops.kernels.pallas._rows import Rows
+from jaxnorm.ops.kernels.pallas import _blocks, _rows, _rows_gpu
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.typing import DTypeLike
 
@@ -27,37 +19,47 @@ MOST_OF_A_THREAD = 64  # entries: a thread has 255 registers, and the backward p
 
 
 class Size(NamedTuple):
-    """An array that kernels are timed with."""
+    """An array that kernels are timed with.
+
+    Args:
+        rows: how many there are.
+        length: entries of each.
+        dtype: of the entries.
+
+    Examples:
+        >>> Size(8, 64, "bfloat16").length
+        64
+    """
 
     rows: int
     length: int
     dtype: DTypeLike
 
 
-def candidates(kernel: str, size: Size) -> Iterator[Blocks]:
-    """Yields the blocks that are worth a measurement.
+def candidates(kernel: str, size: Size) -> Iterator[_blocks.Blocks]:
+    """Returns the blocks that are worth a measurement.
 
     Args:
         kernel: one of `KERNELS`.
         size: of the array.
 
-    Yields:
+    Returns:
         Blocks that fit the registers; none where rows are taken in steps.
 
     Examples:
         >>> len(list(candidates("rows forward", Size(8192, 4096, "bfloat16"))))
         9
     """
-    width = power_above(size.length)
-    most = LONGEST_WITH_SUMS if kernel == "rows backward" else LONGEST_IN_REGISTERS
+    width = _blocks.power_above(size.length)
+    most = _blocks.LONGEST_WITH_SUMS if kernel == "rows backward" else _blocks.LONGEST_IN_REGISTERS
     for together in (1, 2, 4, 8, 16, 32, 64):
         for warps in (1, 2, 4, 8, 16):
             of_a_thread = together * width // (32 * warps)
             if together * width <= most and 1 <= of_a_thread <= MOST_OF_A_THREAD:
-                yield Blocks(together, width, warps)
+                yield _blocks.Blocks(together, width, warps)
 
 
-def timed_call(kernel: str, size: Size, blocks: Blocks, target: Target) -> Callable:
+def timed_call(kernel: str, size: Size, blocks: _blocks.Blocks, target: Target) -> Callable:
     """Returns a call of a kernel of layer norm, compiled, for a stopwatch.
 
     Args:
@@ -71,12 +73,12 @@ def timed_call(kernel: str, size: Size, blocks: Blocks, target: Target) -> Calla
 
     Examples:
         >>> call = timed_call(
-        ...     "rows forward", Size(4, 8, "float32"), Blocks(2, 8, 1), "gpu_interpreted"
+        ...     "rows forward", Size(4, 8, "float32"), _blocks.Blocks(2, 8, 1), "gpu_interpreted"
         ... )
         >>> call()[0].shape
         (1, 4, 8)
     """
-    rows = Rows(1, size.rows, 1, size.length, size.length // 2)
+    rows = _rows.Rows(1, size.rows, 1, size.length, size.length // 2)
     rng = np.random.default_rng(0)
     x, ct = (jnp.asarray(rng.normal(size=(1, size.rows, size.length)), size.dtype) for _ in "ab")
     affine = jnp.ones((1, size.length), jnp.float32)
@@ -92,7 +94,7 @@ def timed_call(kernel: str, size: Size, blocks: Blocks, target: Target) -> Calla
     return functools.partial(compiled, *given)
 
 
-def measured(kernel: str, size: Size, seconds: Mapping[Blocks, float]) -> dict:
+def measured(kernel: str, size: Size, seconds: Mapping[_blocks.Blocks, float]) -> dict:
     """Returns the row of the table for the fastest blocks.
 
     Args:
@@ -100,8 +102,11 @@ def measured(kernel: str, size: Size, seconds: Mapping[Blocks, float]) -> dict:
         size: of the array.
         seconds: how long a call takes with each of the candidates.
 
+    Returns:
+        What `write_rows` takes, with the bytes per second that the fastest blocks move.
+
     Examples:
-        >>> seconds = {Blocks(1, 64, 1): 2.0, Blocks(4, 64, 2): 1.0}
+        >>> seconds = {_blocks.Blocks(1, 64, 1): 2.0, _blocks.Blocks(4, 64, 2): 1.0}
         >>> measured("rows forward", Size(8, 64, "bfloat16"), seconds)["rows"]
         4
     """
@@ -119,7 +124,7 @@ def measured(kernel: str, size: Size, seconds: Mapping[Blocks, float]) -> dict:
     }
 
 
-def write_rows(chip: str, rows: list[dict], path: Path = TABLE) -> None:
+def write_rows(chip: str, rows: list[dict], path: Path = _blocks.TABLE) -> None:
     """Puts measured rows into the table; those of the same kernel and size give way.
 
     Args:
@@ -139,7 +144,7 @@ def write_rows(chip: str, rows: list[dict], path: Path = TABLE) -> None:
     table = json.loads(path.read_text())
 
     def key(row: dict) -> tuple:
-        return row["kernel"], power_above(row["length"]), row["bytes"]
+        return row["kernel"], _blocks.power_above(row["length"]), row["bytes"]
 
     found = {key(row): row for row in (*table.get(chip, ()), *rows)}
     table[chip] = [found[k] for k in sorted(found)]

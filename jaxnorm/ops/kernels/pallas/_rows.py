@@ -44,7 +44,9 @@ def serves(view: View, dtypes, *, target: Target) -> str | None:
         target: what they are compiled for.
 
     Examples:
-        >>> serves(View(8, 1, 64, 1, 1, 0, 32), (jnp.dtype(jnp.float32),) * 2, target="tpu")
+        >>> import numpy as np
+        >>> serves(View(8, 1, 64, 2, 1, 0, 16), (np.dtype("float32"),) * 2, target="tpu")
+        'the TPU kernels take groups of whole lanes of 128 entries, not of 32'
     """
     if is_gpu(target):
         return None

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ._ledger import write_ledger
+from ._ledger import say, write_ledger
 from ._registry import ROWS, Experiment, Row, find, load
 from ._run import (
     Run,
@@ -44,6 +44,7 @@ class Launch:
         data_dir: Folder of the data sets. Missing files are downloaded to it.
         out: Folder to write to. The default is a new folder below `runs`.
         resume: Continue the run in `out`, or the latest run, from its checkpoints.
+        save_every_s: Seconds between checkpoints of a training.
         hardware: Name of this machine in the report. The default names its cores and devices.
     """
 
@@ -51,6 +52,7 @@ class Launch:
     data_dir: Path = Path("data")
     out: Path | None = None
     resume: bool = False
+    save_every_s: float = 30.0
     hardware: str | None = None
 
 
@@ -99,7 +101,13 @@ def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
         "versions": versions(),
     }
     prepare(folder, config=config, resume=launch.resume, megabytes=row.megabytes, report=report)
-    run = Run(folder, launch.data_dir, resume=launch.resume, console=console)
+    run = Run(
+        folder,
+        launch.data_dir,
+        resume=launch.resume,
+        console=console,
+        save_every_s=launch.save_every_s,
+    )
     with run, stopwatch() as seconds:
         done = {}
         try:
@@ -109,7 +117,7 @@ def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
             took = round(report["seconds"] + seconds(), 1)
             write_report(folder, {**report, **done, "seconds": took})
     pictures = module.figures(folder)
-    for sentence in module.summary(read_report(folder)["results"]):
+    for sentence in say(module, read_report(folder)["results"]):
         console.print(f"- {sentence}", markup=False, highlight=False)
     written = ", ".join(path.name for path in pictures)
     console.print(f"{took:.0f} s; run.json, tables and {written} in {folder}", highlight=False)
@@ -158,7 +166,7 @@ def _default_folder(name: str, preset: str, resume: bool) -> Path:
 def _command(name: str, arguments: list[str]) -> str:
     """Return the command that repeats a run elsewhere: without this machine's folders and name."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data-dir", "--out", "--hardware"):
+    for option in ("--data-dir", "--out", "--hardware", "--save-every-s"):
         early.add_argument(option)
     early.add_argument("--resume", action="store_true")
     own, rest = early.parse_known_args(arguments)

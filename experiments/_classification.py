@@ -4,7 +4,6 @@ Seeds take turns. With `vmap` over seeds, convolutions become grouped convolutio
 A network is compiled once for all its seeds instead.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -19,16 +18,14 @@ from jaxnorm.training import (
     TrainState,
     create_train_state,
     cross_entropy,
-    latest_step,
     make_eval_step,
     make_evaluation,
     make_scan_steps,
     make_train_step,
-    restore_checkpoint,
-    save_checkpoint,
 )
 
 from ._run import Run
+from ._trainer import Measured, Point, train
 from .data import Dataset
 
 Images = dict[str, jax.Array]
@@ -148,19 +145,11 @@ def make_classifier(
 
 
 def train_classifier(
-    run: Run,
-    network: str,
-    seed: int,
-    classifier: Classifier,
-    *,
-    points: int,
-    save_every_s: float = 60.0,
-) -> None:
-    """Train a network from one seed and record the table `curves`.
+    run: Run, network: str, seed: int, classifier: Classifier, *, points: int
+) -> TrainState:
+    """Train a network from one seed, record the table `curves`, and return the last state.
 
-    A row has training metrics and validation metrics. The training metrics are means over the steps
-    since the last row. With `run.resume`, training goes on after the last checkpoint. Rows of later
-    steps are dropped and measured again.
+    A row has training metrics, means over the steps since the last row, and validation metrics.
 
     Args:
         run: takes tables and checkpoints, and shows progress.
@@ -168,38 +157,24 @@ def train_classifier(
         seed: gives the initialization and the order of the data.
         classifier: the compiled network.
         points: number of times to advance.
-        save_every_s: seconds between checkpoints. The last point always gets one.
     """
-    folder = run.folder / "checkpoints" / f"{network}-{seed}"
-    saved = latest_step(folder) if run.resume else None
-    run.rewind(-1 if saved is None else saved, network=network, seed=str(seed))
-    if saved == points * classifier.steps:
-        return
-    state = classifier.start(jax.random.key(seed))
-    if saved is not None:
-        state = restore_checkpoint(folder, state)
-    written = time.monotonic()
-    with run.progress(f"{network} {seed}", points, "points") as report:
-        for point in range((saved or 0) // classifier.steps + 1, points + 1):
-            state, metrics = classifier.advance(state)
-            row = _row(metrics, classifier.evaluate(state))
-            step = point * classifier.steps
-            run.record("curves", [{"network": network, "seed": seed, "step": step, **row}])
-            run.scalars(f"{network}/seed{seed}", step, row)
-            report(point, f"accuracy {row['validation_accuracy']:.3f}")
-            if point == points or time.monotonic() - written >= save_every_s:
-                save_checkpoint(folder, state, step=step, keep=1)
-                written = time.monotonic()
 
+    def measure(point: Point) -> Measured:
+        measured = classifier.evaluate(point.state)
+        row = {
+            **{f"train_{name}": jnp.mean(point.metrics[name]) for name in ("loss", "accuracy")},
+            **{f"validation_{name}": measured[name] for name in ("loss", "accuracy")},
+        }
+        return Measured({"curves": [row]}, f"accuracy {row['validation_accuracy']:.3f}")
 
-def _row(trained: Metrics, validated: Metrics) -> dict[str, float]:
-    means = {f"train_{name}": jnp.mean(trained[name]) for name in ("loss", "accuracy")}
-    columns = {**means, **{f"validation_{name}": validated[name] for name in ("loss", "accuracy")}}
-    return {name: round(float(np.asarray(value)), 6) for name, value in columns.items()}
-
-
-def per_seed(table: Mapping[str, np.ndarray], network: str, column: str) -> list[np.ndarray]:
-    """Return a column of one network's rows in the table `curves`: an array [points] per seed."""
-    rows = table["network"] == network
-    seeds = np.unique(table["seed"][rows])
-    return [table[column][rows & (table["seed"] == seed)] for seed in seeds]
+    steps = classifier.steps
+    return train(
+        run,
+        f"{network}-{seed}",
+        lambda: classifier.start(jax.random.key(seed)),
+        classifier.advance,
+        measure,
+        points=range(steps, points * steps + 1, steps),
+        where={"network": network, "seed": seed},
+        steps=steps,
+    )

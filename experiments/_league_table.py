@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from rich.table import Table
 
+from ._figures import COLOURS, legend, new_figure, save, subplots
 from ._run import Run
 from ._tables import append_rows
 
+MEASUREMENTS = "measurements.jsonl"
 NONE = "none"
 TEXT = "text"
 Measurement = dict[str, Any]
@@ -92,7 +95,46 @@ def show_table(run: Run, rows: list[dict[str, Any]]) -> None:
     run.console.print(table)
 
 
-def dots(
+def figures(folder: Path) -> list[Path]:
+    """Draw every member's seeds and mean in each task, its time and its memory."""
+    rows = read_measurements(folder / MEASUREMENTS)
+    table = table_of(rows)
+    score = next(name for name in table[0] if name.endswith("_accuracy"))
+    worst_first = sorted(table, key=lambda row: -1.0 if row[score] is None else row[score])
+    place = {row["member"]: y for y, row in enumerate(worst_first)}
+    sizes = list(dict.fromkeys(row["batch_size"] for row in rows if row["task"] != TEXT))
+    figure = new_figure(12.5, 1.6 + 0.22 * len(place))
+    accuracy, loss, duration, memory = subplots(figure, 1, 4, sharey=True)[0]
+    contests = [("images", size) for size in sizes] + [
+        (TEXT, size) for size in dict.fromkeys(r["batch_size"] for r in rows if r["task"] == TEXT)
+    ]
+    for (task, size), colour, marker in zip(contests, COLOURS, "osD^v<>p", strict=False):
+        label = f"{task}, batch size {size}"
+        look = {"color": colour, "marker": marker, "linestyle": "none"}
+        axes, column = (loss, "loss") if task == TEXT else (accuracy, "accuracy")
+        seeds = [
+            (row[column], place[row["member"]])
+            for row in rows
+            if (row["task"], row["batch_size"]) == (task, size) and row[column] is not None
+        ]
+        axes.plot(*zip(*seeds, strict=True), **look, ms=3, alpha=0.4)
+        _dots(axes, table, place, f"{task}_{size}_{column}", look, label)
+        _dots(duration, table, place, f"{task}_{size}_us_per_step", look, label)
+        _dots(memory, table, place, f"{task}_{size}_kept_bytes", look, label)
+    accuracy.set_yticks(list(place.values()), [name.replace("_", " ") for name in place])
+    accuracy.set_ylim(-0.7, len(place) - 0.3)
+    accuracy.set(title="images: seeds and mean", xlabel="test accuracy")
+    loss.set(title="text: seeds and mean", xlabel="test loss (nats per character)")
+    _show_by_number(loss, table, place)
+    duration.set(title="time", xlabel="microseconds per step", xscale="log")
+    memory.set(title="memory", xlabel="bytes kept for the backward pass", xscale="log")
+    for axes in (duration, memory):
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    legend(figure, memory, ncols=4)
+    return [save(figure, folder / "league.png")]
+
+
+def _dots(
     axes: Any,
     table: Sequence[Mapping[str, Any]],
     place: Mapping[str, int],
@@ -102,6 +144,27 @@ def dots(
 ) -> None:
     present = [(row[column], place[row["member"]]) for row in table if row[column] is not None]
     axes.plot(*zip(*present, strict=True), **look, ms=6, label=label)
+
+
+def _show_by_number(axes: Any, table: Any, place: dict[str, int]) -> None:
+    """End the axis of losses where no training diverged; write the losses beyond as numbers."""
+    losses = {
+        name: [(row["member"], row[name], row[name.replace("loss", "diverged")]) for row in table]
+        for name in table[0]
+        if name.endswith("_loss")
+    }
+    found = [row for rows in losses.values() for row in rows if row[1] is not None]
+    held = [loss for _, loss, diverged in found if not diverged]
+    if not held:
+        return
+    low, high = min(held), max(held)
+    axes.set_xlim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-3)
+    for name, loss, _ in found:
+        if loss > axes.get_xlim()[1]:
+            text = {"ha": "right", "va": "center", "fontsize": "small"}
+            axes.text(
+                0.97, place[name], f"{loss:.2f} →", **text, transform=axes.get_yaxis_transform()
+            )
 
 
 def kept_bytes(loss: Callable[..., Any], params: Any, *rest: Any) -> int:

@@ -9,18 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._registry import ROWS, Row, load
+from ._registry import ROWS, Experiment, Row, load
 from ._run import read_report
+from ._seeds import sentence, verdict
 
 _HEAD = """\
 # Ledger of experiments
 
-This page says what each experiment should show, and what its run did show. Published numbers stand
-beside the measured ones, and no experiment was tuned to match them. `python -m experiments ledger`
-writes this page from the runs in `experiments/results`. `python -m experiments` lists the
-experiments.
+This page says of each experiment whether its run shows what the literature claims, then the
+numbers, the reason, and the figure. Published numbers stand beside the measured ones, and no
+experiment was tuned to match them. `python -m experiments ledger` writes this page from the runs in
+`experiments/results`. `python -m experiments` lists the experiments.
 
-| experiment | preset | seeds | time | in short |
+| experiment | preset | seeds | time | does it show? |
 |---|---|---|---|---|
 """
 
@@ -40,7 +41,7 @@ def ledger(kept: Path, below: Path) -> str:
     """Return the ledger as Markdown for a file in the folder `below`, in the registry's order."""
     rows = [row for row in ROWS if (kept / row.name / "run.json").exists()]
     reports = [read_report(kept / row.name) for row in rows]
-    said = [load(row).summary(report["results"]) for row, report in zip(rows, reports, strict=True)]
+    said = [say(load(row), report["results"]) for row, report in zip(rows, reports, strict=True)]
     lines = [
         f"| [{row.name}](#{row.name.replace('_', '-')}) | {report['preset']} | {_seeds(report)} "
         f"| {_duration(report['seconds'])} | {sentences[0]} |\n"
@@ -51,6 +52,13 @@ def ledger(kept: Path, below: Path) -> str:
         for row, report, sentences in zip(rows, reports, said, strict=True)
     ]
     return _HEAD + "".join(lines) + "\n" + "\n".join(sections)
+
+
+def say(module: Experiment, results: dict[str, Any]) -> list[str]:
+    """Return whether the claims showed, and then the numbers, in sentences."""
+    claims = getattr(module, "claims", None)
+    first = verdict(claims(results)) if claims else "**A measurement.** Nothing is claimed."
+    return [first, *module.summary(results)]
 
 
 def _section(
@@ -65,24 +73,21 @@ def _section(
     )
     data = "; ".join(report["data"].values()) or "none"
     used = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    return (
-        "\n\n".join(
-            [
-                f"## {row.name}",
-                f"{row.line[0].upper()}{row.line[1:]}. Reference: {row.reference}.",
-                f"    {report['command']}",
-                f"- Data: {data}.\n"
-                f"- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
-                f"- Versions: {used}.\n- Files: {files}.",
-                f"**Should show.** {row.expected[0].upper()}{row.expected[1:]}.",
-                "**Did show.**",
-                "\n".join(f"- {sentence}" for sentence in sentences),
-                *([notes.read_text().strip()] if notes.exists() else []),
-                *figures,
-            ]
-        )
-        + "\n"
-    )
+    claim, *numbers = sentences
+    what = "The claim" if hasattr(load(row), "claims") else "What it measures"
+    parts = [
+        f"## {row.name}",
+        claim,
+        f"{sentence(row.line)}. {what}: {row.expected}. Reference: {row.reference}.",
+        "\n".join(f"- {number}" for number in numbers),
+        *([notes.read_text().strip()] if notes.exists() else []),
+        *figures,
+        f"    {report['command']}",
+        f"- Data: {data}.\n"
+        f"- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
+        f"- Versions: {used}.\n- Files: {files}.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _seeds(report: Mapping[str, Any]) -> str:

@@ -2,13 +2,17 @@
 
 A module has
 
-- `Config`, a frozen dataclass. Its docstring gives the command and the expected result. Where the
-  kept run shows something else, the docstring says so.
+- `Config`, a frozen dataclass. Its docstring gives the command and what to expect. An expectation
+  that a run refutes does not stand there as one.
 - `PRESETS`, a `Config` for each of "smoke", "default" and "paper". Further names are allowed.
 - `run(config, run)`, which measures, writes tables into `run.folder`, and returns the numbers that
   `run.json` keeps.
 - `figures(folder)`, which draws from the files in `folder` and returns the paths of the pictures.
-- `summary(results)`, which says in sentences what the numbers of `run` show.
+- `claims(results)`, which says of each claim of the literature whether the numbers of `run` show
+  it. An experiment that only measures has none.
+- `summary(results)`, which says the numbers of `run` in sentences.
+
+It trains by `_trainer.train`, says numbers over seeds by `_seeds`, and draws by `_figures`.
 
 The time of a preset stands in the row and nowhere else. A preset whose run is kept in
 `experiments/results` has the time of that run.
@@ -27,7 +31,7 @@ class Row(NamedTuple):
 
     name: str
     line: str  # what the experiment does
-    expected: str  # what the literature lets expect
+    expected: str  # what the literature claims
     presets: Mapping[str, str]  # preset -> time on two shared x86-64 cores, data
     reference: str = "-"
     megabytes: int = 100  # free disk that a run needs
@@ -49,14 +53,14 @@ ROWS = (
     Row(
         "quickstart",
         "one small network on digits with each norm and with none, train and eval mode",
-        "a table and a plot: accuracy and loss per norm, in both modes",
+        "every norm learns the digits, and batch norm classifies alike in both modes",
         {"smoke": "10 s, digits", "default": "25 s, digits", "paper": "90 s, digits"},
     ),
     Row(
         "activations",
         "three sigmoid layers on MNIST with and without batch norm: what the sigmoids see",
-        "test accuracy against steps; the percentiles of a sigmoid's input drift without batch "
-        "norm and stay still with it",
+        "with batch norm the network learns faster and ends more accurate; the percentiles of a "
+        "sigmoid's input drift without batch norm and stay still with it",
         {"smoke": "15 s, digits", "default": "1 min, MNIST", "paper": "8 min, MNIST"},
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.1, figure 1",
     ),
@@ -110,7 +114,8 @@ ROWS = (
         "overfitting",
         "seven layers of 100 units on 300 images: nothing, weight decay, dropout, batch norm, and "
         "ensembles",
-        "train and test accuracy per epoch, and the gap between them",
+        "weight decay, dropout and batch norm narrow the gap between training and test accuracy; "
+        "an ensemble of the networks is better than one",
         {"smoke": "20 s, digits", "default": "48 s, MNIST", "paper": "10 min, MNIST"},
         "Deep Learning from Scratch, chapter 6",
     ),
@@ -118,25 +123,28 @@ ROWS = (
         "search",
         "random search for learning rate and weight decay in two rounds, bad trials abandoned "
         "early, with and without batch norm",
-        "the best trials' curves; the range of good learning rates is wider with batch norm (the "
-        "run below refutes this)",
+        "with batch norm the range of good learning rates is wider and lies higher",
         {"smoke": "30 s, digits", "default": "7 min, MNIST", "paper": "1 h, MNIST"},
         "Deep Learning from Scratch, chapter 6",
     ),
     Row(
         "optimizers",
         "SGD, momentum, AdaGrad and Adam, with and without batch norm",
-        "loss against steps: with batch norm all go down faster and lie closer together",
+        "with batch norm the losses go down faster and lie closer together",
         {"smoke": "15 s, digits", "default": "2 min, MNIST", "paper": "30 min, MNIST"},
         "Deep Learning from Scratch, chapter 6",
     ),
     Row(
         "small_batch",
         "a small ResNet at batch sizes from 32 to 2: batch norm against ghost batch, group, layer "
-        "and instance norm",
-        "error against batch size: batch norm degrades, group norm stays level",
+        "and instance norm, batch renormalization, filter response norm, EvoNorm S0, and group "
+        "norm with weight standardization",
+        "batch norm's error grows as the batch shrinks, group norm's stays level; the newer ones "
+        "are better than either",
         {"smoke": "30 s, digits", "default": "13 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
-        "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5",
+        "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5; Ioffe 2017 (arXiv:1702.03275); "
+        "Singh and Krishnan 2020 (arXiv:1911.09737); Liu et al. 2020 (arXiv:2004.02967); Qiao et "
+        "al. 2019 (arXiv:1903.10520)",
     ),
     Row(
         "league",
@@ -155,7 +163,8 @@ ROWS = (
         "recurrent",
         "an LSTM that reads MNIST in steps: no norm, layer norm, batch norm with statistics "
         "per time step and shared over time",
-        "accuracy against epochs; statistics move over time, so that each time step needs its own: "
+        "batch norm learns faster, most on permuted pixels; statistics move over time, so that "
+        "each time step needs its own: "
         "shared statistics lose accuracy in evaluation",
         {"smoke": "25 s, digits", "default": "4 min, MNIST", "paper": "hours on a GPU, MNIST"},
         "Cooijmans et al. 2016 (arXiv:1603.09025); Ba et al. 2016 (arXiv:1607.06450)",
@@ -163,7 +172,7 @@ ROWS = (
     Row(
         "style",
         "feed-forward style transfer with batch, instance and adaptive instance norm",
-        "pictures side by side; the style loss ends lower with instance norm than with batch norm",
+        "the style loss ends lower with instance norm than with batch norm",
         {
             "smoke": "20 s, photographs",
             "default": "6 min, photographs",
@@ -174,7 +183,7 @@ ROWS = (
     Row(
         "gan",
         "a DCGAN on MNIST with batch norm, instance norm, spectral norm and none",
-        "sample grids, and scores by a classifier: batch and spectral norm learn in fewer steps",
+        "with batch norm or spectral norm the networks learn in fewer steps",
         {"smoke": "20 s, digits", "default": "12 min, MNIST", "paper": "a GPU, MNIST"},
         "Radford et al. 2015 (arXiv:1511.06434); Miyato et al. 2018 (arXiv:1802.05957)",
     ),
@@ -203,7 +212,8 @@ ROWS = (
     Row(
         "regularization",
         "batch norm with and without dropout and weight decay at several strengths",
-        "the gap between training and test accuracy",
+        "batch norm narrows the gap between training and test accuracy, and needs less dropout and "
+        "weight decay",
         {"smoke": "20 s, digits", "default": "4 min, MNIST", "paper": "15 min, MNIST"},
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.2.1; a survey",
     ),

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import numbers
 import os
 import platform
 import shutil
@@ -53,15 +54,26 @@ class Run:
         data_dir: folder of the data sets, and target of downloads.
         resume: whether training goes on from the folder's checkpoints.
         console: shows progress and results.
+        save_every_s: seconds between checkpoints of a training.
     """
 
-    def __init__(self, folder: Path, data_dir: Path, *, resume: bool, console: Console) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data_dir: Path,
+        *,
+        resume: bool,
+        console: Console,
+        save_every_s: float = 30.0,
+    ) -> None:
         self.folder = folder
         self.resume = resume
         self.console = console
+        self.save_every_s = save_every_s
         self.data_notes: dict[str, str] = {}
         self._data_dir = data_dir
         self._writers: dict[str, SummaryWriter] = {}
+        self._printed = time.monotonic()
 
     def __enter__(self) -> "Run":
         return self
@@ -92,30 +104,41 @@ class Run:
         return self.folder / f"{name}.csv"
 
     def record(self, name: str, rows: Sequence[TableRow]) -> None:
-        """Append rows to a table."""
-        append_rows(self.table(name), rows)
+        """Append rows to a table. Numbers keep seven digits, as float32 has no more."""
+        append_rows(self.table(name), [_with_seven_digits(row) for row in rows])
 
-    def rewind(self, step: int, **where: str) -> None:
+    def replace(self, name: str, rows: Sequence[TableRow]) -> None:
+        """Write a table anew, also in a run that was stopped and resumed."""
+        self.table(name).unlink(missing_ok=True)
+        self.record(name, rows)
+
+    def keep(self, name: str, values: Any) -> None:
+        """Write an array, such as a picture, as `<name>.npy` in float16."""
+        np.save(self.folder / f"{name}.npy", np.asarray(values, np.float16))
+
+    def rewind(self, step: int, where: Mapping[str, str | int]) -> None:
         """Drop the rows after `step` that have the values `where`, from every table."""
         for path in sorted(self.folder.glob("*.csv")):
             with path.open() as file:
-                columns = file.readline().rstrip("\n").split(",")
-            if {"step", *where} <= set(columns):
-                drop_rows_after(path, step, **where)
+                header = file.readline()
+            if not header.endswith("\n"):
+                path.unlink()  # an interruption cut the first line
+            elif {"step", *where} <= set(header.rstrip("\n").split(",")):
+                drop_rows_after(path, step, where)
 
-    def scalars(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Write scalars to TensorBoard, as the run `name` (for example `batch/seed0`)."""
+    def scalars(self, name: str, step: int, values: Mapping[str, Any]) -> None:
+        """Write scalars to TensorBoard, as the run `name` (for example `batch-0`)."""
         if name not in self._writers:
             folder = self.folder / "tensorboard" / name
             self._writers[name] = SummaryWriter(
                 str(folder), purge_step=step if self.resume else None
             )
         for tag, value in values.items():
-            self._writers[name].add_scalar(tag, value, step)
+            self._writers[name].add_scalar(tag, float(value), step)
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-        """Show how far a loop is: as a bar in a terminal, elsewhere as a line for each tenth.
+        """Show how far a loop is: as a bar in a terminal, elsewhere as a line now and then.
 
         Yields:
             A function that takes the steps done and a remark, such as the latest accuracy.
@@ -125,7 +148,21 @@ class Run:
                 task = bar.add_task(label, total=total, remark="", unit=unit)
                 yield lambda done, remark: bar.update(task, completed=done, remark=remark)
         else:
-            yield _lines(self.console, label, total, unit)
+            yield self._lines(label, total, unit)
+
+    def _lines(self, label: str, total: int, unit: str) -> Callable[[int, str], None]:
+        """Return a function that prints at most a line for each tenth and for each five seconds."""
+        shown = -1
+
+        def report(done: int, remark: str) -> None:
+            nonlocal shown
+            tenth, now = 10 * done // total, time.monotonic()
+            if done == total or (tenth > shown and now - self._printed >= 5):
+                shown, self._printed = tenth, now
+                line = f"{label}: {done}/{total} {unit} {remark}".rstrip()
+                self.console.print(line, highlight=False)
+
+        return report
 
 
 def _bar(console: Console) -> Progress:
@@ -139,19 +176,6 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[remark]}"),
         console=console,
     )
-
-
-def _lines(console: Console, label: str, total: int, unit: str) -> Callable[[int, str], None]:
-    shown = -1
-
-    def report(done: int, remark: str) -> None:
-        nonlocal shown
-        tenth = 10 * done // total
-        if tenth > shown:
-            shown = tenth
-            console.print(f"{label}: {done}/{total} {unit} {remark}".rstrip(), highlight=False)
-
-    return report
 
 
 def prepare(
@@ -238,6 +262,17 @@ def stopwatch() -> Iterator[Callable[[], float]]:
     """Yield a function that returns the seconds since the context began."""
     start = time.perf_counter()
     yield lambda: time.perf_counter() - start
+
+
+def _with_seven_digits(row: TableRow) -> TableRow:
+    return {
+        name: float(f"{float(value):.7g}") if _has_decimals(value) else value
+        for name, value in row.items()
+    }
+
+
+def _has_decimals(value: Any) -> bool:
+    return not (value is None or isinstance(value, str | numbers.Integral))
 
 
 def _check_writable(folder: Path) -> None:

@@ -7,9 +7,10 @@ every seed. `vmap` adds two axes, seeds [S] and trials [T], to everything that t
 see the same batches, so the data are gathered once for all trials.
 """
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,17 +27,16 @@ from jaxnorm.training import (
     TrainState,
     create_train_state,
     cross_entropy,
-    latest_step,
     make_eval_step,
     make_evaluation,
     make_scan_steps,
     make_train_step,
-    restore_checkpoint,
-    save_checkpoint,
 )
 
 from ._run import Run
+from ._seeds import last
 from ._tables import Row, ordered, read_table, select
+from ._trainer import Measured, Point, train
 from .data import Dataset
 
 # These networks train for a few hundred steps. A decay of 0.9 forgets the initial statistics
@@ -58,79 +58,170 @@ Data = dict[str, jax.Array]
 
 _EVALUATED_AT_A_TIME = 1000
 # vmap's axes of the state. The trials of a seed share its step and its key.
-_TRIAL_AXES: Any = TrainState._make((None, 0, 0, 0, None, 0))
-
-
-class Group(NamedTuple):
-    """Networks that train at once."""
-
-    name: str
-    build: Build
-    trials: tuple[str, ...]  # [T] names
-    hyper: Mapping[str, Any]  # numbers by name, broadcastable to [S, T]
-    seeds: tuple[int, ...]  # [S]
-
-    @property
-    def numbers(self) -> dict[str, jax.Array]:
-        """The numbers of all networks, [S, T] float32."""
-        shape = (len(self.seeds), len(self.trials))
-        return {
-            name: jnp.broadcast_to(jnp.asarray(values, jnp.float32), shape)
-            for name, values in self.hyper.items()
-        }
-
-    @property
-    def keys(self) -> jax.Array:
-        """One key per seed, [S]."""
-        return jax.vmap(jax.random.key)(jnp.asarray(self.seeds))
+TRIAL_AXES: Any = TrainState._make((None, 0, 0, 0, None, 0))
 
 
 class Sweep(NamedTuple):
-    """Compiled functions of a group's networks, over all seeds and trials at once."""
+    """Compiled functions of networks that train on the same data, over seeds and trials at once."""
 
     start: Callable[[Hyper, jax.Array], TrainState]  # numbers [S, T], keys [S] -> states
     advance: Callable[[Hyper, TrainState, Data], tuple[TrainState, Metrics]]  # metrics [S, T]
     evaluate: Callable[[Hyper, TrainState, Data], Metrics]  # -> loss and accuracy [S, T]
     predict: Callable[[Hyper, TrainState, jax.Array], jax.Array]  # -> probabilities [S, T, N, K]
     advance_one: Callable[[Hyper, TrainState, Data], tuple[TrainState, Metrics]]  # one network
+    build: Build
+    data: Data
     steps: int  # of one advance
 
 
-class Point(NamedTuple):
-    """A point of a group's training."""
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Networks that train at once.
 
-    step: int
-    states: TrainState  # [S, T, ...]
-    metrics: Metrics  # [S, T] means over the steps since the last point, empty at step 0
-
-
-class Trials(NamedTuple):
-    """Trials of all seeds that train at once; arrays [S, T].
-
-    The initial weights come from the seed alone, so all trials of a seed share them.
+    Attributes:
+        name: Names their checkpoints and their rows.
+        sweep: Their compiled functions.
+        seeds: One for each of the first axis, [S].
+        trials: Names along the second axis, [T].
+        hyper: Numbers by name, broadcastable to [S, T].
     """
 
-    columns: dict[str, Any]  # facts about each trial, by name
-    states: TrainState | None = None  # None before the first step
+    name: str
+    sweep: Sweep
+    seeds: tuple[int, ...]
+    trials: Sequence[str | int] = ("",)
+    hyper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def kept(self, rows: np.ndarray) -> "Trials":
-        """Return the trials at some positions [S, K] of each seed, in that order."""
-        seeds = np.arange(len(rows))[:, None]
-        return self._each(lambda leaf: leaf[seeds, rows])
+    @property
+    def numbers(self) -> dict[str, jax.Array]:
+        """The numbers of all networks, [S, T] float32."""
+        shape = (len(self.seeds), len(self.trials))
+        # A group without numbers has one all the same, which gives vmap its axes.
+        hyper = self.hyper or {"": 0.0}
+        return {
+            name: jnp.broadcast_to(jnp.asarray(values, jnp.float32), shape)
+            for name, values in hyper.items()
+        }
 
-    def joined(self, other: "Trials") -> "Trials":
-        """Return these trials and then the others of each seed."""
-        return self._each(lambda *leaves: jnp.concatenate(leaves, axis=1), other)
+    def start(self) -> TrainState:
+        """Return the states [S, T, ...] of fresh networks."""
+        return self.sweep.start(self.numbers, jax.vmap(jax.random.key)(jnp.asarray(self.seeds)))
 
-    def _each(self, function: Callable, *others: "Trials") -> "Trials":
-        """Apply a function to all arrays [S, T, ...] that differ between trials."""
-        columns = jax.tree.map(function, self.columns, *(other.columns for other in others))
-        if self.states is None:
-            return Trials(columns)
-        own = [name for name, axis in _TRIAL_AXES._asdict().items() if axis is not None]
-        parts = {name: [getattr(trials.states, name) for trials in (self, *others)] for name in own}
-        changed = {name: jax.tree.map(function, *part) for name, part in parts.items()}
-        return Trials(columns, self.states._replace(**changed))
+    def evaluate(self, states: TrainState, data: Data) -> Metrics:
+        """Return loss and accuracy [S, T]."""
+        return self.sweep.evaluate(self.numbers, states, data)
+
+    def predict(self, states: TrainState, inputs: jax.Array) -> jax.Array:
+        """Return the probabilities of the classes, [S, T, N, K]."""
+        return self.sweep.predict(self.numbers, states, inputs)
+
+    def train(
+        self,
+        run: Run,
+        measure: Callable[[Point], Measured],
+        *,
+        points: Sequence[int],
+        start: Callable[[], TrainState] | None = None,
+        **options: Any,
+    ) -> TrainState:
+        """Train by `_trainer.train`. The metrics [S, T] of a point are means over an advance.
+
+        Args:
+            run: takes tables, scalars and checkpoints, and shows progress.
+            measure: returns the rows of a point.
+            points: training steps at which to measure.
+            start: returns the first states; None for fresh networks.
+            **options: of `_trainer.train`.
+        """
+        advance = functools.partial(self.sweep.advance, self.numbers)
+        return train(
+            run,
+            self.name,
+            start or self.start,
+            lambda states: advance(states, self.sweep.data),
+            measure,
+            points=points,
+            where={"group": self.name},
+            steps=self.sweep.steps,
+            **options,
+        )
+
+    def rows(self, **columns: Any) -> list[Row]:
+        """Return a row per network of numbers [S, T] by column."""
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        return [
+            {
+                **({} if trial == "" else {"trial": trial}),
+                "seed": seed,
+                **{name: array[s, t] for name, array in arrays.items()},
+            }
+            for s, seed in enumerate(self.seeds)
+            for t, trial in enumerate(self.trials)
+        ]
+
+    def curves(self, **measured: Metrics) -> Measured:
+        """Return the rows of the table `curves`, whose columns are `train_loss` and so on.
+
+        Args:
+            **measured: metrics [S, T] by split.
+        """
+        columns = {
+            f"{split}_{name}": np.asarray(values)
+            for split, metrics in measured.items()
+            for name, values in sorted(metrics.items())
+        }
+        means = {
+            f"{name}/{trial}": values[:, t].mean()
+            for name, values in columns.items()
+            for t, trial in enumerate(self.trials)
+        }
+        name, values = next(iter(columns.items()))
+        remark = f"{name.replace('_', ' ')} {np.nanmedian(values):.3g}"
+        return Measured({"curves": self.rows(**columns)}, remark, means)
+
+    def train_curves(
+        self, run: Run, test: Data, *, points: int, train: Data | None = None
+    ) -> TrainState:
+        """Train, and record the table `curves`: loss and accuracy on both splits.
+
+        Args:
+            run: the run whose table it is.
+            test: the test images.
+            points: number of times to advance and measure. The start is measured, too.
+            train: the training images that are measured; None for all that are trained on.
+        """
+        parts = {"train": self.sweep.data if train is None else train, "test": test}
+
+        def measure(point: Point) -> Measured:
+            return self.curves(
+                **{split: self.evaluate(point.state, part) for split, part in parts.items()}
+            )
+
+        return self.train(run, measure, points=every(self.sweep.steps, points))
+
+    def compare_speed(self) -> dict[str, float]:
+        """Time one `advance` of all networks at once, and of one network, times their number.
+
+        Both are compiled before. Both take the same steps over the same data. The best of three
+        times counts, since other work on the machine can only add to it.
+
+        Returns:
+            `networks`, `steps`, `at_once_s`, `one_by_one_s` and `speedup`.
+        """
+        sweep, numbers, states = self.sweep, self.numbers, self.start()
+        # The arrays that the trials of a seed share get a trial axis of length one.
+        each = states._replace(step=states.step[:, None], rng=states.rng[:, None])
+        one_hyper, one_state = jax.tree.map(lambda leaf: leaf[0, 0], (numbers, each))
+        networks = len(self.seeds) * len(self.trials)
+        at_once = _fastest(sweep.advance, numbers, states, sweep.data)
+        one_by_one = networks * _fastest(sweep.advance_one, one_hyper, one_state, sweep.data)
+        return {
+            "networks": networks,
+            "steps": sweep.steps,
+            "at_once_s": round(at_once, 4),
+            "one_by_one_s": round(one_by_one, 4),
+            "speedup": round(one_by_one / at_once, 2),
+        }
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, white: int) -> Data:
@@ -147,16 +238,21 @@ def splits(dataset: Dataset, train: int | None, test: int | None) -> tuple[Data,
     )
 
 
-def make_sweep(build: Build, pixels: int, *, batch_size: int, steps: int) -> Sweep:
+def every(steps: int, points: int) -> range:
+    """Return the start and as many later points of a training, all `steps` apart."""
+    return range(0, points * steps + 1, steps)
+
+
+def make_sweep(build: Build, data: Data, *, batch_size: int, steps: int) -> Sweep:
     """Return the compiled functions of networks that `build` makes.
 
     Args:
         build: the numbers of one network -> its model and optimizer.
-        pixels: length of an input row.
+        data: data to train on.
         batch_size: rows of a training batch.
         steps: training steps of one `advance`.
     """
-    sample = jnp.zeros((1, pixels))
+    sample = jnp.zeros((1, data["inputs"].shape[1]))
 
     def start(hyper: Hyper, key: jax.Array) -> TrainState:
         model, tx = build(hyper)
@@ -179,71 +275,20 @@ def make_sweep(build: Build, pixels: int, *, batch_size: int, steps: int) -> Swe
         return jax.nn.softmax(logits)
 
     def over_all(function: Callable, *rest: None, out: Any) -> Callable:
-        trials = jax.vmap(function, in_axes=(0, _TRIAL_AXES, *rest), out_axes=out)
+        trials = jax.vmap(function, in_axes=(0, TRIAL_AXES, *rest), out_axes=out)
         return jax.jit(jax.vmap(trials, in_axes=(0, 0, *rest)))
 
-    trials = jax.vmap(start, in_axes=(0, None), out_axes=_TRIAL_AXES)
+    trials = jax.vmap(start, in_axes=(0, None), out_axes=TRIAL_AXES)
     return Sweep(
         start=jax.jit(jax.vmap(trials)),
-        advance=over_all(advance, None, out=(_TRIAL_AXES, 0)),
+        advance=over_all(advance, None, out=(TRIAL_AXES, 0)),
         evaluate=over_all(evaluate, None, out=0),
         predict=over_all(predict, None, out=0),
         advance_one=jax.jit(advance),
+        build=build,
+        data=data,
         steps=steps,
     )
-
-
-def training(
-    run: Run,
-    group: Group,
-    sweep: Sweep,
-    data: Data,
-    *,
-    points: int,
-    save_every_s: float = 30.0,
-    states: Any = None,
-) -> Iterator[Point]:
-    """Train a group, and yield at the start and after every `sweep.advance`.
-
-    The caller measures at each yield. A checkpoint is written after the measurement. With
-    `run.resume` training goes on after the group's last checkpoint, and the tables lose this
-    group's rows of later steps.
-
-    Args:
-        run: takes checkpoints, and shows progress.
-        group: the networks.
-        sweep: the compiled functions of the group's `build`.
-        data: data to train on.
-        points: number of times to advance.
-        save_every_s: seconds between checkpoints. The last point always gets one.
-        states: states of networks that go on where other training ended, with its steps; None for
-            fresh networks.
-    """
-    hyper, folder = group.numbers, run.folder / "checkpoints" / group.name
-    states = sweep.start(hyper, group.keys) if states is None else states
-    begin = int(states.step[0])
-    saved = latest_step(folder) if run.resume else None
-    run.rewind(-1 if saved is None else saved, group=group.name)
-    if saved is None:
-        yield Point(begin, states, {})
-    else:
-        states = restore_checkpoint(folder, states)
-    written = time.monotonic()
-    with run.progress(group.name, points, "points") as report:
-        done = 0 if saved is None else (saved - begin) // sweep.steps
-        for point in range(done + 1, points + 1):
-            states, metrics = sweep.advance(hyper, states, data)
-            step = begin + point * sweep.steps
-            yield Point(step, states, metrics)
-            report(point, f"loss {float(jnp.nanmedian(metrics['loss'])):.3g}")
-            if point == points or time.monotonic() - written >= save_every_s:
-                save_checkpoint(folder, states, step=step, keep=1)
-                written = time.monotonic()
-
-
-def trained(run: Run, group: Group, template: TrainState) -> TrainState:
-    """Return the states that a group's `training` ended with, from its checkpoint."""
-    return restore_checkpoint(run.folder / "checkpoints" / group.name, template)
 
 
 def decay_kernels(strength: jax.Array) -> optax.GradientTransformation:
@@ -259,106 +304,25 @@ def decay_kernels(strength: jax.Array) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def train_group(
-    run: Run, group: Group, sweep: Sweep, train: Data, test: Data, *, points: int
-) -> None:
-    """Train a group and record the table `curves`: loss and accuracy on both splits."""
-    for point in training(run, group, sweep, train, points=points):
-        record_curves(
-            run,
-            group,
-            point.step,
-            train=sweep.evaluate(group.numbers, point.states, train),
-            test=sweep.evaluate(group.numbers, point.states, test),
-        )
-
-
-def record_curves(run: Run, group: Group, step: int, **measured: Metrics) -> None:
-    """Append metrics to the table `curves`, and their means over seeds to TensorBoard.
-
-    Args:
-        run: the run whose table it is.
-        group: the networks.
-        step: training steps so far.
-        **measured: metrics [S, T] by split. The columns are `train_loss` and so on.
-    """
-    columns = {
-        f"{split}_{name}": np.asarray(values, np.float64)
-        for split, metrics in measured.items()
-        for name, values in sorted(metrics.items())
-    }
-    rows: list[Row] = [
-        {
-            "group": group.name,
-            "trial": trial,
-            "seed": seed,
-            "step": step,
-            **{name: round(float(values[s, t]), 6) for name, values in columns.items()},
-        }
-        for s, seed in enumerate(group.seeds)
-        for t, trial in enumerate(group.trials)
-    ]
-    run.record("curves", rows)
-    means = {
-        f"{name}/{trial}": float(values[:, t].mean())
-        for name, values in columns.items()
-        for t, trial in enumerate(group.trials)
-    }
-    run.scalars(group.name, step, means)
-
-
-def final(folder: Path, column: str) -> dict[str, dict[str, np.ndarray]]:
+def final(folder: Path, column: str) -> dict[str, dict[str, list[float]]]:
     """Return a column [S] of the table `curves` at the last step, by group and trial."""
     table = read_table(folder / "curves.csv")
     return {
         group: {
-            trial: _last(select(table, group=group, trial=trial), column)
+            trial: last(table, column, group=group, trial=trial)
             for trial in ordered(select(table, group=group)["trial"])
         }
         for group in ordered(table["group"])
     }
 
 
-def compare_speed(group: Group, sweep: Sweep, data: Data) -> dict[str, float]:
-    """Time one `advance` of all networks at once, and of one network, times their number.
-
-    Both are compiled before. Both take the same steps over the same data. The best of three times
-    counts, since other work on the machine can only add to it.
-
-    Returns:
-        `networks`, `steps`, `at_once_s`, `one_by_one_s` and `speedup`.
-    """
-    hyper = group.numbers
-    states = sweep.start(hyper, group.keys)
-    one_hyper, one_state = jax.tree.map(lambda leaf: leaf[0, 0], (hyper, _per_trial(states)))
-    networks = len(group.seeds) * len(group.trials)
-    at_once = _fastest(sweep.advance, hyper, states, data)
-    one_by_one = networks * _fastest(sweep.advance_one, one_hyper, one_state, data)
-    return {
-        "networks": networks,
-        "steps": sweep.steps,
-        "at_once_s": round(at_once, 4),
-        "one_by_one_s": round(one_by_one, 4),
-        "speedup": round(one_by_one / at_once, 2),
-    }
-
-
 def speed_sentence(speed: Mapping[str, float]) -> str:
-    """Return the result of `compare_speed` in words."""
+    """Return the result of `Group.compare_speed` in words."""
     return (
         f"{speed['networks']:.0f} networks at once took {speed['at_once_s']:.2f} s for "
         f"{speed['steps']:.0f} steps each, one by one {speed['one_by_one_s']:.2f} s: "
         f"{speed['speedup']:.2f} times as fast."
     )
-
-
-def _per_trial(states: TrainState) -> TrainState:
-    """Give the arrays that the trials of a seed share a trial axis of length one."""
-    return states._replace(step=states.step[:, None], rng=states.rng[:, None])
-
-
-def _last(rows: dict[str, np.ndarray], column: str) -> np.ndarray:
-    return rows[column][rows["step"] == rows["step"].max()]
 
 
 def _fastest(function: Callable, *arguments: Any) -> float:

@@ -1,12 +1,15 @@
 """Tables of measurements: CSV files that a run appends to and that figures read."""
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-Row = Mapping[str, str | int | float]
+Row = Mapping[str, Any]
+"""A string, a whole number or a number with decimals, by column."""
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -16,7 +19,7 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
 
     Args:
         path: the file.
-        rows: at least one row. All rows have the same keys in the same order.
+        rows: at least one row. All rows have the same keys.
 
     Raises:
         ValueError: the keys differ from the file's columns.
@@ -26,8 +29,9 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
     if not new:
         with path.open(newline="") as file:
             present = next(csv.reader(file))
-        if present != columns:
+        if set(present) != set(columns):
             raise ValueError(f"{path} has the columns {present}, and the new rows {columns}")
+        columns = present
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if new:
@@ -35,13 +39,13 @@ def append_rows(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows(rows)
 
 
-def drop_rows_after(path: Path, step: int, **where: str) -> None:
+def drop_rows_after(path: Path, step: int, where: Mapping[str, str | int]) -> None:
     """Drop the rows after `step`. A run that resumes from a checkpoint measures them again.
 
     Args:
         path: a CSV file with a column `step`. The file may be missing.
         step: the last step to keep.
-        **where: values by column that a row must have to be dropped.
+        where: values by column that a row must have to be dropped.
     """
     if not path.exists():
         return
@@ -52,10 +56,12 @@ def drop_rows_after(path: Path, step: int, **where: str) -> None:
         values = next(csv.reader([line]))
         complete = line.endswith("\n") and len(values) == len(columns)
         row = dict(zip(columns, values, strict=False))
-        concerned = all(row.get(name) == value for name, value in where.items())
+        concerned = all(row.get(name) == str(value) for name, value in where.items())
         if complete and not (concerned and int(row["step"]) > step):
             kept.append(line)
-    path.write_text("".join(kept))
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)  # an interruption leaves the old file whole
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
@@ -79,7 +85,9 @@ def select(table: dict[str, np.ndarray], **where: str | float) -> dict[str, np.n
         >>> select({"norm": np.array(["batch", "none"]), "loss": np.array([0.1, 0.4])}, norm="none")
         {'norm': array(['none'], dtype='<U5'), 'loss': array([0.4])}
     """
-    keep = np.logical_and.reduce([table[name] == value for name, value in where.items()])
+    keep = np.ones(len(next(iter(table.values()))), bool)
+    for name, value in where.items():
+        keep &= table[name] == value
     return {name: column[keep] for name, column in table.items()}
 
 

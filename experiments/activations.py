@@ -14,21 +14,12 @@ import optax
 from jaxnorm.diagnostics import drift, percentiles
 from jaxnorm.models import MLP
 
-from ._figures import COLOURS, draw_curves, new_figure, save, subplots
+from ._figures import COLOURS, draw_curves, legend, new_figure, save, subplots
 from ._run import Run
-from ._sweep import (
-    NORM_LABELS,
-    NORMS,
-    Data,
-    Group,
-    Hyper,
-    Point,
-    Sweep,
-    make_sweep,
-    splits,
-    training,
-)
+from ._seeds import last, listed, mean, per_seed
+from ._sweep import NORM_LABELS, NORMS, Data, Group, Hyper, every, make_sweep, splits
 from ._tables import ordered, read_table, select
+from ._trainer import Measured, Point
 
 _PERCENTILES = (15, 50, 85)
 _OF_UNIT = tuple(f"p{q}" for q in _PERCENTILES)
@@ -55,7 +46,6 @@ class Config:
         weight_scale: Standard deviation of the initial weights.
         probe: How many test images the percentiles are taken over.
         unit: The unit of the last hidden layer that the figure shows.
-        save_every_s: Seconds between checkpoints.
     """
 
     dataset: str = "mnist"
@@ -68,7 +58,6 @@ class Config:
     weight_scale: float = 0.1
     probe: int = 1000
     unit: int = 0
-    save_every_s: float = 30.0
 
 
 PRESETS = {
@@ -83,21 +72,15 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     data = run.dataset(config.dataset)
     train, test = splits(data, None, None)
     for norm in NORMS:
-        build = functools.partial(_build, config, norm)
-        numbers = {"learning_rate": config.learning_rate}
-        group = Group(norm, build, ("sigmoid",), numbers, config.seeds)
-        sweep = make_sweep(
-            build,
-            train["inputs"].shape[1],
-            batch_size=config.batch_size,
-            steps=config.evaluate_every,
-        )
+        build, steps = functools.partial(_build, config, norm), config.evaluate_every
+        sweep = make_sweep(build, train, batch_size=config.batch_size, steps=steps)
+        group = Group(norm, sweep, config.seeds, hyper={"learning_rate": config.learning_rate})
         see = _make_probe(config, norm, test["inputs"][: config.probe])
-        points = config.steps // config.evaluate_every
-        for point in training(
-            run, group, sweep, train, points=points, save_every_s=config.save_every_s
-        ):
-            _record(run, config, group, sweep, point, test, see)
+        group.train(
+            run,
+            functools.partial(_measure, config, group, test, see),
+            points=every(steps, config.steps // steps),
+        )
     return _results(run.folder, config)
 
 
@@ -137,56 +120,39 @@ def _make_probe(config: Config, norm: str, inputs: jax.Array) -> Any:
     return lambda states: over_all(states.params, states.batch_stats)[:, 0]
 
 
-def _record(
-    run: Run, config: Config, group: Group, sweep: Sweep, point: Point, test: Data, see: Any
-) -> None:
-    measured = sweep.evaluate(group.numbers, point.states, test)
-    seen = np.asarray(see(point.states))
-    rows = [
-        {
-            "group": group.name,
-            "seed": seed,
-            "step": point.step,
-            "test_loss": float(measured["loss"][i, 0]),
-            "test_accuracy": float(measured["accuracy"][i, 0]),
-            **{name: float(v) for name, v in zip(_OF_UNIT, seen[i, :, config.unit], strict=True)},
-        }
-        for i, seed in enumerate(group.seeds)
-    ]
-    run.record("curves", rows)
-    _keep_all_units(run, group, point.step, seen)
-    for row in rows:
-        shown = {key: row[key] for key in ("test_loss", "test_accuracy", *_OF_UNIT)}
-        run.scalars(f"{group.name}/seed{row['seed']}", point.step, shown)
-
-
-def _keep_all_units(run: Run, group: Group, step: int, seen: np.ndarray) -> None:
-    """Record each percentile of each unit. The drift is taken over all units."""
-    rows = [
-        {
-            "group": group.name,
-            "seed": seed,
-            "step": step,
-            "percentile": q,
-            **{f"u{unit}": round(float(v), 5) for unit, v in enumerate(seen[i, j])},
-        }
+def _measure(config: Config, group: Group, test: Data, see: Any, point: Point) -> Measured:
+    measured = group.evaluate(point.state, test)
+    seen = np.asarray(see(point.state))  # [S, Q, C]
+    of_unit = dict(
+        zip(_OF_UNIT, np.moveaxis(seen[:, :, config.unit], 1, 0)[..., None], strict=True)
+    )
+    columns = {f"test_{name}": measured[name] for name in ("loss", "accuracy")} | of_unit
+    curves = group.rows(**columns)
+    # Each percentile of each unit: the drift is taken over all units.
+    units = [
+        {"seed": seed, "percentile": q, **{f"u{unit}": v for unit, v in enumerate(seen[i, j])}}
         for i, seed in enumerate(group.seeds)
         for j, q in enumerate(_PERCENTILES)
     ]
-    run.record("units", rows)
+    shown = {f"{name}/seed{row['seed']}": row[name] for row in curves for name in columns}
+    accuracy = f"accuracy {mean(columns['test_accuracy'], '.3f')}"
+    return Measured({"curves": curves, "units": units}, accuracy, shown)
 
 
 def _results(folder: Path, config: Config) -> dict[str, Any]:
     curves, units = read_table(folder / "curves.csv"), read_table(folder / "units.csv")
     results: dict[str, Any] = {"steps": config.steps, "evaluate_every": config.evaluate_every}
     for norm in NORMS:
-        last = select(curves, group=norm, step=float(config.steps))
         moves = [_drift(select(units, group=norm, seed=float(seed))) for seed in config.seeds]
         results[norm] = {
-            "test_accuracy": last["test_accuracy"],
+            "test_accuracy": last(curves, "test_accuracy", group=norm),
             "steps_to_90_percent": [
-                _first_step(select(curves, group=norm, seed=float(seed)), 0.9)
-                for seed in config.seeds
+                _first(steps, accuracy >= 0.9)
+                for steps, accuracy in zip(
+                    per_seed(curves, "step", group=norm),
+                    per_seed(curves, "test_accuracy", group=norm),
+                    strict=True,
+                )
             ],
             "drift_per_measurement": [float(np.median(each.per_step)) for each in moves],
             "drift_extent": [float(np.median(each.range)) for each in moves],
@@ -201,9 +167,8 @@ def _drift(rows: dict[str, np.ndarray]) -> Any:
     return drift(jnp.asarray(history.reshape(-1, len(_PERCENTILES), len(names))))
 
 
-def _first_step(rows: dict[str, np.ndarray], accuracy: float) -> int | None:
-    reached = rows["step"][rows["test_accuracy"] >= accuracy]
-    return int(reached.min()) if len(reached) else None
+def _first(steps: np.ndarray, reached: np.ndarray) -> int | None:
+    return int(steps[reached].min()) if reached.any() else None
 
 
 def figures(folder: Path) -> list[Path]:
@@ -211,10 +176,9 @@ def figures(folder: Path) -> list[Path]:
     table = read_table(folder / "curves.csv")
     figure = new_figure(11, 3.6)
     accuracy, *units = subplots(figure, 1, 3)[0]
-    named = {**table, "group": np.array([NORM_LABELS[name] for name in table["group"]])}
-    draw_curves(accuracy, named, y="test_accuracy", by="group")
+    draw_curves(accuracy, table, y="test_accuracy", by="group", labels=NORM_LABELS)
     accuracy.set(xlabel="training step", ylabel="test accuracy", title="(a)", ylim=(0, 1))
-    accuracy.legend(loc="center right", fontsize=9)
+    legend(accuracy, loc="center right", fontsize=9)
     shown = ordered(table["group"])
     for axes, letter, norm in zip(units, "bc", shown, strict=False):
         _draw_unit(axes, select(table, group=norm))
@@ -222,8 +186,7 @@ def figures(folder: Path) -> list[Path]:
     if len(shown) == 2:
         units[1].sharey(units[0])
     units[0].set_ylabel("input of one sigmoid")
-    handles, labels = units[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", ncols=3, fontsize=9)
+    legend(figure, units[0], loc="outside lower right", fontsize=9)
     return [save(figure, folder / "activations.png")]
 
 
@@ -233,29 +196,40 @@ def _draw_unit(axes: Any, rows: dict[str, np.ndarray]) -> None:
         for seed in seeds:
             one = select(rows, seed=float(seed))
             first = seed == seeds[0]
-            label = f"{q}th percentile" if first else None
+            label = f"{q}th percentile" if first else "other seeds"
+            label = label if first or (q == _PERCENTILES[-1] and seed == seeds[1]) else None
             width = 1.6 if first else 0.6
             axes.plot(one["step"], one[name], color=COLOURS[position], lw=width, label=label)
     axes.set_xlabel("training step")
 
 
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the paper's claims the numbers show."""
+    none, batch = results["none"], results["batch"]
+    never = float("inf")
+    soonest = {name: [s or never for s in results[name]["steps_to_90_percent"]] for name in NORMS}
+    return {
+        "with batch norm the network ends more accurate": min(batch["test_accuracy"])
+        > max(none["test_accuracy"]),
+        "the network learns faster with batch norm": max(soonest["batch"]) < min(soonest["none"]),
+        "the inputs of the last sigmoids drift less with batch norm": max(batch["drift_extent"])
+        < min(none["drift_extent"]),
+    }
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the accuracy, the steps to 90 % and the drift of both networks."""
     none, batch = results["none"], results["batch"]
-    mean = lambda values: float(np.mean(values))  # noqa: E731  # four sentences use it
-    per_step = {name: mean(results[name]["drift_per_measurement"]) for name in ("none", "batch")}
-    extent = {name: mean(results[name]["drift_extent"]) for name in ("none", "batch")}
+    extent = {name: np.mean(results[name]["drift_extent"]) for name in NORMS}
     return [
-        f"Test accuracy after {results['steps']} steps: {mean(batch['test_accuracy']):.2%} with "
-        f"batch norm, {mean(none['test_accuracy']):.2%} without.",
-        f"Steps to an accuracy of 90 %, per seed: {_steps(batch)} with, {_steps(none)} without.",
-        f"Percentiles of the last sigmoids' inputs move by {per_step['batch']:.3f} of their spread "
-        f"from one measurement to the next with batch norm, {per_step['none']:.3f} without "
+        f"Test accuracy after {results['steps']} steps: {mean(batch['test_accuracy'], '.2%')} with "
+        f"batch norm, {mean(none['test_accuracy'], '.2%')} without.",
+        f"Steps to an accuracy of 90 %, per seed: {listed(batch['steps_to_90_percent'])} with, "
+        f"{listed(none['steps_to_90_percent'])} without.",
+        "Percentiles of the last sigmoids' inputs move by "
+        f"{mean(batch['drift_per_measurement'], '.3f')} of their spread from one measurement to "
+        f"the next with batch norm, {mean(none['drift_per_measurement'], '.3f')} without "
         f"(median unit; every {results['evaluate_every']} steps).",
         f"Over the whole run they range over {extent['batch']:.2f} spreads with batch norm, "
         f"{extent['none']:.2f} without: {extent['batch'] / extent['none']:.0%}.",
     ]
-
-
-def _steps(network: dict[str, Any]) -> str:
-    return ", ".join("never" if s is None else str(s) for s in network["steps_to_90_percent"])

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.ticker import LogLocator
 
 import jaxnorm
 from jaxnorm.diagnostics import statistics_distance
@@ -19,10 +18,12 @@ from jaxnorm.models import MLP
 from jaxnorm.surgery import average_of_batches, fold_batch_norm, recalibrate
 from jaxnorm.training import cross_entropy
 
-from ._figures import COLOURS, DASHES, new_figure, save, subplots
+from ._figures import COLOURS, DASHES, band, legend, log_axis, new_figure, save, subplots
 from ._run import Run
+from ._seeds import points
 from ._sweep import Data, Group, Hyper, make_sweep, splits
-from ._tables import Row, read_table, select
+from ._tables import Row, ordered, read_table, select
+from ._trainer import Measured, Point
 
 Variables = dict[str, Any]
 
@@ -95,41 +96,39 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train all seeds at once, and compare the statistics at the points."""
-    run.table("methods").unlink(missing_ok=True)  # a resumed run starts again, since it is short
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
-    every = config.points[0]
-    group = Group("batch", _builder(config), ("sgd",), {"rate": config.learning_rate}, config.seeds)
-    sweep = make_sweep(
-        group.build, train["inputs"].shape[1], batch_size=config.batch_size, steps=every
-    )
-    measure = _Measure(config, train, test)
-    states = sweep.start(group.numbers, group.keys)
-    with run.progress("training", config.points[-1], "steps") as report:
-        for step in range(every, config.points[-1] + 1, every):
-            states, metrics = sweep.advance(group.numbers, states, train)
-            if step in config.points:
-                for index, seed in enumerate(config.seeds):
-                    pair = (states.params, states.batch_stats)
-                    params, stats = jax.tree.map(lambda leaf, i=index: leaf[i, 0], pair)
-                    rows = measure({"params": params, "batch_stats": stats})
-                    run.record("methods", [{"step": step, "seed": seed, **row} for row in rows])
-            report(step, f"loss {float(metrics['loss'].mean()):.3g}")
+    build = functools.partial(_build, config)
+    sweep = make_sweep(build, train, batch_size=config.batch_size, steps=config.points[0])
+    group = Group("batch", sweep, config.seeds)
+    compared = _Compared(config, train, test)
+
+    def measure(point: Point) -> Measured:
+        of_seeds = jax.tree.map(
+            lambda leaf: leaf[:, 0], (point.state.params, point.state.batch_stats)
+        )
+        rows: list[Row] = []
+        for index, seed in enumerate(config.seeds):
+            params, stats = jax.tree.map(lambda leaf, i=index: leaf[i], of_seeds)
+            methods = compared({"params": params, "batch_stats": stats})
+            rows += [{"seed": seed, **row} for row in methods]
+        accuracy = {f"{row['method']}/seed{row['seed']}": row["accuracy"] for row in rows}
+        loss = f"loss {float(point.metrics['loss'].mean()):.3g}"
+        return Measured({"methods": rows}, loss, accuracy)
+
+    group.train(run, measure, points=config.points)
     return _results(run.folder, config)
 
 
-def _builder(config: Config) -> Any:
-    def build(hyper: Hyper) -> tuple[MLP, optax.GradientTransformation]:
-        return _model(config), optax.sgd(hyper["rate"])
-
-    return build
+def _build(config: Config, hyper: Hyper) -> tuple[MLP, optax.GradientTransformation]:
+    return _model(config), optax.sgd(config.learning_rate)
 
 
 def _model(config: Config) -> MLP:
     return MLP(config.features, 10, norm=functools.partial(BatchNorm, momentum=config.decay))
 
 
-class _Measure:
+class _Compared:
     """Accuracy and loss of one network with every kind of statistics, compiled once."""
 
     def __init__(self, config: Config, train: Data, test: Data) -> None:
@@ -192,8 +191,8 @@ class _Measure:
             log_ratio = max(float(layer.log_ratio) for layer in layers)
         return {
             "method": name,
-            "accuracy": round(float(metrics["accuracy"]), 6),
-            "loss": round(float(loss), 6),
+            "accuracy": metrics["accuracy"],
+            "loss": loss,
             "shift": shift,
             "log_ratio": log_ratio,
             "apart": np.nan,
@@ -232,7 +231,6 @@ def _largest_difference(one: jax.Array, other: jax.Array) -> float:
 
 def _results(folder: Path, config: Config) -> dict[str, Any]:
     table = read_table(folder / "methods.csv")
-    methods = dict.fromkeys(table["method"].tolist())
     measured = {
         method: {
             str(step): {
@@ -241,7 +239,7 @@ def _results(folder: Path, config: Config) -> dict[str, Any]:
             }
             for step in config.points
         }
-        for method in methods
+        for method in ordered(table["method"])
     }
     return {"points": config.points, "decay": config.decay, "methods": measured}
 
@@ -253,7 +251,7 @@ def figures(folder: Path) -> list[Path]:
     steps = np.unique(table["step"])
     figure = new_figure(11.5, 4.4)
     panels = subplots(figure, 1, 3)[0]
-    for position, method in enumerate(dict.fromkeys(table["method"].tolist())):
+    for position, method in enumerate(ordered(table["method"])):
         rows = select(table, method=method)
         for panel, column in zip(panels, ("error", "shift", "log_ratio"), strict=True):
             values = np.stack([select(rows, step=step)[column] for step in steps])
@@ -266,10 +264,8 @@ def figures(folder: Path) -> list[Path]:
         panel.set(xlabel="training step", xscale="log", yscale="log")
         panel.set_xticks(steps, [f"{step:.0f}" for step in steps], fontsize=9)
         panel.minorticks_off()
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        log_axis(panel.yaxis)
+    legend(figure, panels[0], fontsize=9)
     return [save(figure, folder / "inference.png")]
 
 
@@ -277,24 +273,44 @@ def _draw_method(
     axes: Any, method: str, position: int, steps: np.ndarray, values: np.ndarray
 ) -> None:
     """Draw the mean over seeds and the range. "Folded" lies on "pooled", so it is crosses only."""
-    colour = COLOURS[position % len(COLOURS)]
-    marks = (
+    marks: dict[str, Any] = (
         {"marker": "x", "ms": 8, "linestyle": "none"}
         if method == FOLDED
         else {"marker": "o", "ms": 3, "linestyle": DASHES[position % len(DASHES)]}
     )
-    axes.plot(steps, values.mean(1), label=method, color=colour, **marks)
-    axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, lw=0)
+    band(axes, steps, values, label=method, color=COLOURS[position % len(COLOURS)], **marks)
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the paper's claims the numbers show."""
+    methods, last = results["methods"], str(results["points"][-1])
+    worst = min(gain.min() for gain in _gains(results).values())
+    return {
+        "the statistics of one example alone fail": np.max(methods[ONE][last]["accuracy"]) < 0.15,
+        "population statistics are at least as good as the moving average": worst >= 0,
+        "folding into the weights changes nothing but rounding": _apart(results) < 1e-4,
+    }
+
+
+def _gains(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the points [S] that population statistics gain on the moving average, by step."""
+    methods = results["methods"]
+    return {
+        step: points(methods[POOLED][step]["accuracy"], methods[MOVING][step]["accuracy"])
+        for step in map(str, results["points"])
+    }
+
+
+def _apart(results: dict[str, Any]) -> float:
+    folded = results["methods"][FOLDED]
+    return max(max(folded[str(step)]["apart"]) for step in results["points"])
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the accuracy of each kind of statistics and its distance from the population."""
-    methods, points = results["methods"], [str(step) for step in results["points"]]
-    first, last = points[0], points[-1]
-    gains = {
-        point: np.subtract(methods[POOLED][point]["accuracy"], methods[MOVING][point]["accuracy"])
-        for point in points
-    }
+    methods, steps = results["methods"], [str(step) for step in results["points"]]
+    first, last = steps[0], steps[-1]
+    gains = _gains(results)
     better = sum(int(np.sum(gain >= 0)) for gain in gains.values())
     compared = sum(gain.size for gain in gains.values())
     accuracies = "; ".join(
@@ -315,13 +331,13 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"average {_mean(methods, MOVING, last, 'accuracy'):.4f} after {last} steps.",
         f"Test accuracy after {first} and after {last} steps, mean over seeds: {accuracies}.",
         f"Population statistics (pooled) minus moving average (decay {results['decay']:g}): "
-        + ", ".join(f"{100 * gains[p].mean():+.2f} points after {p} steps" for p in points)
+        + ", ".join(f"{gain.mean():+.2f} points after {p} steps" for p, gain in gains.items())
         + f"; equal or better in {better} of {compared} cases, at worst "
-        f"{100 * min(gain.min() for gain in gains.values()):+.2f} points.",
+        f"{min(gain.min() for gain in gains.values()):+.2f} points.",
         f"Distance from the population after {last} steps, in the worst layer (mean in standard "
         f"deviations, |ln ratio| of variances): {distances}.",
-        f"Folding into the weights changes the logits by at most "
-        f"{max(max(methods[FOLDED][p]['apart']) for p in points):.1e} of the largest.",
+        f"Folding into the weights changes the logits by at most {_apart(results):.1e} of the "
+        "largest.",
     ]
 
 

@@ -12,21 +12,11 @@ import optax
 
 from jaxnorm.models import MLP
 
-from ._figures import new_figure, save, style, subplots
+from ._figures import band, draw_curves, legend, new_figure, save, style, subplots
 from ._run import Run
-from ._sweep import (
-    NORM_LABELS,
-    NORMS,
-    Group,
-    Hyper,
-    compare_speed,
-    final,
-    make_sweep,
-    speed_sentence,
-    splits,
-    train_group,
-)
-from ._tables import read_table, select
+from ._seeds import mean, over_seeds, sentence
+from ._sweep import NORM_LABELS, NORMS, Group, Hyper, final, make_sweep, speed_sentence, splits
+from ._tables import ordered, read_table, select
 
 _RULES = {"Xavier": 1.0, "He": math.sqrt(2)}  # standard deviation times the root of the fan-in
 
@@ -88,17 +78,17 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
     per_epoch = len(train["labels"]) // config.batch_size
+    scales, rules = scale_grid(config.scales), list(_RULES.values())
+    # The standard deviation is gain * fan_in ** -power. A scale has the power 0.
+    hyper = {"gain": [*scales, *rules], "power": [0.0] * len(scales) + [0.5] * len(rules)}
+    trials = (*(f"{scale:.3g}" for scale in scales), *_RULES)
     speed = {}
     for norm in NORMS:
-        group = _group(config, norm)
-        sweep = make_sweep(
-            group.build,
-            train["inputs"].shape[1],
-            batch_size=config.batch_size,
-            steps=per_epoch,
-        )
-        train_group(run, group, sweep, train, test, points=config.epochs)
-        speed[norm] = compare_speed(group, sweep, train)
+        build = functools.partial(_build, config, norm)
+        sweep = make_sweep(build, train, batch_size=config.batch_size, steps=per_epoch)
+        group = Group(norm, sweep, config.seeds, trials, hyper)
+        group.train_curves(run, test, points=config.epochs)
+        speed[norm] = group.compare_speed()
     return {
         "per_epoch": per_epoch,
         "learns_at": config.learns_at,
@@ -106,25 +96,6 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         "test_accuracy": final(run.folder, "test_accuracy"),
         "speed": speed,
     }
-
-
-def _group(config: Config, norm: str) -> Group:
-    """Return one trial for each scale, one for Xavier and one for He.
-
-    The standard deviation of the weights is `gain * fan_in ** -power`. A scale has the power 0.
-    """
-    scales = scale_grid(config.scales)
-    rules = list(_RULES.values())
-    return Group(
-        norm,
-        functools.partial(_build, config, norm),
-        (*(f"{scale:.3g}" for scale in scales), *_RULES),
-        {
-            "gain": np.array([*scales, *rules]),
-            "power": np.array([0.0] * len(scales) + [0.5] * len(rules)),
-        },
-        config.seeds,
-    )
 
 
 def _build(config: Config, norm: str, hyper: Hyper) -> tuple[MLP, optax.GradientTransformation]:
@@ -142,31 +113,22 @@ def figures(folder: Path) -> list[Path]:
 
 def _draw_grid(folder: Path) -> Path:
     table = read_table(folder / "curves.csv")
-    trials = [str(trial) for trial in dict.fromkeys(table["trial"].tolist())]
-    scales = [trial for trial in trials if trial not in _RULES]
+    scales = [trial for trial in ordered(table["trial"]) if trial not in _RULES]
     columns = math.ceil(math.sqrt(len(scales)))
     rows = math.ceil(len(scales) / columns)
     figure = new_figure(2.4 * columns, 2.0 * rows + 0.6)
     grid = subplots(figure, rows, columns, sharex=True, sharey=True)
+    per_epoch = table["step"][table["step"] > 0].min()
+    epochs = {**table, "epoch": table["step"] / per_epoch}
     for axes, trial in zip(grid.flat, scales, strict=False):
-        for position, norm in enumerate(NORMS):
-            _draw_curve(axes, select(table, group=norm, trial=trial), norm, position)
-        axes.set(title=f"scale {trial}", ylim=(0, 1.02))
-        axes.title.set_fontsize(10)
+        one = select(epochs, trial=trial)
+        draw_curves(axes, one, x="epoch", y="train_accuracy", by="group", labels=NORM_LABELS)
+        axes.set(ylim=(0, 1.02))
+        axes.set_title(f"scale {trial}", fontsize=10)
     figure.supxlabel("epoch")
     figure.supylabel("training accuracy")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(NORMS))
+    legend(figure, grid[0, 0], loc="outside upper center")
     return save(figure, folder / "grid.png")
-
-
-def _draw_curve(axes: Any, rows: dict[str, np.ndarray], norm: str, position: int) -> None:
-    runs = [select(rows, seed=seed)["train_accuracy"] for seed in np.unique(rows["seed"])]
-    values = np.stack(runs)
-    epochs = np.arange(values.shape[1])
-    line = style(norm, position)
-    axes.plot(epochs, values.mean(0), label=NORM_LABELS[norm], **line)
-    axes.fill_between(epochs, values.min(0), values.max(0), color=line["color"], alpha=0.2, lw=0)
 
 
 def _draw_final(folder: Path) -> Path:
@@ -174,56 +136,64 @@ def _draw_final(folder: Path) -> Path:
     figure = new_figure(7.0, 4.8)
     axes = subplots(figure, 1, 1)[0, 0]
     for position, norm in enumerate(NORMS):
-        trials = measured[norm]
-        scales = [float(trial) for trial in trials if trial not in _RULES]
-        values = np.stack([trials[trial] for trial in trials if trial not in _RULES])
-        line = style(norm, position)
-        axes.plot(scales, values.mean(1), marker="o", ms=4, label=NORM_LABELS[norm], **line)
-        axes.fill_between(
-            scales, values.min(1), values.max(1), color=line["color"], alpha=0.2, lw=0
-        )
-        for rule in _RULES:
-            axes.axhline(
-                trials[rule].mean(),
-                color=line["color"],
-                lw=0.8,
-                ls=(0, (1, 1)) if rule == "Xavier" else (0, (5, 1.5)),
-                label=f"{rule}, {NORM_LABELS[norm]}",
-            )
+        by_scale = {float(k): v for k, v in measured[norm].items() if k not in _RULES}
+        line = {**style(norm, position), "marker": "o", "ms": 4, "label": NORM_LABELS[norm]}
+        band(axes, list(by_scale), list(by_scale.values()), **line)
+        for rule, dashes in zip(_RULES, ((0, (1, 1)), (0, (5, 1.5))), strict=True):
+            label = f"{rule}, {NORM_LABELS[norm]}"
+            height = np.mean(measured[norm][rule])
+            axes.axhline(height, color=line["color"], lw=0.8, ls=dashes, label=label)
     axes.set(
         xscale="log",
         ylim=(0, 1.02),
         xlabel="standard deviation of the initial weights",
         ylabel="final training accuracy",
     )
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend(figure, axes)
     return save(figure, folder / "final.png")
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the book's claims the numbers show."""
+    learned = _learned(results)
+    count = len(_scales(results))
+    return {
+        "with batch norm most weight scales learn": learned["batch"].min() > count / 2,
+        "without batch norm most weight scales do not learn": learned["none"].max() < count / 2,
+    }
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say how many scales learn, how Xavier and He do, and how fast training at once was."""
     accuracy, limit = results["train_accuracy"], results["learns_at"]
-    scales = [trial for trial in accuracy["none"] if trial not in _RULES]
-    learned = {
-        norm: np.sum([np.array(accuracy[norm][scale]) >= limit for scale in scales], axis=0)
-        for norm in NORMS
-    }
-    counts = ", ".join(
-        f"{learned[norm].mean():.1f} ({learned[norm].min()} to {learned[norm].max()} over seeds) "
-        f"{NORM_LABELS[norm]}"
-        for norm in NORMS
-    )
+    scales, learned = _scales(results), _learned(results)
+    counts = ", ".join(f"{over_seeds(learned[norm], '.1f')} {NORM_LABELS[norm]}" for norm in NORMS)
     rules = "; ".join(
-        f"{rule} {np.mean(accuracy['none'][rule]):.3f} without and "
-        f"{np.mean(accuracy['batch'][rule]):.3f} with batch norm"
+        f"{rule} {mean(accuracy['none'][rule], '.3f')} without and "
+        f"{mean(accuracy['batch'][rule], '.3f')} with batch norm"
         for rule in _RULES
     )
     return [
         f"Of {len(scales)} scales learn (training accuracy of {limit:g} or more): {counts}.",
         *(_range_sentence(norm, accuracy[norm], scales, limit) for norm in NORMS),
         f"Final training accuracy, mean over seeds: {rules}.",
-        *(f"{NORM_LABELS[norm]}: {speed_sentence(results['speed'][norm])}" for norm in NORMS),
+        *(
+            f"{sentence(NORM_LABELS[norm])}: {speed_sentence(results['speed'][norm])}"
+            for norm in NORMS
+        ),
     ]
+
+
+def _scales(results: dict[str, Any]) -> list[str]:
+    return [trial for trial in results["train_accuracy"]["none"] if trial not in _RULES]
+
+
+def _learned(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return how many scales learn, [S] by norm."""
+    return {
+        norm: np.sum([np.array(by[s]) >= results["learns_at"] for s in _scales(results)], axis=0)
+        for norm, by in results["train_accuracy"].items()
+    }
 
 
 def _range_sentence(
@@ -232,9 +202,9 @@ def _range_sentence(
     means = {scale: float(np.mean(accuracy[scale])) for scale in scales}
     learning = [scale for scale in scales if means[scale] >= limit]
     if not learning:
-        return f"{NORM_LABELS[norm].capitalize()} no scale learns in the mean over seeds."
+        return f"{sentence(NORM_LABELS[norm])} no scale learns in the mean over seeds."
     best = max(learning, key=means.__getitem__)
     return (
-        f"{NORM_LABELS[norm].capitalize()} scales from {learning[-1]} to {learning[0]} learn in "
+        f"{sentence(NORM_LABELS[norm])} scales from {learning[-1]} to {learning[0]} learn in "
         f"the mean over seeds; the best is {best} with {means[best]:.3f}."
     )

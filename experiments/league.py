@@ -15,18 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.ticker import NullFormatter
 
 from jaxnorm import linen
 from jaxnorm.functional import CATALOGUE, SPECS
 from jaxnorm.models import NormFactory, ResNet, Transformer, apply_norm, norm_factory
 
 from ._classification import centred, on_device
-from ._figures import COLOURS, new_figure, save, subplots
 from ._league_table import (
+    MEASUREMENTS,
     NONE,
     TEXT,
-    dots,
     kept_bytes,
     key_of,
     read_measurements,
@@ -34,9 +32,9 @@ from ._league_table import (
     table_of,
     write_table,
 )
+from ._league_table import figures as figures
 from ._run import Run
 
-_MEASUREMENTS = "measurements.jsonl"
 # What the default of a member needs where channels or images are few.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "group_norm": {"num_groups": 4},
@@ -194,7 +192,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     """Train every member in every task; the table `league` has a row per member."""
     tasks = [_images(config, run), _text(config, run)]
     names = [NONE, *(config.members or [member.name for member in CATALOGUE])]
-    path = run.folder / _MEASUREMENTS
+    path = run.folder / MEASUREMENTS
     done = {key_of(row) for row in read_measurements(path)}
     left_out: dict[str, dict[str, str]] = {}
     with run.progress("league", len(names), "members") as report:
@@ -425,64 +423,29 @@ def _advance(task: Task, trainer: Trainer, size: int) -> Callable[..., Any]:
     return advance
 
 
-def figures(folder: Path) -> list[Path]:
-    """Draw every member's seeds and mean in each task, its time and its memory."""
-    rows = read_measurements(folder / _MEASUREMENTS)
-    table = table_of(rows)
-    score = next(name for name in table[0] if name.endswith("_accuracy"))
-    worst_first = sorted(table, key=lambda row: -1.0 if row[score] is None else row[score])
-    place = {row["member"]: y for y, row in enumerate(worst_first)}
-    sizes = list(dict.fromkeys(row["batch_size"] for row in rows if row["task"] != TEXT))
-    figure = new_figure(12.5, 1.6 + 0.22 * len(place))
-    accuracy, loss, duration, memory = subplots(figure, 1, 4, sharey=True)[0]
-    contests = [("images", size) for size in sizes] + [
-        (TEXT, size) for size in dict.fromkeys(r["batch_size"] for r in rows if r["task"] == TEXT)
-    ]
-    for (task, size), colour, marker in zip(contests, COLOURS, "osD^v<>p", strict=False):
-        label = f"{task}, batch size {size}"
-        look = {"color": colour, "marker": marker, "linestyle": "none"}
-        axes, column = (loss, "loss") if task == TEXT else (accuracy, "accuracy")
-        seeds = [
-            (row[column], place[row["member"]])
-            for row in rows
-            if (row["task"], row["batch_size"]) == (task, size) and row[column] is not None
-        ]
-        axes.plot(*zip(*seeds, strict=True), **look, ms=3, alpha=0.4)
-        dots(axes, table, place, f"{task}_{size}_{column}", look, label)
-        dots(duration, table, place, f"{task}_{size}_us_per_step", look, label)
-        dots(memory, table, place, f"{task}_{size}_kept_bytes", look, label)
-    accuracy.set_yticks(list(place.values()), [name.replace("_", " ") for name in place])
-    accuracy.set_ylim(-0.7, len(place) - 0.3)
-    accuracy.set(title="images: seeds and mean", xlabel="test accuracy")
-    loss.set(title="text: seeds and mean", xlabel="test loss (nats per character)")
-    _show_by_number(loss, table, place)
-    duration.set(title="time", xlabel="microseconds per step", xscale="log")
-    memory.set(title="memory", xlabel="bytes kept for the backward pass", xscale="log")
-    for axes in (duration, memory):
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    figure.legend(*memory.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return [save(figure, folder / "league.png")]
-
-
-def _show_by_number(axes: Any, table: Any, place: dict[str, int]) -> None:
-    """End the axis of losses where no training diverged; write the losses beyond as numbers."""
-    losses = {
-        name: [(row["member"], row[name], row[name.replace("loss", "diverged")]) for row in table]
-        for name in table[0]
-        if name.endswith("_loss")
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which expectations the numbers show."""
+    rows, stateful = results["members"], {row.name for row in CATALOGUE if row.stateful}
+    scores = [name for name in rows[0] if name.endswith(("_accuracy", "_loss"))]
+    best = {_ranked(rows, column)[0]["member"] for column in scores}
+    sizes = sorted(int(name.split("_")[1]) for name in scores if name.endswith("_accuracy"))
+    lost = {True: [], False: []}
+    for row in rows:
+        few, many = (row[f"images_{size}_accuracy"] for size in (sizes[0], sizes[-1]))
+        if row["member"] != NONE and None not in (few, many):
+            lost[row["member"] in stateful].append(many - few)
+    return {
+        "no member is best in all tasks": len(best) > 1,
+        f"at a batch size of {sizes[0]} members with running statistics lose most": bool(
+            np.mean(lost[True]) > np.mean(lost[False])
+        ),
     }
-    found = [row for rows in losses.values() for row in rows if row[1] is not None]
-    held = [loss for _, loss, diverged in found if not diverged]
-    if not held:
-        return
-    low, high = min(held), max(held)
-    axes.set_xlim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-3)
-    for name, loss, _ in found:
-        if loss > axes.get_xlim()[1]:
-            text = {"ha": "right", "va": "center", "fontsize": "small"}
-            axes.text(
-                0.97, place[name], f"{loss:.2f} →", **text, transform=axes.get_yaxis_transform()
-            )
+
+
+def _ranked(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
+    """Return the members that have a score, the best first."""
+    present = [row for row in rows if row[column] is not None]
+    return sorted(present, key=lambda row: row[column], reverse=column.endswith("accuracy"))
 
 
 def summary(results: dict[str, Any]) -> list[str]:
@@ -491,13 +454,12 @@ def summary(results: dict[str, Any]) -> list[str]:
     columns = [name for name in rows[0] if name.endswith(("_accuracy", "_loss"))]
     for column in columns:
         task, size, score = column.split("_")
-        present = [row for row in rows if row[column] is not None]
-        ranked = sorted(present, key=lambda row: row[column], reverse=score == "accuracy")
+        ranked = _ranked(rows, column)
         best = ", ".join(f"{row['member']} {row[column]:.3f}" for row in ranked[:3])
-        base = next((f"none {row[column]:.3f}; " for row in present if row["member"] == NONE), "")
+        base = next((f"none {row[column]:.3f}; " for row in ranked if row["member"] == NONE), "")
         diverged = [row["member"] for row in rows if row[f"{task}_{size}_diverged"]]
         lines.append(
-            f"{task} at a batch size of {size}, {score}: best of {len(present)} {best}; {base}"
+            f"{task} at a batch size of {size}, {score}: best of {len(ranked)} {best}; {base}"
             f"diverged for some seed: {', '.join(diverged) or 'no member'}."
         )
     for name, reasons in results["left_out"].items():

@@ -63,11 +63,11 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     by_numpy = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + _EPSILON)
     in_float32 = (batch - batch.mean(0)) / np.sqrt(batch.var(0) + np.float32(_EPSILON))
     rows = [
-        {"image": i, "pixel": p, "before": float(v), "after": float(w)}
+        {"image": i, "pixel": p, "before": v, "after": w}
         for i in range(config.batch)
         for p, (v, w) in enumerate(zip(batch[i, 0, :, 0], np.asarray(y)[i, 0, :, 0], strict=True))
     ]
-    run.record("first_row", rows)
+    run.replace("first_row", rows)
     scale = np.abs(by_numpy).max()
     return {
         "images": config.batch,
@@ -92,6 +92,16 @@ def figures(folder: Path) -> list[Path]:
     before.set(xlabel="pixel of the first row", ylabel="value", title="before, one line per image")
     after.set(xlabel="pixel of the first row", ylabel="value (standard deviations)", title="after")
     return [save(figure, folder / "numpy_parity.png")]
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which claims the numbers show."""
+    return {
+        "the library equals NumPy to rounding": (
+            results["error"] < 4 * results["epsilon_of_float32"]
+        ),
+        "the textbook formula equals NumPy, too": results["error_of_the_textbook_formula"] < 1e-12,
+    }
 
 
 def summary(results: dict[str, Any]) -> list[str]:

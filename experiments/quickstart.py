@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,15 @@ from jaxnorm.training import (
     TrainState,
     create_train_state,
     cross_entropy,
-    latest_step,
     make_scan_steps,
     make_train_step,
-    save_checkpoint,
 )
 
-from ._figures import draw_curves, new_figure, save, style, subplots
+from ._figures import draw_curves, legend, log_axis, new_figure, save, style, subplots
 from ._run import Run
+from ._seeds import last_rows
 from ._tables import ordered, read_table, select
+from ._trainer import Measured, Point, train
 from .data import Dataset
 
 Batch = dict[str, jax.Array]
@@ -86,56 +85,41 @@ PRESETS = {
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train every norm with every seed; the table `curves` has a row per epoch."""
     data = run.dataset(config.dataset)
-    train, test = _on_device(data, "train"), _on_device(data, "test")
-    total = len(config.norms) * len(config.seeds) * config.epochs
-    done = 0
+    images, test = _on_device(data, "train"), _on_device(data, "test")
     seconds = {}
-    with run.progress("quickstart", total, "epochs") as progress:
-        for norm in config.norms:
-            start = time.perf_counter()
-            network = _Network(config, norm, train, test)
-            for seed in config.seeds:
-                for _ in network.epochs(run, seed):
-                    done += 1
-                    progress(done, norm)
-            seconds[norm] = round(time.perf_counter() - start, 1)
+    for norm in config.norms:
+        began = time.perf_counter()
+        _train_norm(config, run, norm, images, test)
+        seconds[norm] = round(time.perf_counter() - began, 1)
     table = read_table(run.table("curves"))
-    results = {norm: _final(table, norm, config.epochs) for norm in config.norms}
-    for norm, took in seconds.items():
-        results[norm]["seconds"] = took
+    results = {norm: {**_final(table, norm), "seconds": seconds[norm]} for norm in config.norms}
     run.console.print(_printed(results))
     return {"chance": 1 / len(data.classes), "epochs": config.epochs, "norms": results}
 
 
-class _Network:
-    """One norm's network, compiled once for all seeds."""
+def _train_norm(config: Config, run: Run, norm: str, images: Batch, test: Batch) -> None:
+    """Train one norm's network, compiled once, with all seeds."""
+    model = CNN(num_outputs=10, stages=config.stages, features=(), norm=NORMS[norm])
+    tx = optax.sgd(config.learning_rate, momentum=0.9)
+    start = jax.jit(lambda key: create_train_state(model, key, images["inputs"][:1], tx))
+    step = make_train_step(model, tx, cross_entropy, donate=False)
+    epoch = make_scan_steps(step, batch_size=config.batch_size)
+    evaluate = jax.jit(functools.partial(_in_both_modes, model))
 
-    def __init__(self, config: Config, norm: str, train: Batch, test: Batch) -> None:
-        self.norm, self.count, self.train, self.test = norm, config.epochs, train, test
-        model = CNN(num_outputs=10, stages=config.stages, features=(), norm=NORMS[norm])
-        tx = optax.sgd(config.learning_rate, momentum=0.9)
-        sample = train["inputs"][:1]
-        self.start = jax.jit(lambda key: create_train_state(model, key, sample, tx))
-        step = make_train_step(model, tx, cross_entropy, donate=False)
-        self.advance = make_scan_steps(step, batch_size=config.batch_size)
-        self.evaluate = jax.jit(functools.partial(_in_both_modes, model))
+    def measure(point: Point) -> Measured:
+        row = {"train_loss": point.metrics["loss"].mean(), **evaluate(point.state, test)}
+        return Measured({"curves": [row]}, f"accuracy {row['test_accuracy']:.3f}")
 
-    def epochs(self, run: Run, seed: int) -> Iterator[int]:
-        """Train from one seed, record each epoch, and yield after each."""
-        folder = run.folder / "checkpoints" / f"{self.norm}-{seed}"
-        if run.resume and latest_step(folder) == self.count:
-            yield from range(self.count)
-            return
-        run.rewind(-1, norm=self.norm, seed=str(seed))
-        state = self.start(jax.random.key(seed))
-        for epoch in range(1, self.count + 1):
-            state, metrics = self.advance(state, self.train)
-            on_test = self.evaluate(state, self.test)
-            row = {"train_loss": float(metrics["loss"].mean()), **jax.tree.map(float, on_test)}
-            run.record("curves", [{"norm": self.norm, "seed": seed, "step": epoch, **row}])
-            run.scalars(f"{self.norm}/seed{seed}", epoch, row)
-            yield epoch
-        save_checkpoint(folder, state, step=self.count, keep=1)
+    for seed in config.seeds:
+        train(
+            run,
+            f"{norm}-{seed}",
+            lambda seed=seed: start(jax.random.key(seed)),
+            lambda state: epoch(state, images),
+            measure,
+            points=range(1, config.epochs + 1),
+            where={"norm": norm, "seed": seed},
+        )
 
 
 def _in_both_modes(model: nn.Module, state: TrainState, batch: Batch) -> Metrics:
@@ -156,13 +140,12 @@ def _on_device(data: Dataset, split: str) -> Batch:
     return {"inputs": inputs, "labels": jnp.asarray(labels)}
 
 
-def _final(table: dict[str, np.ndarray], norm: str, epochs: int) -> dict[str, float]:
+def _final(table: dict[str, np.ndarray], norm: str) -> dict[str, float]:
     """Return the means over seeds at the last epoch, and the spread of the test accuracy."""
-    rows = select(table, norm=norm, step=float(epochs))
+    rows = last_rows(table, norm=norm)
     columns = [name for name in table if name.startswith(("train_", "test_"))]
     means = {name: round(float(rows[name].mean()), 5) for name in columns}
-    accuracy = rows["test_accuracy"]
-    return {**means, "test_accuracy_spread": round(float(np.ptp(accuracy)), 5)}
+    return {**means, "test_accuracy_spread": round(float(np.ptp(rows["test_accuracy"])), 5)}
 
 
 def _printed(results: dict[str, dict[str, float]]) -> Table:
@@ -188,18 +171,17 @@ def figures(folder: Path) -> list[Path]:
     figure = new_figure(11, 3.6)
     loss, accuracy, modes = subplots(figure, 1, 3)[0]
     draw_curves(loss, table, y="train_loss", by="norm")
-    loss.set(yscale="log", xlabel="epoch", ylabel="training loss, mean of the epoch (nats)")
+    loss.set(yscale="log", xlabel="epoch", ylabel="training loss (nats)")
+    log_axis(loss.yaxis)
     draw_curves(accuracy, table, y="test_accuracy", by="norm")
     accuracy.set(xlabel="epoch", ylabel="test accuracy", ylim=(None, 1.0))
-    accuracy.set_title("means over seeds; bands from least to greatest", fontsize=9)
     _draw_modes(modes, table)
-    handles, labels = loss.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend(figure, loss)
     return [save(figure, folder / "quickstart.png")]
 
 
 def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
-    last = select(table, step=float(table["step"].max()))
+    last = last_rows(table)
     norms = ordered(last["norm"])
     columns = {"test_accuracy": "eval mode", "test_accuracy_train_mode": "train mode"}
     for offset, (column, label) in zip((-0.15, 0.15), columns.items(), strict=True):
@@ -213,25 +195,35 @@ def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
             axes.plot(at, values, marker, color=colour, mfc=fill, ls="none", label=shown)
     axes.set_xticks(range(len(norms)), norms, fontsize=8.5)
     axes.set_ylabel("final test accuracy")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which expectations the numbers show."""
+    norms = results["norms"]
+    return {
+        "every network learns the digits": min(row["test_accuracy"] for row in norms.values())
+        > 0.9,
+        "batch norm classifies alike with running and with batch statistics": abs(
+            _gap(norms["batch"])
+        )
+        < 0.02,
+    }
+
+
+def _gap(row: dict[str, float]) -> float:
+    return row["test_accuracy"] - row["test_accuracy_train_mode"]
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the final test accuracy of each norm, and the gap between the two modes."""
     norms = results["norms"]
     accuracies = ", ".join(f"{name} {row['test_accuracy']:.1%}" for name, row in norms.items())
-    apart = max(
-        norms, key=lambda name: abs(norms[name]["test_accuracy"] - _in_train_mode(norms[name]))
-    )
-    gap = norms[apart]["test_accuracy"] - _in_train_mode(norms[apart])
     losses = ", ".join(f"{name} {row['train_loss']:.3f}" for name, row in norms.items())
+    apart = max(norms, key=lambda name: abs(_gap(norms[name])))
     return [
         f"Test accuracy after {results['epochs']} epochs: {accuracies}.",
         f"Training loss after these epochs: {losses} nats.",
-        f"The test accuracies in eval and train mode differ by at most {abs(gap):.1%} "
-        f"({apart} norm).",
+        "The test accuracies in eval and train mode differ by at most "
+        f"{abs(_gap(norms[apart])):.1%} ({apart} norm).",
     ]
-
-
-def _in_train_mode(row: dict[str, float]) -> float:
-    return row["test_accuracy_train_mode"]

@@ -21,10 +21,12 @@ from jaxnorm.linen import BatchNorm, LayerNorm
 from jaxnorm.models import LSTM, NormFactory
 from jaxnorm.training import TrainState
 
-from ._figures import COLOURS, draw_curves, new_figure, save, subplots
+from ._figures import BAND, COLOURS, draw_curves, fill, legend, new_figure, save, subplots
 from ._run import Run
-from ._sweep import Data, Group, Hyper, Point, Sweep, make_sweep, on_device, training
-from ._tables import ordered, read_table, select
+from ._seeds import mean, over_seeds, sentence
+from ._sweep import Data, Group, Hyper, every, make_sweep, on_device
+from ._tables import Row, ordered, read_table, select
+from ._trainer import Measured, Point
 from .data import Dataset
 
 ORDERS = {"sequential": "pixels in order", "permuted": "pixels permuted"}
@@ -71,7 +73,6 @@ class Config:
         batch_size: Images in a step.
         learning_rate: Learning rate of Adam. Gradients are clipped to a norm of 1.
         decay: Weight of the old running statistics.
-        save_every_s: Seconds between checkpoints.
     """
 
     dataset: str = "mnist"
@@ -87,7 +88,6 @@ class Config:
     batch_size: int = 100
     learning_rate: float = 3e-3
     decay: float = 0.9
-    save_every_s: float = 30.0
 
 
 PRESETS = {
@@ -137,21 +137,17 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     data = run.dataset(config.dataset).head(config.train_examples, config.test_examples)
     for order in config.orders:
         train, test = (_sequences(data, split, config, order) for split in ("train", "test"))
-        rows, pixels = train["inputs"].shape
         for norm in ("none", "layer", "batch"):
             build = functools.partial(_build, config, norm)
-            numbers = {"learning_rate": config.learning_rate}
-            group = Group(f"{order}-{norm}", build, ("lstm",), numbers, config.seeds)
-            steps = rows // config.batch_size
-            sweep = make_sweep(build, pixels, batch_size=config.batch_size, steps=steps)
-            points = training(
-                run, group, sweep, train, points=config.epochs, save_every_s=config.save_every_s
+            steps = len(train["labels"]) // config.batch_size
+            sweep = make_sweep(build, train, batch_size=config.batch_size, steps=steps)
+            hyper = {"learning_rate": config.learning_rate}
+            group = Group(f"{order}-{norm}", sweep, config.seeds, hyper=hyper)
+            group.train(
+                run,
+                functools.partial(_measure, config, group, test),
+                points=every(steps, config.epochs),
             )
-            for point in points:
-                _record(run, group, sweep, point, test)
-                if norm == "batch" and point.step == config.epochs * steps:
-                    _record_statistics(run, group, point)
-                    _record_shared(run, group, sweep, point, test)
     return _results(run.folder, config)
 
 
@@ -181,32 +177,33 @@ def _sequences(data: Dataset, split: str, config: Config, order: str) -> Data:
     return on_device(pixels, getattr(data, f"{split}_labels"), data.white)
 
 
-def _record(run: Run, group: Group, sweep: Sweep, point: Point, test: Data) -> None:
+def _measure(config: Config, group: Group, test: Data, point: Point) -> Measured:
     order, norm = group.name.split("-")
-    kinds = {norm: point.states}
+    epoch = point.step // group.sweep.steps
+    kinds = {norm: point.state}
     if norm == "batch":
-        kinds = {PER_STEP: point.states, SHARED: with_statistics(point.states, 1)}
+        kinds = {PER_STEP: point.state, SHARED: with_statistics(point.state, 1)}
+    curves: list[Row] = []
     for name, states in kinds.items():
-        measured = sweep.evaluate(group.numbers, states, test)
-        trained = point.metrics.get("loss", np.full_like(measured["loss"], np.nan))
-        rows = [
-            {
-                "group": group.name,
-                "order": order,
-                "norm": name,
-                "seed": seed,
-                "step": point.step,
-                "epoch": point.step // sweep.steps,
-                "train_loss": round(float(trained[i, 0]), 6),
-                "test_loss": round(float(measured["loss"][i, 0]), 6),
-                "test_accuracy": round(float(measured["accuracy"][i, 0]), 6),
-            }
-            for i, seed in enumerate(group.seeds)
-        ]
-        run.record("curves", rows)
-        for row in rows:
-            shown = {key: row[key] for key in ("test_loss", "test_accuracy")}
-            run.scalars(f"{group.name}/{name}/seed{row['seed']}", point.step, shown)
+        measured = group.evaluate(states, test)
+        columns = {
+            "train_loss": point.metrics.get("loss", np.full_like(measured["loss"], np.nan)),
+            "test_loss": measured["loss"],
+            "test_accuracy": measured["accuracy"],
+        }
+        own = {"order": order, "norm": name, "epoch": epoch}
+        curves += [{**own, **row} for row in group.rows(**columns)]
+    tables = {"curves": curves}
+    if norm == "batch" and epoch == config.epochs:
+        tables |= _statistics(group, point.state)
+        tables["shared"] = _shared(group, order, point.state, test)
+    shown = {
+        f"{column}/{row['norm']}/seed{row['seed']}": row[column]
+        for row in curves
+        for column in ("test_loss", "test_accuracy")
+    }
+    accuracy = mean([row["test_accuracy"] for row in curves[: len(group.seeds)]], ".3f")
+    return Measured(tables, f"accuracy {accuracy}", shown)
 
 
 def with_statistics(
@@ -233,40 +230,32 @@ def with_statistics(
     return states._replace(batch_stats=tree_map_with_path(cut, states.batch_stats))
 
 
-def _record_statistics(run: Run, group: Group, point: Point) -> None:
-    """Record the mean and the deviation at each step, of one unit and of quantiles over units."""
-    cell: Any = jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), point.states.batch_stats)
+def _statistics(group: Group, states: TrainState) -> dict[str, list[Row]]:
+    """Return the mean and the deviation at each step, of one unit and of quantiles over units."""
+    cell: Any = jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), states.batch_stats)
+    tables: dict[str, list[Row]] = {"statistics": [], "spread": []}
     for place in PLACES:
         stats = cell["lstm"]["cell"][place]
         means, deviations = stats["mean"], np.sqrt(stats["var"])  # [S, steps, units]
-        rows = [
-            {
-                "group": group.name,
-                "place": place,
-                "seed": seed,
-                "step": point.step,
-                "time": time,
-                "unit_mean": float(means[i, time, 0]),
-                "unit_deviation": float(deviations[i, time, 0]),
-                **_quantiles("mean", means[i, time]),
-                **_quantiles("deviation", deviations[i, time]),
+        for i, seed in enumerate(group.seeds):
+            own = {"place": place, "seed": seed}
+            tables["statistics"] += [
+                {
+                    **own,
+                    "time": time,
+                    "unit_mean": mean[0],
+                    "unit_deviation": deviation[0],
+                    **_quantiles("mean", mean),
+                    **_quantiles("deviation", deviation),
+                }
+                for time, (mean, deviation) in enumerate(zip(means[i], deviations[i], strict=True))
+            ]
+            spread = {
+                "mean_spread": np.median(_mean_spread(means[i], deviations[i])),
+                "deviation_ratio": np.median(_deviation_ratio(deviations[i])),
             }
-            for i, seed in enumerate(group.seeds)
-            for time in range(means.shape[1])
-        ]
-        run.record("statistics", rows)
-        spreads = [
-            {
-                "group": group.name,
-                "place": place,
-                "seed": seed,
-                "step": point.step,
-                "mean_spread": float(np.median(_mean_spread(means[i], deviations[i]))),
-                "deviation_ratio": float(np.median(_deviation_ratio(deviations[i]))),
-            }
-            for i, seed in enumerate(group.seeds)
-        ]
-        run.record("spread", spreads)
+            tables["spread"].append({**own, **spread})
+    return tables
 
 
 def _quantiles(name: str, values: np.ndarray) -> dict[str, float]:
@@ -284,28 +273,18 @@ def _deviation_ratio(deviations: np.ndarray) -> np.ndarray:
     return high / np.maximum(low, np.finfo(np.float32).tiny)
 
 
-def _record_shared(run: Run, group: Group, sweep: Sweep, point: Point, test: Data) -> None:
-    """Record the accuracy by the number of steps with own statistics, and by the place."""
-    steps = jax.tree.leaves(point.states.batch_stats)[0].shape[2]
+def _shared(group: Group, order: str, states: TrainState, test: Data) -> list[Row]:
+    """Return the accuracy by the number of steps with own statistics, and by the place."""
+    steps = jax.tree.leaves(states.batch_stats)[0].shape[2]
     counts = [2**i for i in range(steps.bit_length()) if 2**i < steps]
     cases = [("all", tuple(PLACES), kept) for kept in [*counts, steps]]
     cases += [(place, (place,), 1) for place in PLACES]
+    rows: list[Row] = []
     for name, places, kept in cases:
-        states = with_statistics(point.states, kept, places)
-        accuracy = sweep.evaluate(group.numbers, states, test)["accuracy"]
-        rows = [
-            {
-                "group": group.name,
-                "order": group.name.split("-")[0],
-                "seed": seed,
-                "step": point.step,
-                "places": name,
-                "kept": kept,
-                "test_accuracy": round(float(accuracy[i, 0]), 6),
-            }
-            for i, seed in enumerate(group.seeds)
-        ]
-        run.record("shared", rows)
+        accuracy = group.evaluate(with_statistics(states, kept, places), test)["accuracy"]
+        own = {"order": order, "places": name, "kept": kept}
+        rows += [{**own, **row} for row in group.rows(test_accuracy=accuracy)]
+    return rows
 
 
 def _results(folder: Path, config: Config) -> dict[str, Any]:
@@ -315,12 +294,10 @@ def _results(folder: Path, config: Config) -> dict[str, Any]:
     steps = len(np.unique(read_table(folder / "statistics.csv")["time"]))
     results: dict[str, Any] = {"epochs": config.epochs, "steps": steps, "orders": {}}
     for order in config.orders:
-        rows = select(curves, order=order)
-        last = select(rows, epoch=float(config.epochs))
-        half = select(rows, epoch=float(config.epochs // 2))
+        rows, half = select(curves, order=order), float(config.epochs // 2)
         results["orders"][order] = {
-            "test_accuracy": _by_norm(last),
-            "test_accuracy_half_way": _by_norm(half),
+            "test_accuracy": _by_norm(select(rows, epoch=float(config.epochs))),
+            "test_accuracy_half_way": _by_norm(select(rows, epoch=half)),
             "spread": {
                 place: {
                     name: select(spread, group=f"{order}-batch", place=place)[name].tolist()
@@ -354,21 +331,19 @@ def figures(folder: Path) -> list[Path]:
 
 def _draw_accuracy(folder: Path, curves: dict[str, np.ndarray], orders: list[str]) -> Path:
     kept = select(read_table(folder / "shared.csv"), places="all")
-    figure = new_figure(4.2 * (len(orders) + 1), 4)
-    *panels, last = subplots(figure, 1, len(orders) + 1)[0]
+    figure = new_figure(3.6 * (len(orders) + 1), 3.6)
+    *panels, shared = subplots(figure, 1, len(orders) + 1)[0]
     for axes, order in zip(panels, orders, strict=True):
         draw_curves(axes, select(curves, order=order), x="epoch", y="test_accuracy", by="norm")
         axes.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1), title=ORDERS[order])
-    named = {**kept, "order": np.array([ORDERS[order] for order in kept["order"]])}
-    draw_curves(last, named, x="kept", y="test_accuracy", by="order")
-    last.set(xscale="log", ylim=(0, 1), ylabel="test accuracy after training")
+    draw_curves(shared, kept, x="kept", y="test_accuracy", by="order", labels=ORDERS)
+    shared.set(xscale="log", ylim=(0, 1), ylabel="test accuracy after training")
     counts = np.unique(kept["kept"])
-    last.set_xticks(counts, [f"{count:.0f}" for count in counts])
-    last.minorticks_off()
-    last.set(xlabel="steps with statistics of their own", title="batch norm")
-    last.legend(loc="upper left", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    shared.set_xticks(counts, [f"{count:.0f}" for count in counts])
+    shared.minorticks_off()
+    shared.set(xlabel="steps with statistics of their own", title="batch norm")
+    legend(shared, loc="lower right", fontsize=9)
+    legend(figure, panels[0])
     return save(figure, folder / "accuracy.png")
 
 
@@ -381,8 +356,8 @@ def _draw_statistics(folder: Path, order: str) -> Path:
         one = select(rows, place=place)
         for axes, name in zip(grid[:, column], ("mean", "deviation"), strict=True):
             low, middle, high = (one[f"{name}_p{q}"] for q in _QUANTILES)
-            axes.fill_between(one["time"], low, high, color=COLOURS[0], alpha=0.2, lw=0)
-            axes.plot(one["time"], middle, color=COLOURS[0], label="median unit, deciles 1 to 9")
+            fill(axes, one["time"], low, high, color=COLOURS[0])
+            axes.plot(one["time"], middle, color=COLOURS[0], label="median unit")
             axes.plot(
                 one["time"], one[f"unit_{name}"], color=COLOURS[1], ls=(0, (5, 1.5)), label="unit 0"
             )
@@ -390,48 +365,62 @@ def _draw_statistics(folder: Path, order: str) -> Path:
         grid[1, column].set_xlabel("time step")
     grid[0, 0].set_ylabel("running mean")
     grid[1, 0].set_ylabel("running standard deviation")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    legend(figure, grid[0, 0], labels={BAND: "units from decile 1 to 9"})
     return save(figure, folder / f"statistics_{order}.png")
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the papers' claims the numbers show."""
+    orders = results["orders"]
+    ends, half = (
+        {
+            order: {norm: np.mean(v) for norm, v in measured[when].items()}
+            for order, measured in orders.items()
+        }
+        for when in ("test_accuracy", "test_accuracy_half_way")
+    )
+    gain = {order: by[PER_STEP] - by["none"] for order, by in ends.items()}
+    return {
+        "batch norm with statistics per time step learns faster": all(
+            by[PER_STEP] > by["none"] for by in half.values()
+        ),
+        "batch norm with statistics per time step ends more accurate": min(gain.values()) > 0,
+        "batch norm gains most on permuted pixels": max(gain, key=gain.__getitem__) == "permuted",
+        "statistics shared over time lose accuracy in evaluation": all(
+            by[SHARED] < by[PER_STEP] for by in ends.values()
+        ),
+    }
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the accuracies, the cost of sharing statistics, and how far they move over time."""
     sentences = []
     for order, measured in results["orders"].items():
-        for when, epochs in (
-            ("test_accuracy", results["epochs"]),
-            ("test_accuracy_half_way", results["epochs"] // 2),
-        ):
+        pixels, epochs = sentence(ORDERS[order]), results["epochs"]
+        for when, count in (("test_accuracy", epochs), ("test_accuracy_half_way", epochs // 2)):
             by_norm = "; ".join(
-                f"{norm} {np.mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+                f"{norm} {over_seeds(values, '.1%', of='')}"
                 for norm, values in measured[when].items()
             )
             sentences.append(
-                f"{ORDERS[order].capitalize()}, {results['steps']} steps, test accuracy after "
-                f"{epochs} epochs, mean and range over seeds: {by_norm}."
+                f"{pixels}, {results['steps']} steps, test accuracy after {count} epochs, mean and "
+                f"range over seeds: {by_norm}."
             )
+        spread, alone = measured["spread"], measured["test_accuracy_shared_in"]
         moved = "; ".join(
-            f"{words} {np.mean(measured['spread'][place]['mean_spread']):.2f} and "
-            f"{np.mean(measured['spread'][place]['deviation_ratio']):.1f}"
+            f"{words} {mean(spread[place]['mean_spread'], '.2f')} and "
+            f"{mean(spread[place]['deviation_ratio'], '.1f')}"
             for place, words in PLACES.items()
         )
-        sentences.append(
-            f"{ORDERS[order].capitalize()}: how far a unit's running mean moves over time (in "
-            "standard deviations of a step), and by which factor its standard deviation does "
-            f"(first to ninth decile over time), median unit: {moved}."
-        )
-        alone = ", ".join(
-            f"{words} {np.mean(measured['test_accuracy_shared_in'][place]):.1%}"
-            for place, words in PLACES.items()
-        )
-        sentences.append(
-            f"{ORDERS[order].capitalize()}: test accuracy where only these statistics are shared "
-            f"over time: {alone}."
-        )
+        cost = ", ".join(f"{words} {mean(alone[place], '.1%')}" for place, words in PLACES.items())
+        sentences += [
+            f"{pixels}: how far a unit's running mean moves over time (in standard deviations of a "
+            "step), and by which factor its standard deviation does (first to ninth decile over "
+            f"time), median unit: {moved}.",
+            f"{pixels}: test accuracy where only these statistics are shared over time: {cost}.",
+        ]
     published = "; ".join(
         f"{order} {none:.1%} without and {batch:.1%} with batch norm"
         for order, (none, batch) in PUBLISHED.items()
     )
-    sentences.append(f"Published with 784 steps (Cooijmans et al., 2016): {published}.")
-    return sentences
+    return [*sentences, f"Published with 784 steps (Cooijmans et al., 2016): {published}."]

@@ -11,21 +11,19 @@ import optax
 
 from jaxnorm.models import MLP
 
-from ._figures import new_figure, save, style, subplots
+from ._figures import band, legend, new_figure, save, style, subplots
 from ._run import Run
+from ._seeds import last_rows, sentence
 from ._sweep import (
     NORM_LABELS,
     NORMS,
     Group,
     Hyper,
-    compare_speed,
     decay_kernels,
     final,
     make_sweep,
-    record_curves,
     speed_sentence,
     splits,
-    training,
 )
 from ._tables import read_table, select
 
@@ -92,29 +90,15 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
     steps = config.epochs * (len(train["labels"]) // config.batch_size)
+    trials, hyper = tuple(map(_trial, config.weight_decays)), {"weight_decay": config.weight_decays}
     speed = {}
     for norm in NORMS:
         for rate in config.dropout_rates:
-            group = Group(
-                _name(norm, rate),
-                functools.partial(_build, config, norm, rate),
-                tuple(map(_trial, config.weight_decays)),
-                {"weight_decay": np.array(config.weight_decays)},
-                config.seeds,
-            )
-            sweep = make_sweep(
-                group.build,
-                train["inputs"].shape[1],
-                batch_size=config.batch_size,
-                steps=steps // 4,
-            )
-            for point in training(run, group, sweep, train, points=4):
-                measured = {
-                    split: sweep.evaluate(group.numbers, point.states, part)
-                    for split, part in zip(SPLITS, (train, test), strict=True)
-                }
-                record_curves(run, group, point.step, **measured)
-        speed[norm] = compare_speed(group, sweep, train)
+            build = functools.partial(_build, config, norm, rate)
+            sweep = make_sweep(build, train, batch_size=config.batch_size, steps=steps // 4)
+            group = Group(_name(norm, rate), sweep, config.seeds, trials, hyper)
+            group.train_curves(run, test, points=4)
+        speed[norm] = group.compare_speed()
     return {
         "weight_decays": config.weight_decays,
         "dropout_rates": config.dropout_rates,
@@ -148,8 +132,7 @@ def _build(
 
 def figures(folder: Path) -> list[Path]:
     """Draw final training and test accuracy against weight decay, a panel per dropout rate."""
-    table = read_table(folder / "curves.csv")
-    last = select(table, step=float(table["step"].max()))
+    last = last_rows(read_table(folder / "curves.csv"))
     rates = sorted({float(str(group).rsplit("-", 1)[1]) for group in last["group"]})
     figure = new_figure(3.6 * len(rates) + 0.6, 4.0)
     grid = subplots(figure, 1, len(rates), sharex=True, sharey=True)
@@ -160,8 +143,7 @@ def figures(folder: Path) -> list[Path]:
         # On the log axis, zero is drawn left of the smallest strength.
         axes.set_xscale("symlog", linthresh=1e-4, linscale=0.5)
     grid[0, 0].set_ylabel("final accuracy")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend(figure, grid[0, 0])
     return [save(figure, folder / "regularization.png")]
 
 
@@ -172,9 +154,30 @@ def _draw(axes: Any, rows: dict[str, np.ndarray], norm: str, position: int) -> N
     for split, line in zip(SPLITS, ("--", "-"), strict=True):
         values = [rows[f"{split}_accuracy"][strengths == strength] for strength in at]
         label = f"{'training' if split == 'train' else 'test'}, {NORM_LABELS[norm]}"
-        axes.plot(at, np.mean(values, 1), line, color=colour, marker="o", ms=4, label=label)
-        low, high = np.min(values, 1), np.max(values, 1)
-        axes.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+        band(axes, at, values, color=colour, linestyle=line, marker="o", ms=4, label=label)
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the literature's claims the numbers show."""
+    decays, rates = map(_trial, results["weight_decays"]), results["dropout_rates"]
+    none, *_, strongest = decays
+    train, test = (
+        {
+            (norm, rate): _means(results[f"{split}_accuracy"], _name(norm, rate))
+            for norm in NORMS
+            for rate in rates
+        }
+        for split in SPLITS
+    )
+    gap = {norm: train[norm, 0.0][none] - test[norm, 0.0][none] for norm in NORMS}
+    gain = {norm: max(test[norm, r][none] for r in rates) - test[norm, 0.0][none] for norm in NORMS}
+    loss = {norm: test[norm, 0.0][none] - test[norm, 0.0][strongest] for norm in NORMS}
+    return {
+        "batch norm alone narrows the gap between training and test accuracy": gap["batch"]
+        < gap["none"],
+        "dropout adds less to a network with batch norm": gain["batch"] < gain["none"],
+        "the strongest weight decay costs more without batch norm": loss["none"] > loss["batch"],
+    }
 
 
 def summary(results: dict[str, Any]) -> list[str]:
@@ -185,7 +188,7 @@ def summary(results: dict[str, Any]) -> list[str]:
             train, test = (_means(results[f"{s}_accuracy"], _name(norm, rate)) for s in SPLITS)
             none, best = _trial(results["weight_decays"][0]), max(test, key=test.__getitem__)
             lines.append(
-                f"{NORM_LABELS[norm].capitalize()}, dropout {rate:g}: test accuracy "
+                f"{sentence(NORM_LABELS[norm])}, dropout {rate:g}: test accuracy "
                 f"{test[none]:.1%} and a gap of {100 * (train[none] - test[none]):.1f} points at "
                 f"{none}; best {test[best]:.1%}, a gap of "
                 f"{100 * (train[best] - test[best]):.1f}, at {best}."

@@ -18,10 +18,12 @@ from jaxnorm.diagnostics import layer_values, saturation
 from jaxnorm.models import MLP
 from jaxnorm.training import TrainState
 
-from ._figures import COLOURS, new_figure, save, subplots
+from ._figures import COLOURS, legend, new_figure, save, subplots
 from ._run import Run
+from ._seeds import mean, over_seeds
 from ._sweep import NORMS, Data, Group, Hyper, make_sweep, splits
 from ._tables import Row, ordered, read_table, select
+from ._trainer import Measured, Point
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"sigmoid": nn.sigmoid, "relu": nn.relu}
 # The inputs of an activation: a layer's values before and after the two halves of a norm.
@@ -39,7 +41,8 @@ _EDGES = np.linspace(-8, 8, 65)
 _DESCENT_STEPS, _DESCENT_RATE = 60, 0.25  # each step divides the squared error by four
 _BIASES = np.linspace(-2, 2, 81)
 _PARTS = 4  # dispatches of a training
-_TABLES = ("histograms", "bias", "trained")
+Cases = dict[str, jax.Array]
+"""Inputs of an activation by case."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,36 +116,36 @@ def learn_identity(x: jax.Array) -> tuple[float, float]:
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Measure drawn inputs, then the last hidden layer of trained networks."""
-    for name in _TABLES:  # a resumed run starts again, since it is short
-        run.table(name).unlink(missing_ok=True)
-    results = {"drawn": _measure_drawn(config, run), "seeds": len(config.seeds)}
+    cases, drawn = _drawn(config, run)
+    histograms, trained = _histograms("drawn", "both", cases), []
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
     for activation in ACTIVATIONS:
         for norm in NORMS:
-            _measure_trained(config, run, activation, norm, train, test)
+            cases, rows = _trained(config, run, activation, norm, train, test)
+            histograms += _histograms("trained", activation, cases)
+            trained += rows
+    run.replace("histograms", histograms)
+    run.replace("trained", trained)
     table = read_table(run.table("trained"))
-    results["trained"] = {
+    measures = ("passed", "saturated", "dead", "accuracy")
+    of_trained = {
         activation: {
-            case: {
-                measure: select(table, activation=activation, case=case)[measure]
-                for measure in ("passed", "saturated", "dead", "accuracy")
-            }
+            case: {name: select(table, activation=activation, case=case)[name] for name in measures}
             for case in TRAINED
         }
         for activation in ACTIVATIONS
     }
-    return results
+    return {"drawn": drawn, "seeds": len(config.seeds), "trained": of_trained}
 
 
-def _measure_drawn(config: Config, run: Run) -> dict[str, Any]:
+def _drawn(config: Config, run: Run) -> tuple[Cases, dict[str, Any]]:
+    """Return drawn inputs, and what is measured on them."""
     x = jax.random.uniform(jax.random.key(0), (config.draws,), minval=-5.0, maxval=5.0)
     taken = jaxnorm.moments(x, (1,))
     normalized = jaxnorm.normalize(x, taken, epsilon=_EPSILON)
     scale, bias = learn_identity(x)
     cases = dict(zip(DRAWN, (x, normalized, normalized * scale + bias), strict=True))
-    for case, values in cases.items():
-        _record_histogram(run, "drawn", "both", case, values)
     passed = {
         name: {
             case: float(saturation(values[:, None], activation).passed[0])
@@ -151,15 +154,9 @@ def _measure_drawn(config: Config, run: Run) -> dict[str, Any]:
         for name, activation in ACTIVATIONS.items()
     }
     shifted = normalized[:, None] + jnp.asarray(_BIASES, jnp.float32)
-    by_bias = saturation(shifted, nn.relu).passed
-    run.record(
-        "bias",
-        [
-            {"bias": round(float(b), 3), "passed": round(float(p), 5)}
-            for b, p in zip(_BIASES, by_bias, strict=True)
-        ],
-    )
-    return {
+    by_bias = zip(_BIASES, saturation(shifted, nn.relu).passed, strict=True)
+    run.replace("bias", [{"bias": bias, "passed": passed} for bias, passed in by_bias])
+    return cases, {
         "passed": passed,
         "scale": scale,
         "bias": bias,
@@ -170,51 +167,46 @@ def _measure_drawn(config: Config, run: Run) -> dict[str, Any]:
     }
 
 
-def _measure_trained(
+def _trained(
     config: Config, run: Run, activation: str, norm: str, train: Data, test: Data
-) -> None:
-    """Train all seeds at once and record the inputs of the last hidden activation."""
-    function = ACTIVATIONS[activation]
+) -> tuple[Cases, list[Row]]:
+    """Train all seeds at once. Return the inputs of the last hidden activation, and measures."""
+    function, steps = ACTIVATIONS[activation], config.steps // _PARTS
     build = functools.partial(_build, config, function, norm)
-    group = Group(
-        f"{activation}-{norm}", build, ("one",), {"rate": config.learning_rate}, config.seeds
-    )
-    sweep = make_sweep(
-        build, train["inputs"].shape[1], batch_size=config.batch_size, steps=config.steps // _PARTS
-    )
-    states = sweep.start(group.numbers, group.keys)
-    with run.progress(group.name, _PARTS, "parts") as report:
-        for part in range(_PARTS):
-            states, metrics = sweep.advance(group.numbers, states, train)
-            report(part + 1, f"loss {float(metrics['loss'].mean()):.3g}")
-    model = build(group.hyper)[0]
+    sweep = make_sweep(build, train, batch_size=config.batch_size, steps=steps)
+    group = Group(f"{activation}-{norm}", sweep, config.seeds)
+
+    def measure(point: Point) -> Measured:
+        return group.curves(train=point.metrics, test=group.evaluate(point.state, test))
+
+    states = group.train(run, measure, points=range(steps, _PARTS * steps + 1, steps))
+    model = build({})[0]
     seeds = jax.tree.map(lambda leaf: leaf[:, 0], (states.params, states.batch_stats))
     inside = jax.jit(jax.vmap(functools.partial(_activation_inputs, model), in_axes=(0, 0, None)))
-    accuracy = sweep.evaluate(group.numbers, states, test)["accuracy"]
+    cases = inside(*seeds, test["inputs"])
+    accuracy = group.evaluate(states, test)["accuracy"][:, 0]
     rows: list[Row] = []
-    for case, values in inside(*seeds, test["inputs"]).items():
-        _record_histogram(run, "trained", activation, case, values)
+    for case, values in cases.items():
         found = jax.vmap(lambda z: saturation(z, function))(values)
+        means = {name: getattr(found, name).mean(1) for name in ("passed", "saturated", "dead")}
         rows += [
             {
                 "activation": activation,
                 "case": case,
                 "seed": seed,
-                "passed": round(float(found.passed[s].mean()), 6),
-                "saturated": round(float(found.saturated[s].mean()), 6),
-                "dead": round(float(found.dead[s].mean()), 6),
-                "accuracy": round(float(accuracy[s, 0]), 6),
+                **{name: values[s] for name, values in means.items()},
+                "accuracy": accuracy[s],
             }
             for s, seed in enumerate(config.seeds)
         ]
-    run.record("trained", rows)
+    return cases, rows
 
 
 def _build(
     config: Config, activation: Callable, norm: str, hyper: Hyper
 ) -> tuple[MLP, optax.GradientTransformation]:
     model = MLP(config.features, 10, norm=NORMS[norm], activation=activation)
-    return model, optax.adam(hyper["rate"])
+    return model, optax.adam(config.learning_rate)
 
 
 def _activation_inputs(
@@ -232,23 +224,18 @@ def _activation_inputs(
     return dict(zip(DRAWN, (before, normalized, after), strict=True))
 
 
-def _record_histogram(run: Run, source: str, activation: str, case: str, values: jax.Array) -> None:
-    """Record the share of the values in each bin. The outermost bins hold those outside too."""
-    flat = np.clip(np.asarray(values).ravel(), _EDGES[0], _EDGES[-1])
-    shares = np.histogram(flat, _EDGES)[0] / flat.size
-    run.record(
-        "histograms",
-        [
-            {
-                "source": source,
-                "activation": activation,
-                "case": case,
-                "value": float(middle),
-                "share": round(float(share), 6),
-            }
-            for middle, share in zip((_EDGES[1:] + _EDGES[:-1]) / 2, shares, strict=True)
-        ],
-    )
+def _histograms(source: str, activation: str, cases: Cases) -> list[Row]:
+    """Return the share of the values in each bin. The outermost bins hold those outside too."""
+    own, middles = {"source": source, "activation": activation}, (_EDGES[1:] + _EDGES[:-1]) / 2
+    rows: list[Row] = []
+    for case, values in cases.items():
+        flat = np.clip(np.asarray(values).ravel(), _EDGES[0], _EDGES[-1])
+        shares = np.histogram(flat, _EDGES)[0] / flat.size
+        rows += [
+            {**own, "case": case, "value": middle, "share": share}
+            for middle, share in zip(middles, shares, strict=True)
+        ]
+    return rows
 
 
 def figures(folder: Path) -> list[Path]:
@@ -268,7 +255,7 @@ def _draw_drawn(folder: Path) -> Path:
         panel.plot(z, function(z), color=COLOURS[0], label=_NAMES[name])
         panel.plot(z, slope, color=COLOURS[1], ls="--", label="derivative")
         panel.set(xlabel="input", ylabel="output, derivative", ylim=(-0.05, 1.6))
-        panel.legend(loc="upper left", fontsize=8)
+        legend(panel, loc="upper left", fontsize=8)
         for column, case in enumerate(DRAWN[: 3 - row], start=1):
             _draw_histogram(grid[row, column], select(histograms, case=case), case)
             twin = grid[row, column].twinx()
@@ -314,6 +301,26 @@ def _draw_trained(folder: Path) -> Path:
     return save(figure, folder / "trained.png")
 
 
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which claims the numbers show."""
+    drawn, trained = results["drawn"], results["trained"]
+    passed = {name: {case: of["passed"] for case, of in by.items()} for name, by in trained.items()}
+    return {
+        "a sigmoid passes more of a gradient on normalized inputs": drawn["passed"]["sigmoid"][
+            "normalized"
+        ]
+        > drawn["passed"]["sigmoid"]["before"],
+        "the sigmoids and ReLUs of a trained network pass more with batch norm": all(
+            min(by["scale and bias"]) > max(by["no norm"]) for by in passed.values()
+        ),
+        "half of a normalized input dies in a ReLU without a bias": abs(
+            drawn["passed"]["relu"]["normalized"] - 0.5
+        )
+        < 0.01,
+        "scale = sqrt(var) and bias = mean give the input back": drawn["identity_error"] < 1e-4,
+    }
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the mean gradient passed in each case, and the scale and bias of the identity."""
     drawn, trained = results["drawn"], results["trained"]
@@ -339,14 +346,13 @@ def _sigmoid_passes(bound: float) -> float:
 
 def _trained_sentence(name: str, cases: dict[str, dict[str, list[float]]]) -> str:
     passed = ", ".join(
-        f"{case} {np.mean(of['passed']):.3f} ({min(of['passed']):.3f} to {max(of['passed']):.3f})"
-        for case, of in cases.items()
+        f"{case} {over_seeds(of['passed'], '.3f', of='')}" for case, of in cases.items()
     )
     without, with_norm = cases["no norm"], cases["scale and bias"]
     return (
         f"Trained networks, last hidden {name}, mean gradient passed (range over seeds): {passed}; "
-        f"saturated {np.mean(without['saturated']):.3f} without and "
-        f"{np.mean(with_norm['saturated']):.3f} with batch norm; dead units "
-        f"{np.mean(without['dead']):.3f} and {np.mean(with_norm['dead']):.3f}; test accuracy "
-        f"{np.mean(without['accuracy']):.3f} and {np.mean(with_norm['accuracy']):.3f}."
+        f"saturated {mean(without['saturated'], '.3f')} without and "
+        f"{mean(with_norm['saturated'], '.3f')} with batch norm; dead units "
+        f"{mean(without['dead'], '.3f')} and {mean(with_norm['dead'], '.3f')}; test accuracy "
+        f"{mean(without['accuracy'], '.3f')} and {mean(with_norm['accuracy'], '.3f')}."
     )

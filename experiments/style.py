@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +19,15 @@ from jaxnorm.training import (
     Metrics,
     TrainState,
     create_train_state,
-    latest_step,
     make_eval_step,
     make_train_step,
-    restore_checkpoint,
-    save_checkpoint,
 )
 
-from ._figures import draw_curves, new_figure, save, subplots
+from ._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from ._run import Run
-from ._tables import ordered, read_table, select
+from ._seeds import last, mean, over_seeds
+from ._tables import read_table
+from ._trainer import Measured, Point, train
 
 NORMS: dict[str, NormFactory] = {
     "batch": functools.partial(BatchNorm, momentum=0.9),
@@ -203,10 +201,12 @@ def run(config: Config, run: Run) -> dict[str, Any]:
             state, model = _trained(run, config, photos, loss, norm, seed)
             if seed == config.seeds[0]:
                 rendered = model.apply(state.variables, photos.held_out, train=False)
-                np.save(run.folder / f"rendered_{norm}.npy", np.asarray(rendered[0], np.float16))
-    np.save(run.folder / "content.npy", np.asarray(photos.held_out[0], np.float16))
-    np.save(run.folder / "style.npy", np.asarray(photos.style[0], np.float16))
-    return {norm: _final(run.folder, norm) for norm in config.norms}
+                run.keep(f"rendered_{norm}", rendered[0])
+    run.keep("content", photos.held_out[0])
+    run.keep("style", photos.style[0])
+    table = read_table(run.table("losses"))
+    columns = ("content", "style", "train_content", "train_style")
+    return {norm: {name: last(table, name, norm=norm) for name in columns} for norm in config.norms}
 
 
 class _Styled(nn.Module):
@@ -228,37 +228,29 @@ class _Styled(nn.Module):
 def _trained(
     run: Run, config: Config, photos: Photographs, loss: Any, norm: str, seed: int
 ) -> tuple[TrainState, nn.Module]:
-    """Train a generator, from its last checkpoint if there is one."""
+    """Train a generator, and return its last state and its network."""
     model = _Styled(config, norm, np.asarray(photos.style))
     tx = optax.adam(config.learning_rate)
     step = make_train_step(model, tx, loss, augment=_crops(photos.content, config))
     evaluate = make_eval_step(model, loss)
     batch = {"inputs": jnp.zeros((config.batch_size, config.crop, config.crop, 3))}
-    state = create_train_state(model, jax.random.key(seed), batch["inputs"], tx)
-    folder = run.folder / "checkpoints" / f"{norm}-{seed}"
-    saved = latest_step(folder) if run.resume else None
-    run.rewind(-1 if saved is None else saved, norm=norm, seed=str(seed))
-    if saved is not None:
-        state = restore_checkpoint(folder, state)
-    every, written = config.steps // config.points, time.monotonic()
-    with run.progress(f"{norm} {seed}", config.points, "points") as report:
-        for done in range((saved or 0) + 1, config.points * every + 1):
-            state, metrics = step(state, batch)
-            if done % every:
-                continue
-            measured = evaluate(state, {"inputs": photos.held_out})
-            row = {
-                **{
-                    f"train_{name}": round(float(metrics[name]), 6) for name in ("content", "style")
-                },
-                **{name: round(float(measured[name]), 6) for name in ("content", "style")},
-            }
-            run.record("losses", [{"norm": norm, "seed": seed, "step": done, **row}])
-            run.scalars(f"{norm}/seed{seed}", done, row)
-            report(done // every, f"style {row['style']:.3g}")
-            if done == config.points * every or time.monotonic() - written > 30:
-                save_checkpoint(folder, state, step=done, keep=1)
-                written = time.monotonic()
+
+    def measure(point: Point) -> Measured:
+        measured = evaluate(point.state, {"inputs": photos.held_out})
+        parts = {"train_": point.metrics, "": measured}
+        row = {f"{of}{part}": parts[of][part] for of in parts for part in ("content", "style")}
+        return Measured({"losses": [row]}, f"style {row['style']:.3g}")
+
+    every = config.steps // config.points
+    state = train(
+        run,
+        f"{norm}-{seed}",
+        lambda: create_train_state(model, jax.random.key(seed), batch["inputs"], tx),
+        lambda state: step(state, batch),
+        measure,
+        points=range(every, config.points * every + 1, every),
+        where={"norm": norm, "seed": seed},
+    )
     return state, model
 
 
@@ -278,13 +270,6 @@ def _crops(content: jax.Array, config: Config) -> Callable[[jax.Array, Any], Any
     return augment
 
 
-def _final(folder: Path, norm: str) -> dict[str, list[float]]:
-    rows = select(read_table(folder / "losses.csv"), norm=norm)
-    last = rows["step"] == rows["step"].max()
-    columns = ("content", "style", "train_content", "train_style")
-    return {name: rows[name][last].tolist() for name in columns}
-
-
 def figures(folder: Path) -> list[Path]:
     """Draw the photographs beside each other, and the losses against steps."""
     return [_draw_pictures(folder), _draw_losses(folder)]
@@ -298,7 +283,7 @@ def _draw_pictures(folder: Path) -> Path:
     for axes, (name, title) in zip(subplots(figure, 1, len(shown))[0], shown.items(), strict=True):
         image = np.load(folder / f"{name}.npy").astype(np.float32)
         axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
-        axes.set_title(title)
+        axes.set_title(title, fontsize=14)
         axes.axis("off")
     return save(figure, folder / "pictures.png")
 
@@ -308,20 +293,28 @@ def _draw_losses(folder: Path) -> Path:
     figure = new_figure(9.5, 4.0)
     grid = subplots(figure, 1, 2, sharex=True)
     for axes, part in zip(grid.flat, ("style", "content"), strict=True):
-        draw_curves(axes, table, y=part, by="norm")
+        draw_curves(axes, table, y=part, by="norm", labels=LABELS)
         axes.set(xlabel="step", yscale="log", ylabel=f"{part} loss of the held-out part, relative")
-    handles = grid[0, 0].get_legend_handles_labels()[0]
-    labels = [LABELS[norm] for norm in ordered(table["norm"])]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        log_axis(axes.yaxis)
+    legend(figure, grid[0, 0])
     return save(figure, folder / "losses.png")
+
+
+def claims(results: dict[str, Any]) -> dict[str, bool]:
+    """Say which of the papers' claims the numbers show."""
+    style = {norm: measured["style"] for norm, measured in results.items()}
+    lower = {norm: max(style[norm]) < min(style["batch"]) for norm in style if norm != "batch"}
+    return {
+        f"the style loss ends lower with {LABELS[norm]} than with batch norm": is_so
+        for norm, is_so in lower.items()
+    }
 
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the style loss and the content loss of each norm after training."""
     return [
         f"{LABELS[norm].capitalize()}: style loss of the held-out part "
-        f"{np.mean(measured['style']):.4f} ({min(measured['style']):.4f} to "
-        f"{max(measured['style']):.4f} over seeds), of training crops "
-        f"{np.mean(measured['train_style']):.4f}; content loss {np.mean(measured['content']):.3f}."
+        f"{over_seeds(measured['style'], '.4f')}, of training crops "
+        f"{mean(measured['train_style'], '.4f')}; content loss {mean(measured['content'], '.3f')}."
         for norm, measured in results.items()
     ]

@@ -1,19 +1,11 @@
-"""The command line: the list, the refusals before any work, figures and ledger from files,
-resuming."""
+"""The command line: the list, the refusals before any work, figures and ledger from files."""
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from experiments import _registry
@@ -120,36 +112,3 @@ def test_a_full_disk_is_an_error_before_any_work(tmp_path, capsys, monkeypatch):
 def test_an_unknown_experiment_names_those_that_exist(capsys):
     assert main(["quickstrat"]) == 2
     assert "quickstart" in capsys.readouterr().out
-
-
-def _final_parameters(folder: Path) -> list[np.ndarray]:
-    arrays = []
-    for path in sorted((folder / "checkpoints").rglob("default/..")):
-        restored = ocp.StandardCheckpointer().restore(path.resolve() / "default")
-        arrays += [np.asarray(restored[name]) for name in sorted(restored)]
-    return arrays
-
-
-@pytest.mark.slow
-def test_killing_and_resuming_gives_the_same_bits(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "experiments", "activations", "--preset", "smoke"]
-    command += ["--steps", "3000", "--save-every-s", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-
-    def start(*options: str) -> subprocess.Popen:
-        return subprocess.Popen([*command, *options], cwd=tmp_path, env=environment)
-
-    assert start("--out", str(whole)).wait() == 0
-    process = start("--out", str(killed))
-    while not list(killed.glob("checkpoints/batch/*/default")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert start("--out", str(killed), "--resume").wait() == 0
-    ours, theirs = _final_parameters(killed), _final_parameters(whole)
-    assert len(ours) == len(theirs) > 0
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (killed / "curves.csv").read_text() == (whole / "curves.csv").read_text()

@@ -10,6 +10,7 @@ from experiments import inception
 from experiments._augmentation import photometric
 from experiments._tables import read_table, select
 from experiments.data import ImageFolder, load, write_images
+from experiments.inception import _training
 
 CONFIG = inception.PRESETS["default"]
 
@@ -50,25 +51,25 @@ def test_the_picture_is_made_from_the_tables(smoke):
 
 
 def test_learning_rates_are_the_papers_multiples_and_fall_six_times_as_fast_with_batch_norm():
-    rates = {n: inception.learning_rate(CONFIG, r, 0) for n, r in inception.RECIPES.items()}
+    rates = {n: _training.learning_rate(CONFIG, r, 0) for n, r in inception.RECIPES.items()}
     assert rates["BN-x5"] == pytest.approx(5 * rates["Inception"])
     assert rates["BN-x30"] == pytest.approx(30 * rates["BN-Baseline"])
     half = CONFIG.half_life
     plain, normed = inception.RECIPES["Inception"], inception.RECIPES["BN-Baseline"]
-    assert inception.learning_rate(CONFIG, plain, half) == pytest.approx(rates["Inception"] / 2)
-    assert inception.learning_rate(CONFIG, normed, half) == pytest.approx(rates["Inception"] / 64)
+    assert _training.learning_rate(CONFIG, plain, half) == pytest.approx(rates["Inception"] / 2)
+    assert _training.learning_rate(CONFIG, normed, half) == pytest.approx(rates["Inception"] / 64)
 
 
 def test_only_the_models_without_batch_norm_have_dropout_and_local_response_norm():
-    plain = inception.make_model(CONFIG, 10, inception.RECIPES["Inception"])
-    normed = inception.make_model(CONFIG, 10, inception.RECIPES["BN-x30"])
+    plain = _training.make_model(CONFIG, 10, inception.RECIPES["Inception"])
+    normed = _training.make_model(CONFIG, 10, inception.RECIPES["BN-x30"])
     assert plain.dropout_rate == 0.4 and plain.norm is None and plain.stem_norm is not None
     assert normed.dropout_rate == 0 and normed.norm is not None and normed.stem_norm is None
 
 
 def test_local_response_norm_is_that_of_its_definition():
     x = np.random.default_rng(0).standard_normal((2, 3, 3, 7)) * 30
-    got = np.asarray(inception.local_response(jax.numpy.asarray(x, np.float32)))
+    got = np.asarray(_training.local_response(jax.numpy.asarray(x, np.float32)))
     for channel in range(7):
         window = x[..., max(0, channel - 2) : channel + 3]
         scale = (1 + 1e-4 / 5 * (window**2).sum(-1)) ** 0.75
@@ -101,11 +102,11 @@ def note(state: Progress, batch: dict[str, Any]) -> tuple[Progress, dict[str, An
 def test_a_resumed_model_sees_the_rates_and_batches_that_it_would_have_seen(digits):
     config, (train, validation) = inception.PRESETS["smoke"], digits
     training: Any = note
-    network = inception.Network(training, training, training)
+    network = _training.Network(training, training, training)
 
     def advance(state: Any, times: int) -> Any:
         recipe = inception.RECIPES["BN-x30"]
-        classifier = inception._classifier(config, recipe, network, train, validation, 7)
+        classifier = _training.make_classifier(config, recipe, network, train, validation, 7)
         for _ in range(times):
             state, _ = classifier.advance(state)
         return state
@@ -121,18 +122,18 @@ def test_a_resumed_model_sees_the_rates_and_batches_that_it_would_have_seen(digi
 def test_a_step_on_all_devices_is_that_on_one(digits, monkeypatch):
     config, (train, validation) = inception.PRESETS["smoke"], digits
     recipe = inception.RECIPES["BN-x5"]
-    network = inception._compiled(config, 10, recipe)
+    network = _training.compiled(config, 10, recipe)
     assert len(jax.devices()) == 8
 
     def first_step():
-        classifier = inception._classifier(config, recipe, network, train, validation, 0)
+        classifier = _training.make_classifier(config, recipe, network, train, validation, 0)
         state = classifier.start(jax.random.key(0))
-        batch = inception.training_batches(
-            train, inception.Crop(config.pixels), batch_size=config.batch_size, seed=0
+        batch = _training.training_batches(
+            train, _training.Crop(config.pixels), batch_size=config.batch_size, seed=0
         )[0]
-        mesh = inception.Mesh(np.array(jax.devices()), ("data",))
-        state = inception._with_rate(state, 0.1)
-        return network.train_step(state, inception._placed(batch, mesh))
+        mesh = _training.Mesh(np.array(jax.devices()), ("data",))
+        state = _training._with_rate(state, 0.1)
+        return network.train_step(state, _training._placed(batch, mesh))
 
     everywhere, told = first_step()
     only = jax.devices()[:1]
@@ -153,7 +154,7 @@ def test_images_that_are_written_are_read_as_they_were(digits):
     ):
         numbers = [int(path.stem) for path in folder.paths]
         np.testing.assert_array_equal(folder.labels, labels[numbers])
-        found = inception.validation_batches(folder, size=8, batch_size=len(numbers))
+        found = _training.validation_batches(folder, size=8, batch_size=len(numbers))
         expected = np.round(images[numbers] * 255.0 / 16)
         np.testing.assert_array_equal(
             next(found)["inputs"], np.broadcast_to(expected, (len(numbers), 8, 8, 3))

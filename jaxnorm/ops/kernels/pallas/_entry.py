@@ -27,10 +27,11 @@ import numpy as np
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._primitives import filled, which
 from jaxnorm.ops.kernels._layout import View, native_view
-from jaxnorm.ops.kernels.pallas._targets import Target
+from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
 from jaxnorm.typing import Shape
 
 STORAGE = (jnp.float32, jnp.bfloat16, jnp.float16)
+LARGEST = 1 << 31  # entries that Triton's offsets of 32 bits do not reach
 
 
 @functools.cache
@@ -77,6 +78,10 @@ def serves(
     if any(d not in STORAGE for d in dtypes):
         names = sorted({str(d) for d in dtypes})
         return f"the kernels take float32, bfloat16 and float16, not {names}"
+    if not is_gpu(target) and jnp.float16 in dtypes:
+        return "the TPU kernels take no float16, which Mosaic does not load"
+    if is_gpu(target) and math.prod(x.shape) >= LARGEST:
+        return f"the GPU kernels take fewer than 2^31 entries, not {math.prod(x.shape)}"
     if problem.sampling.variance == "fast":
         return "the kernels have no variance='fast'"
     affine = _affine_shape([v.shape for v in parameters] + list(cotangents))

@@ -6,14 +6,10 @@ statistic for each group. A program computes some rows of one group.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _rows_gpu, _rows_tpu
 from jaxnorm.ops.kernels.pallas._blocks import row_blocks
 from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
-
-LARGEST = 1 << 31  # entries that Triton's offsets of 32 bits reach
 
 
 class Rows(NamedTuple):
@@ -51,12 +47,8 @@ def serves(view: View, dtypes, *, target: Target) -> str | None:
         >>> serves(View(8, 1, 64, 1, 1, 0, 32), (jnp.dtype(jnp.float32),) * 2, target="tpu")
     """
     if is_gpu(target):
-        if view.n * view.c >= LARGEST:
-            return f"the Triton kernels take fewer than 2^31 entries, not {view.n * view.c}"
         return None
     rows, itemsize = rows_of(view), max(d.itemsize for d in dtypes)
-    if any(d == jnp.float16 for d in dtypes):
-        return "the TPU kernels take no float16"
     if rows.g > 1 and rows.m % 128:
         return f"the TPU kernels take groups of whole lanes of 128 entries, not of {rows.m}"
     if row_blocks("rows backward", target, rows.p, rows.m, itemsize).rows == 0:

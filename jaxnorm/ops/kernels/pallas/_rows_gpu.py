@@ -22,7 +22,9 @@ COLUMNS = 64  # entries of a row, and
 TALL = 32  # rows, that a program takes at a time where it adds up over rows
 
 
-def forward(rows, x, scale, bias, *, epsilon, center, dtype, target: Target) -> list:
+def forward(
+    rows, x, scale, bias, *, epsilon, center, dtype, target: Target, blocks: Blocks | None = None
+) -> list:
     """Returns y and the statistics.
 
     Args:
@@ -34,11 +36,13 @@ def forward(rows, x, scale, bias, *, epsilon, center, dtype, target: Target) -> 
         center: whether the mean is subtracted.
         dtype: of y.
         target: what the kernel is compiled for.
+        blocks: the size of the blocks; that of `row_blocks` if None.
 
     Returns:
         y [a, p, g m], then mean, tail (where centred), var and rstd [a, p, g] in float32.
     """
-    blocks = row_blocks("rows forward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
+    if blocks is None:
+        blocks = row_blocks("rows forward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
     whole = blocks.length >= rows.m
     given = [v for v in (scale, bias) if v is not None]
     statistic = jax.ShapeDtypeStruct((rows.a, rows.p, rows.g), jnp.float32)
@@ -142,7 +146,19 @@ def _affine(has: tuple[bool, ...], refs: tuple) -> tuple[list, tuple]:
 
 
 def backward(
-    rows, ct, x, scale, mean, tail, rstd, ct_mean, ct_half, *, wanted, target: Target
+    rows,
+    ct,
+    x,
+    scale,
+    mean,
+    tail,
+    rstd,
+    ct_mean,
+    ct_half,
+    *,
+    wanted,
+    target: Target,
+    blocks: Blocks | None = None,
 ) -> list:
     """Returns the cotangents of x, scale and bias.
 
@@ -158,12 +174,14 @@ def backward(
         ct_half: the cotangent of half the variance's relative change, or None.
         wanted: which of the three are computed.
         target: what the kernels are compiled for.
+        blocks: the size of the blocks; that of `row_blocks` if None.
 
     Returns:
         [a, p, g m] of the dtype of x, and two of [a, g m] in float32; None where not wanted.
     """
     small = (scale, mean, tail, rstd, ct_mean, ct_half)
-    blocks = row_blocks("rows backward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
+    if blocks is None:
+        blocks = row_blocks("rows backward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
     whole = blocks.length >= rows.m
     d_x, sums = None, [None, None]
     if wanted[0]:

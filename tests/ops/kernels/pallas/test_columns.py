@@ -54,8 +54,9 @@ def test_every_size_is_right_at_every_offset(name, target, whole, epsilon):
     def of(case, epsilon, center):
         return compiled(case, epsilon, center, target, whole=whole)
 
-    for size in SIZES:
-        for offset in (0.0, 3.0, 1e6):
+    # The interpreter of TPU kernels takes seconds for what the other takes milliseconds for.
+    for size in SIZES if target == "gpu_interpreted" else (1e-30, 1e20):
+        for offset in (0.0, 3.0, 1e6) if target == "gpu_interpreted" else (1e6,):
             x, scale, cotangent = drawn(case, size, offset)
             check(case, x.astype(np.float32), scale, cotangent, epsilon, of=of)
     x, scale, cotangent = drawn(case, 1.0, 5.0)

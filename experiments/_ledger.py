@@ -56,9 +56,8 @@ def ledger(kept: Path, below: Path) -> str:
 
 def say(module: Experiment, results: dict[str, Any]) -> list[str]:
     """Return whether the claims showed, and then the numbers, in sentences."""
-    claims = getattr(module, "claims", None)
-    first = verdict(claims(results)) if claims else "**A measurement.** Nothing is claimed."
-    return [first, *module.summary(results)]
+    claims = getattr(module, "claims", lambda _: {})
+    return [verdict(claims(results)), *module.summary(results)]
 
 
 def _section(

@@ -85,6 +85,8 @@ def verdict(claims: Mapping[str, bool]) -> str:
         >>> verdict({"it learns": True})
         '**Shown.** It learns.'
     """
+    if not claims:
+        return "**A measurement.** Nothing is claimed."
     shown = "; ".join(claim for claim, is_so in claims.items() if is_so)
     missing = "; ".join(claim for claim, is_so in claims.items() if not is_so)
     if not missing:

@@ -339,8 +339,9 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
             min(score[norm]) > max(score["none"])
         )
         for norm in ("batch", "spectral")
+        if {"none", norm} <= {*score}
     }
-    if "instance" in score:
+    if {"batch", "instance"} <= {*score}:
         worse = max(score["instance"]) < min(score["batch"])
         claimed["instance norm does worse than batch norm"] = worse
     return claimed

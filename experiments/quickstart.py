@@ -201,14 +201,12 @@ def _draw_modes(axes: Any, table: dict[str, np.ndarray]) -> None:
 def claims(results: dict[str, Any]) -> dict[str, bool]:
     """Say which expectations the numbers show."""
     norms = results["norms"]
-    return {
-        "every network learns the digits": min(row["test_accuracy"] for row in norms.values())
-        > 0.9,
-        "batch norm classifies alike with running and with batch statistics": abs(
-            _gap(norms["batch"])
-        )
-        < 0.02,
-    }
+    lowest = min(row["test_accuracy"] for row in norms.values())
+    claimed = {"every network learns the digits": lowest > 0.9}
+    if "batch" in norms:
+        claim = "batch norm classifies alike with running and with batch statistics"
+        claimed[claim] = abs(_gap(norms["batch"])) < 0.02
+    return claimed
 
 
 def _gap(row: dict[str, float]) -> float:

@@ -302,6 +302,8 @@ def _draw_losses(folder: Path) -> Path:
 def claims(results: dict[str, Any]) -> dict[str, bool]:
     """Say which of the papers' claims the numbers show."""
     style = {norm: measured["style"] for norm, measured in results.items()}
+    if "batch" not in style:
+        return {}
     lower = {norm: max(style[norm]) < min(style["batch"]) for norm in style if norm != "batch"}
     return {
         f"the style loss ends lower with {LABELS[norm]} than with batch norm": is_so

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import _registry
+from experiments import _registry, gan
 from experiments._figures import BAND, draw_curves, legend, new_figure, subplots
 from experiments._ledger import say
 from experiments._seeds import last, per_seed, verdict
@@ -58,6 +58,14 @@ class Told:
 
 def test_an_experiment_without_claims_is_a_measurement():
     assert say(Told, {}) == ["**A measurement.** Nothing is claimed.", "1 of 2."]  # type: ignore[reportArgumentType]  # a stand-in
+
+
+def test_claims_about_networks_that_were_not_run_are_left_out():
+    """The gan's run of one norm, and of two."""
+    scores = {norm: {"score": [score]} for norm, score in (("none", 3.0), ("batch", 4.0))}
+    claim = "with batch norm the generator learns in fewer steps than without a norm"
+    assert gan.claims({"scores": scores}) == {claim: True}
+    assert gan.claims({"scores": {"none": scores["none"]}}) == {}
 
 
 def test_every_experiment_but_the_benchmark_has_claims():

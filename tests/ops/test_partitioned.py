@@ -130,7 +130,7 @@ PLACEMENTS = {
 }
 
 
-SLOW = {
+SLOW = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
     "sequence",
     "batch and positions",
     "instances",

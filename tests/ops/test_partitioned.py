@@ -131,12 +131,6 @@ PLACEMENTS = {
 
 
 SLOW = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
-    "sequence",
-    "batch and positions",
-    "instances",
-    "whole groups",
-    "ghost batches of two shards",
-}
 
 
 @pytest.mark.parametrize(

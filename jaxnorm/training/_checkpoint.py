@@ -173,7 +173,7 @@ def _flat(state: PyTree) -> dict[str, Array]:
     return {name: _data(leaf) for name, leaf in _named(state)}
 
 
-def _data(leaf: Array) -> Array:
+def _data(leaf: Any) -> Any:
     if not isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.random.key_data(leaf) if _is_key(leaf) else leaf
     data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
@@ -181,7 +181,7 @@ def _data(leaf: Array) -> Array:
     return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or here)
 
 
-def _key_impl(leaf: Array) -> Any:
+def _key_impl(leaf: Any) -> Any:
     """Returns the generator of a key; `jax.random.key_impl` takes no form without a value."""
     found = []
     jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), leaf)

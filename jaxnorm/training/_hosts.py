@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 from jaxnorm.typing import Array
 
 
-def pool_metrics(parts: Sequence[tuple[Mapping[str, Array], int]]) -> dict[str, float]:
+def pool_metrics(parts: Sequence[tuple[Mapping[str, Array | float], int]]) -> dict[str, float]:
     """Returns means over the rows of all processes, from the means of this process's batches.
 
     Each process evaluates batches of its own, as many as it has and of any sizes, without waiting
@@ -28,7 +28,7 @@ def pool_metrics(parts: Sequence[tuple[Mapping[str, Array], int]]) -> dict[str, 
             any row.
 
     Examples:
-        >>> means = pool_metrics([({"loss": jnp.array(1.0)}, 3), ({"loss": jnp.array(5.0)}, 1)])
+        >>> means = pool_metrics([({"loss": np.array(1.0)}, 3), ({"loss": np.array(5.0)}, 1)])
         >>> means
         {'loss': 2.0}
     """

@@ -55,9 +55,16 @@ def train_apply(model: nn.Module | nnx.Module) -> Apply:
     """Returns the call of a model as a function of its variables that takes `train`.
 
     A linen module gets `train` where its call takes that argument.
+
+    Raises:
+        TypeError: the model is of neither kind.
     """
     if isinstance(model, nnx.Module):
         return NnxApply.of(model)[0]
+    if not isinstance(model, nn.Module):
+        shown = model.__name__ if isinstance(model, type) else type(model).__name__
+        what = f"the class {shown}; make an instance of it" if isinstance(model, type) else shown
+        raise TypeError(f"a step needs a linen module or an nnx model, got {what}")
     return functools.partial(_apply_linen, model)
 
 

@@ -10,6 +10,7 @@ from ._checkpoint import restore_checkpoint as restore_checkpoint
 from ._checkpoint import save_checkpoint as save_checkpoint
 from ._gradient import LossFn as LossFn
 from ._gradient import Metrics as Metrics
+from ._hosts import pool_metrics as pool_metrics
 from ._losses import cross_entropy as cross_entropy
 from ._scan import make_evaluation as make_evaluation
 from ._scan import make_scan_steps as make_scan_steps

@@ -3,13 +3,16 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxnorm._views import NnxApply, variables_of
+from jaxnorm.training._checksum import SUMS, checksums, with_checksums
 from jaxnorm.typing import Array, PyTree
 
 
@@ -19,7 +22,10 @@ def save_checkpoint(
     """Writes `state` to disk and returns once it is there.
 
     A checkpoint appears under its final name only when it is complete, so that a run that is killed
-    while writing leaves the earlier ones as they were.
+    while writing leaves the earlier ones as they were. It holds a checksum of each array.
+
+    On many hosts every process calls this, on a folder that all of them see, and writes its own
+    parts of the arrays; any other number of processes can read them.
 
     Args:
         directory: the folder of the run's checkpoints, made where it is missing.
@@ -54,7 +60,7 @@ def save_checkpoint(
         )
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     with ocp.CheckpointManager(folder, options=options) as manager:
-        manager.save(step, args=ocp.args.StandardSave(_flat(variables_of(state))))
+        manager.save(step, args=ocp.args.StandardSave(with_checksums(_flat(variables_of(state)))))
     return folder / str(step)
 
 
@@ -66,7 +72,8 @@ def restore_checkpoint(
     Args:
         directory: the folder of the run's checkpoints.
         template: a state or nnx model of the same structure, shapes and dtypes, such as a fresh
-            one; its values do not matter, its shardings decide where the arrays go.
+            one, or its form by `jax.eval_shape`, which allocates nothing; its values do not
+            matter, its shardings decide where the arrays go (without any, to the first device).
         step: the checkpoint's number; None for the newest.
 
     Returns:
@@ -74,8 +81,8 @@ def restore_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: the checkpoint has another structure, shape or dtype than the template, or is
-            damaged.
+        ValueError: the checkpoint has another structure, shape or dtype than the template, is
+            damaged, or an array differs from its checksum.
 
     Examples:
         >>> import tempfile
@@ -97,11 +104,15 @@ def restore_checkpoint(
     with ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler()) as manager:
         with _reading(path):
             saved = dict(manager.item_metadata(found))
+        sums = {SUMS: saved.pop(SUMS)} if SUMS in saved else {}
         _check(saved, wanted, path)
+        # Every process reads the checksums, and wherever the arrays go.
+        form = jax.tree.map(lambda kept: np.zeros(kept.shape, kept.dtype), sums)
         with _reading(path):
-            arrays = manager.restore(found, args=ocp.args.StandardRestore(wanted))
+            arrays = manager.restore(found, args=ocp.args.StandardRestore({**wanted, **form}))
+    _verify(arrays, path)
     leaves = [
-        jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(leaf))
+        jax.random.wrap_key_data(arrays[name], impl=_key_impl(leaf))
         if _is_key(leaf)
         else arrays[name]
         for name, leaf in _named(template)
@@ -153,15 +164,43 @@ def _named(state: PyTree) -> list[tuple[str, Array]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
-def _is_key(leaf: Array) -> bool:
+def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _flat(state: PyTree) -> dict[str, Array]:
     """Names each array by its path, so that a tree comes back as it was, not as lists and dicts."""
-    return {
-        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _named(state)
-    }
+    return {name: _data(leaf) for name, leaf in _named(state)}
+
+
+def _data(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or here)
+
+
+def _key_impl(leaf: Any) -> Any:
+    """Returns the generator of a key; `jax.random.key_impl` takes no form without a value."""
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), leaf)
+    return found[0]
+
+
+def _verify(arrays: dict[str, Array], path: Path) -> None:
+    """Compares the checksums; checkpoints of versions before there were any have none."""
+    if SUMS not in arrays:
+        return
+    names = sorted(set(arrays) - {SUMS})
+    found = checksums({name: arrays[name] for name in names})
+    differing = [name for name, a, b in zip(names, found, arrays[SUMS], strict=True) if a != b]
+    if differing:
+        raise ValueError(
+            f"checkpoint {path} was changed after it was written: {len(differing)} of {len(names)} "
+            f"arrays differ from their checksums, {', '.join(differing[:5])}; remove it and "
+            "restore an earlier one"
+        )
 
 
 def _check(saved: PyTree, wanted: dict[str, Array], path: Path) -> None:

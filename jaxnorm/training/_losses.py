@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import optax
 
+from jaxnorm.training._entries import entry
 from jaxnorm.typing import Array, PyTree
 
 
@@ -25,7 +26,7 @@ def cross_entropy(
         The loss [] in nats, and as metrics `accuracy` [] in 0..1.
 
     Raises:
-        ValueError: logits and labels do not fit each other.
+        ValueError: the batch has no labels, or logits and labels do not fit each other.
 
     Examples:
         >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]]))
@@ -33,7 +34,7 @@ def cross_entropy(
         >>> print(f"{loss:.4f} {metrics['accuracy']:.1f}")
         1.4979 0.5
     """
-    labels = batch["labels"]
+    labels = entry(batch, "labels", "name it so, or write a loss of your own")
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"cross_entropy needs logits [N, K] and labels [N], got {list(logits.shape)} and "

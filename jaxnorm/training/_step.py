@@ -1,6 +1,5 @@
 """Train and eval steps built from a model, an optimizer and a loss."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from flax import nnx
 
 from jaxnorm._views import NnxApply, train_apply
 from jaxnorm.training._accumulate import accumulate, split_batch
+from jaxnorm.training._entries import entry_inputs
 from jaxnorm.training._finite import all_finite, select, stays_finite
 from jaxnorm.training._gradient import LossFn, Metrics, gradient_fn, named_loss
 from jaxnorm.training._keys import noise_key
@@ -31,7 +31,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     loss_fn: LossFn,
     *,
-    inputs: Callable[[PyTree], Any] = operator.itemgetter("inputs"),
+    inputs: Callable[[PyTree], Any] = entry_inputs,
     augment: Callable[[Array, PyTree], PyTree] | None = None,
     accumulate_steps: int = 1,
     guard_non_finite: bool = True,
@@ -62,7 +62,7 @@ def make_train_step(
             do not matter: those of the state count.
         tx: the optimizer.
         loss_fn: (output, batch) -> (loss [], metrics), both means over the batch.
-        inputs: picks the model's input out of a batch.
+        inputs: picks the model's input out of a batch; by default its entry `inputs`.
         augment: (key, batch) -> batch, applied first, under a new key at each step.
         accumulate_steps: number of micro-batches per optimizer step.
         guard_non_finite: whether steps that are not finite are undone.
@@ -77,8 +77,9 @@ def make_train_step(
         under the guard, `skipped` [], int32, one where the step was undone.
 
     Raises:
-        ValueError: `accumulate_steps` is not positive; on call, it does not divide the batch, or
-            the loss is not a scalar.
+        TypeError: `model` is neither a linen module nor an nnx model.
+        ValueError: `accumulate_steps` is not positive; on call, it does not divide the batch, the
+            batch has no `inputs`, or the loss is not a scalar.
 
     Examples:
         >>> from jaxnorm.training import create_train_state, cross_entropy
@@ -135,7 +136,7 @@ def make_eval_step(
     model: nn.Module | nnx.Module,
     loss_fn: LossFn,
     *,
-    inputs: Callable[[PyTree], Any] = operator.itemgetter("inputs"),
+    inputs: Callable[[PyTree], Any] = entry_inputs,
     axis_name: AxisName | None = None,
 ) -> EvalStep:
     """Returns a jitted function that evaluates the model on a batch with its running statistics.
@@ -146,14 +147,15 @@ def make_eval_step(
     Args:
         model: a linen module or an nnx model.
         loss_fn: (output, batch) -> (loss [], metrics), both means over the batch.
-        inputs: picks the model's input out of a batch.
+        inputs: picks the model's input out of a batch; by default its entry `inputs`.
         axis_name: mapped axes over which the metrics are averaged.
 
     Returns:
         (state, batch) -> metrics, those of `loss_fn` and `loss` [].
 
     Raises:
-        ValueError: on call, the loss is not a scalar.
+        TypeError: `model` is neither a linen module nor an nnx model.
+        ValueError: on call, the batch has no `inputs`, or the loss is not a scalar.
 
     Examples:
         >>> from jaxnorm.training import create_train_state, cross_entropy

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxnorm.training import (
@@ -13,6 +14,8 @@ from jaxnorm.training import (
     restore_checkpoint,
     save_checkpoint,
 )
+from jaxnorm.training._checkpoint import _flat
+from jaxnorm.training._checksum import checksums, with_checksums
 from tests.training.digits import TX, bits, digits, rows, small_model, start
 
 TREE = {"a": jnp.arange(3.0), "b": (jnp.ones(2, jnp.int32), None)}
@@ -40,6 +43,33 @@ def test_restored_tree_has_the_structure_and_types_of_the_template(tmp_path):
         leaf.dtype for leaf in jax.tree.leaves(state)
     ]
     assert jax.random.key_data(restored.rng).tolist() == jax.random.key_data(state.rng).tolist()
+
+
+def test_form_of_a_state_is_a_template(tmp_path):
+    state = start()
+    save_checkpoint(tmp_path, state)
+    restored = restore_checkpoint(tmp_path, jax.eval_shape(lambda: state))
+    assert bits(restored) == bits(state)
+
+
+def test_edited_array_is_refused_by_name(tmp_path):
+    tree = {"good": jnp.arange(4.0), "edited": jnp.arange(3.0)}
+    altered = {**with_checksums(_flat(tree)), "['edited']": jnp.array([0.0, 1.0, 2.0000002])}
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(3, args=ocp.args.StandardSave(altered))
+    with pytest.raises(ValueError, match=r"/3 was changed .*1 of 2 .*\['edited'\]"):
+        restore_checkpoint(tmp_path, tree)
+
+
+def test_checksum_sees_every_entry_its_place_and_every_dtype():
+    dtypes = ("bool", "int4", "uint8", "float8_e4m3fn", "bfloat16", "float32", "complex64")
+    for dtype in dtypes:
+        x = jnp.array([[0, 1, 1], [0, 0, 1]]).astype(dtype)
+        other = (1 - x.astype(jnp.float32)).astype(dtype)
+        changed = [x.at[i, j].set(other[i, j]) for i in range(2) for j in range(3)]
+        sums = [int(checksums({"x": y})[0]) for y in (x, *changed)]
+        assert len(set(sums)) == 7, dtype
+        assert int(checksums({"x": x})[0]) == sums[0]
 
 
 def test_newest_checkpoints_are_kept_and_any_of_them_restored(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxnorm.training import (
+    create_train_state,
     cross_entropy,
     make_eval_step,
     make_train_step,
@@ -242,3 +243,24 @@ def test_loss_that_is_no_scalar_is_refused_with_its_shape():
 def test_accumulation_over_no_step_is_refused():
     with pytest.raises(ValueError, match="accumulate_steps=0"):
         make_train_step(MODEL, TX, cross_entropy, accumulate_steps=0)
+
+
+def test_entries_that_a_batch_lacks_are_named_with_those_it_has():
+    model = nn.Dense(2)
+    batch = {"image": jnp.ones((2, 2)), "inputs": jnp.ones((2, 2))}
+    state = create_train_state(model, jax.random.key(0), batch["inputs"], optax.sgd(0.1))
+    step = make_train_step(model, optax.sgd(0.1), cross_entropy, donate=False)
+    with pytest.raises(ValueError, match=r"entry 'inputs', but is \['image'\]; .*inputs=lambda"):
+        step(state, {"image": batch["image"]})
+    with pytest.raises(ValueError, match=r"entry 'labels', but is \['image', 'inputs'\]"):
+        step(state, batch)
+    with pytest.raises(ValueError, match=r"entry 'inputs', but is tuple"):
+        make_eval_step(model, cross_entropy)(state, (batch["image"], batch["inputs"]))
+
+
+@pytest.mark.parametrize("make", [make_eval_step, lambda m, f: make_train_step(m, optax.sgd(1), f)])
+def test_what_is_no_model_is_refused_when_the_step_is_made(make):
+    with pytest.raises(TypeError, match="class Dense; make an instance"):
+        make(nn.Dense, cross_entropy)
+    with pytest.raises(TypeError, match="got method"):
+        make(nn.Dense(2).apply, cross_entropy)

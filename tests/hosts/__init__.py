@@ -1,0 +1,1 @@
+"""Two real processes on this machine stand for two hosts."""

@@ -1,0 +1,157 @@
+"""What each host does: `python -m tests.hosts.tasks TASK RANK ADDRESS FOLDER`.
+
+Expected numbers come from float64 over the whole data, which every host can see here.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxnorm
+from jaxnorm.preprocessing import MinMaxScaler, StandardScaler
+from jaxnorm.stats import moments
+from jaxnorm.surgery import recalibrate
+from jaxnorm.training import (
+    cross_entropy,
+    latest_step,
+    make_eval_step,
+    make_train_step,
+    pool_metrics,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from tests.hosts.pair import join
+from tests.hosts.run import MODEL, TX, batch, fresh, placed
+
+ROWS = np.random.default_rng(0).normal(1e4, 3, (10, 3)).astype(np.float32)
+
+
+def mesh_of_all() -> jax.sharding.Mesh:
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
+
+
+def sharded(whole, mesh, *axes):
+    spec = NamedSharding(mesh, P(*axes))
+    return jax.make_array_from_callback(whole.shape, spec, lambda index: whole[index])
+
+
+def unequal_shards(folder: Path) -> None:
+    """Ten rows as 4, 4, 2 and 0 of 16 places: the statistics are those of the ten."""
+    mesh, whole = mesh_of_all(), np.full((16, 3), np.nan, np.float32)
+    whole[:10] = ROWS
+    valid = np.arange(16)[:, None] < 10
+
+    def pooled(x, mask):
+        return moments(x, (1, 3), mask=mask, axis_name="data")
+
+    mapped = jax.shard_map(pooled, mesh=mesh, in_specs=(P("data"), P("data")), out_specs=P())
+    found = jax.jit(mapped)(sharded(whole, mesh, "data"), sharded(valid, mesh, "data"))
+    exact = ROWS.astype(np.float64)
+    mean = np.asarray(found.mean, np.float64) + np.asarray(found.tail, np.float64)
+    np.testing.assert_allclose(mean[0], exact.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(np.asarray(found.var)[0], exact.var(0), rtol=2e-6)
+    assert np.all(np.asarray(found.count) == 10)
+
+
+def scalers(folder: Path) -> None:
+    """Seven rows on one host, three on the other."""
+    mine = ROWS[:7] if jax.process_index() == 0 else ROWS[7:]
+    exact = ROWS.astype(np.float64)
+    standard = StandardScaler()
+    state = standard.pool(multihost_utils.process_allgather(standard.fit(mine)))
+    np.testing.assert_allclose(np.asarray(state.mean), exact.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(np.asarray(state.var), exact.var(0), rtol=2e-6)
+    least = MinMaxScaler()
+    both = least.pool(multihost_utils.process_allgather(least.fit(mine)))
+    whole = least.fit(ROWS)
+    assert all(np.array_equal(a, b) for a, b in zip(both, whole, strict=True))
+
+
+def recalibration(folder: Path) -> None:
+    mesh, norm = mesh_of_all(), jaxnorm.linen.BatchNorm(use_running_average=False)
+    data = np.random.default_rng(1).normal(50, 2, (3, 8, 3)).astype(np.float32)
+    variables = norm.init(jax.random.key(0), data[0])
+    variables = multihost_utils.host_local_array_to_global_array(variables, mesh, P())
+    found = recalibrate(norm.apply, variables, [sharded(part, mesh, "data") for part in data])
+    exact = data.reshape(-1, 3).astype(np.float64)
+    stats = found["batch_stats"]
+    np.testing.assert_allclose(np.asarray(stats["mean"]), exact.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(stats["var"]), exact.var(0), rtol=2e-6)
+
+
+def evaluation(folder: Path) -> None:
+    """Six rows in batches of two: two batches on the first host, one on the second."""
+    state, data = fresh(), batch(0)
+    evaluate = make_eval_step(MODEL, cross_entropy)
+    mine = (0, 2) if jax.process_index() == 0 else (4,)
+    parts = [{k: v[i : i + 2] for k, v in data.items()} for i in mine]
+    means = pool_metrics([(evaluate(state, part), 2) for part in parts])
+    whole = evaluate(state, {k: v[:6] for k, v in data.items()})
+    np.testing.assert_allclose(means["loss"], whole["loss"], rtol=1e-6)
+    np.testing.assert_allclose(means["accuracy"], whole["accuracy"], rtol=1e-6)
+    # A host without any row: zeros of no weight.
+    value = 3.0 if jax.process_index() == 0 else float("nan")
+    rows = 4 if jax.process_index() == 0 else 0
+    assert pool_metrics([({"loss": jnp.array(value)}, rows)])["loss"] == 3.0
+
+
+def checkpoints(folder: Path) -> None:
+    """Continues the one process's run, of which each device here holds a part."""
+    mesh = mesh_of_all()
+    template = placed(mesh, seed=1)
+    state = restore_checkpoint(folder / "one", template)
+    assert int(state.step) == 2
+    assert state.params["kernel"].sharding.spec == P("data")
+    step = make_train_step(MODEL, TX, cross_entropy)
+    for i in range(2, 4):
+        data = batch(i)
+        state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in data.items()})
+    save_checkpoint(folder / "two", state)
+    assert latest_step(folder / "two") == 4
+
+
+CHECKS = (unequal_shards, scalers, recalibration, evaluation, checkpoints)
+
+
+def checks(folder: Path) -> None:
+    for check in CHECKS:
+        check(folder)
+        print("passed", check.__name__, flush=True)
+
+
+def train(folder: Path) -> None:
+    """Trains to step 6 with a checkpoint every second step; `die` names the step of a death."""
+    mesh = mesh_of_all()
+    state, where = placed(mesh), folder / "run"
+    if latest_step(where) is not None:
+        state = restore_checkpoint(where, state)
+    step = make_train_step(MODEL, TX, cross_entropy)
+    die = folder / "die"
+    doomed = int(die.read_text()) if die.exists() else None
+    for i in range(int(state.step), 6):
+        if i == doomed and jax.process_index() == 1:
+            time.sleep(0.5)  # the other one waits in the step's collective by then
+            os.kill(os.getpid(), signal.SIGKILL)
+        state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
+        jax.block_until_ready(state)
+        if int(state.step) % 2 == 0:
+            save_checkpoint(where, state)
+    print("finished", flush=True)
+
+
+if __name__ == "__main__":
+    task, rank, address, folder = sys.argv[1:]
+    join(int(rank), address)
+    {"checks": checks, "train": train}[task](Path(folder))
+    multihost_utils.sync_global_devices("end")
+    jax.distributed.shutdown()

@@ -1,0 +1,65 @@
+"""Two processes count as one large machine, and the death of one ends the other in time."""
+
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnorm.training import (
+    cross_entropy,
+    latest_step,
+    make_train_step,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from tests.hosts import pair
+from tests.hosts.run import MODEL, TX, batch, fresh
+
+TASKS = "tests.hosts.tasks"
+
+
+def trained(steps, state=None):
+    state = fresh() if state is None else state
+    step = make_train_step(MODEL, TX, cross_entropy)
+    for i in range(int(state.step), steps):
+        state, _ = step(state, batch(i))
+    return state
+
+
+def together(task, folder):
+    with pair.hosts(TASKS, task, folder) as hosts:
+        codes = [host.ended(180) for host in hosts]
+        assert codes == [0, 0], "\n".join(host.said() for host in hosts)
+
+
+def assert_close(found, wanted):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_two_hosts_agree_with_one_and_read_each_others_checkpoints(tmp_path):
+    save_checkpoint(tmp_path / "one", trained(2))
+    together("checks", tmp_path)
+    found = restore_checkpoint(tmp_path / "two", fresh(seed=1))
+    assert_close((found.params, found.opt_state), (trained(4).params, trained(4).opt_state))
+
+
+@pytest.mark.slow
+def test_killed_host_ends_the_other_and_the_restart_has_the_bits_of_a_whole_run(tmp_path):
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    broken.mkdir()
+    whole.mkdir()
+    (broken / "die").write_text("3")
+    with pair.hosts(TASKS, "train", broken) as (survivor, dead):
+        assert dead.ended(180) == -signal.SIGKILL, dead.said()
+        assert survivor.ended(60) != 0
+        assert "finished" not in survivor.said()
+    assert latest_step(broken / "run") == 2
+    (broken / "die").unlink()
+    together("train", broken)
+    together("train", whole)
+    ends = [restore_checkpoint(f / "run", fresh(seed=1)) for f in (broken, whole)]
+    for a, b in zip(*(jax.tree.leaves((end.params, end.opt_state)) for end in ends), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert_close(ends[0].params, trained(6).params)

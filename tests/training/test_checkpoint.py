@@ -64,8 +64,8 @@ def test_edited_array_is_refused_by_name(tmp_path):
 def test_checksum_sees_every_entry_its_place_and_every_dtype():
     dtypes = ("bool", "int4", "uint8", "float8_e4m3fn", "bfloat16", "float32", "complex64")
     for dtype in dtypes:
-        x = jnp.array([[0, 1, 1], [0, 0, 1]]).astype(dtype)
-        other = (1 - x.astype(jnp.float32)).astype(dtype)
+        drawn = jnp.array([[0, 1, 1], [0, 0, 1]])
+        x, other = drawn.astype(dtype), (1 - drawn).astype(dtype)
         changed = [x.at[i, j].set(other[i, j]) for i in range(2) for j in range(3)]
         sums = [int(checksums({"x": y})[0]) for y in (x, *changed)]
         assert len(set(sums)) == 7, dtype

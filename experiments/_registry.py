@@ -137,10 +137,14 @@ ROWS = (
     Row(
         "small_batch",
         "a small ResNet at batch sizes from 32 to 2: batch norm against ghost batch, group, layer "
-        "and instance norm",
-        "batch norm's error grows as the batch shrinks, group norm's stays level",
+        "and instance norm, batch renormalization, filter response norm, EvoNorm S0, and group "
+        "norm with weight standardization",
+        "batch norm's error grows as the batch shrinks, group norm's stays level; the newer ones "
+        "are better than either",
         {"smoke": "30 s, digits", "default": "13 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
-        "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5",
+        "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5; Ioffe 2017 (arXiv:1702.03275); "
+        "Singh and Krishnan 2020 (arXiv:1911.09737); Liu et al. 2020 (arXiv:2004.02967); Qiao et "
+        "al. 2019 (arXiv:1903.10520)",
     ),
     Row(
         "league",

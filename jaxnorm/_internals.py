@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax._src import checkify
+from jax._src.interpreters.batching import BatchTracer
 from jax.experimental import jet
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -96,6 +97,11 @@ def call(function: jax.custom_jvp, static: Any, *given: Any) -> Any:
     """
     in_taylor_mode = any(isinstance(value, jet.JetTracer) for value in given)
     return (function.fun if in_taylor_mode else function)(static, *given)
+
+
+def is_mapped(value: Any) -> bool:
+    """Returns whether the innermost transformation of a value is a `vmap` that maps it."""
+    return isinstance(value, BatchTracer)
 
 
 def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> tuple[int, list]:

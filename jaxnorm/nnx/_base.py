@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx import graphlib
 from flax.nnx.nn import dtypes
 from jax.nn import initializers
 
+from jaxnorm._internals import is_mapped
 from jaxnorm.functional import (
     Spec,
     Target,
@@ -67,6 +69,7 @@ class Store:
             return kept.set_value({**kept.get_value(), name: constant(value)})
         variables = jax.tree.leaves(getattr(self.norm, name), is_leaf=_is_variable)
         for variable, new in zip(variables, jax.tree.leaves(constant(value)), strict=True):
+            _refuse_sharing(variable[...], new)
             variable[...] = new
 
     def target(self, use_running_average: bool) -> Target | None:
@@ -186,6 +189,18 @@ class RunningNorm(nnx.Module):
             self.use_running_average = use_running_average
         if update_stats is not None:
             self.update_stats = update_stats
+
+
+def _refuse_sharing(old: Array, new: Array) -> None:
+    """Raises where `nnx.vmap` maps the statistics that a norm got unmapped, as it cannot share."""
+    vmaps = graphlib.GRAPH_CONTEXT.update_context_stacks.get("vmap")
+    if vmaps and is_mapped(new) and not is_mapped(old):
+        raise ValueError(
+            "statistics are updated inside nnx.vmap, which was told to share them (in_axes=None), "
+            "and each mapped batch has its own; give the norm and nnx.vmap one axis_name, so that "
+            "all batches make one sample, or take nnx.view(model, update_stats=False), or map the "
+            "statistics too (nnx.StateAxes)"
+        )
 
 
 def averages(norm: Any, given: bool | None) -> bool:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxnorm._views import modules_of
 from jaxnorm.surgery._batch_norms import SWITCH, keeps_statistics, without_switch
+from jaxnorm.surgery._chosen import Chosen, Where
 from jaxnorm.surgery._intercepted import remade
 from jaxnorm.surgery._labels import labels_by_path, labels_like
 from jaxnorm.typing import PyTree
@@ -28,19 +29,29 @@ class Frozen(NamedTuple):
 
 
 @overload
-def freeze(model: nnx.Module, tx: optax.GradientTransformation, /) -> Frozen: ...
+def freeze(
+    model: nnx.Module, tx: optax.GradientTransformation, /, *, where: Where | None = None
+) -> Frozen: ...
 
 
 @overload
 def freeze(
-    model: nn.Module, tx: optax.GradientTransformation, variables: Mapping[str, PyTree]
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    variables: Mapping[str, PyTree],
+    *,
+    where: Where | None = None,
 ) -> Frozen: ...
 
 
 def freeze(
-    model: Any, tx: optax.GradientTransformation, variables: Mapping[str, PyTree] | None = None
+    model: Any,
+    tx: optax.GradientTransformation,
+    variables: Mapping[str, PyTree] | None = None,
+    *,
+    where: Where | None = None,
 ) -> Frozen:
-    """Returns the model and the optimizer for training on with every norm as it is.
+    """Returns the model and the optimizer for training on with norms as they are.
 
     Both halves are needed: an optimizer that skips scale and bias does not keep the running
     statistics from moving, nor the batch's own statistics from normalizing.
@@ -49,6 +60,7 @@ def freeze(
         model: a linen module or an nnx model.
         tx: the optimizer.
         variables: of a linen model, `params` and `batch_stats`, by whose structure norms are told.
+        where: the norms that are frozen, as of `freeze_statistics`; None for all.
 
     Returns:
         A `Frozen` pair, to be used in the place of the given ones. The optimizer has a new state;
@@ -56,6 +68,7 @@ def freeze(
 
     Raises:
         TypeError: there are no variables of a linen model.
+        ValueError: `where` means no norm.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -73,18 +86,25 @@ def freeze(
             f"freeze of a linen model takes its variables, got none for {type(model).__name__}"
         )
     labels = labels_by_path(model if variables is None else variables)
+    norms, chosen = {path for path, label in labels.items() if label == "norm"}, Chosen.of(where)
+    still = {path for path in norms if chosen.means(path[:-1])}
+    if where is not None and not still:
+        found = sorted({"/".join(path[:-1]) for path in norms})
+        raise ValueError(
+            f"where={where!r} means no norm with parameters; these are there: {', '.join(found)}"
+        )
     # Biases and weights stay together: tx may look at all of them, as clipping by their norm does.
-    parts = {path: "norm" if label == "norm" else "other" for path, label in labels.items()}
+    parts = {path: "norm" if path in still else "other" for path in labels}
     like = functools.partial(labels_like, parts)
     tx = optax.multi_transform({"norm": optax.set_to_zero(), "other": tx}, like)
-    return Frozen(freeze_statistics(model), tx)
+    return Frozen(freeze_statistics(model, where), tx)
 
 
 Model = TypeVar("Model", nn.Module, nnx.Module)
 
 
-def freeze_statistics(model: Model) -> Model:
-    """Returns the model with every norm using its running statistics, also in training.
+def freeze_statistics(model: Model, where: Where | None = None) -> Model:
+    """Returns the model with norms using their running statistics, also in training.
 
     Norms are Flax's batch norm and all of ours that keep running statistics. All other layers stay
     in the mode that the call asks for: dropout goes on in training. The variables, their paths and
@@ -92,6 +112,9 @@ def freeze_statistics(model: Model) -> Model:
 
     Args:
         model: a linen module or an nnx model.
+        where: the norms that are frozen: paths such as "block_0/norm_1", of norms or of modules
+            that hold them, or a predicate of the path; None for all. A model that was frozen in
+            part can be frozen further.
 
     Returns:
         A linen module of a subclass of the model's class; equal models give equal frozen models. Or
@@ -111,45 +134,57 @@ def freeze_statistics(model: Model) -> Model:
         >>> norm(jnp.array([[1.0], [3.0]])).round(2).ravel()
         Array([1., 3.], dtype=float32)
     """
+    chosen = Chosen.of(where)
     if isinstance(model, nnx.Module):
         model = nnx.clone(model)
-        for _, module in modules_of(model):
-            if keeps_statistics(type(module)) and not hasattr(module, _ORIGINAL):
+        for path, module in modules_of(model):
+            told = keeps_statistics(type(module)) and not hasattr(module, _ORIGINAL)
+            if told and chosen.means(path):
                 module.__class__ = _still_kind(type(module))
         return model
-    if hasattr(model, _ORIGINAL):
-        return model
-    return remade(model, _frozen_kind(type(model)))
+    if hasattr(model, _ORIGINAL):  # what is frozen stays so
+        chosen = chosen.also(getattr(model, _CHOSEN))
+    return remade(model, _frozen_kind(getattr(model, _ORIGINAL, type(model)), chosen))
 
 
 _ORIGINAL = "_jaxnorm_original"
 """The attribute by which a frozen class names the class that it was made of."""
 
+_CHOSEN = "_jaxnorm_chosen"
+"""The attribute by which a frozen linen class says which of its norms are frozen."""
+
 
 @functools.cache
-def _frozen_kind(kind: type[nn.Module]) -> type[nn.Module]:
+def _frozen_kind(kind: type[nn.Module], chosen: Chosen) -> type[nn.Module]:
     """Returns the subclass of a module's class whose calls freeze statistics, always the same."""
 
     # `updated=()` leaves out the marks of Flax's wrapper: Flax does not wrap a marked method.
     @functools.wraps(kind.__call__, updated=())
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with nn.intercept_methods(_read_running_statistics):
+        read = functools.partial(_read_running_statistics, chosen, len(self.path))
+        with nn.intercept_methods(read):
             return kind.__call__(self, *args, **kwargs)
 
     @nn.nowrap
-    def reduce(self: Any) -> tuple[Callable[..., Any], tuple[nn.Module]]:
+    def reduce(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # The name of this class leads to the original one, so pickle takes the original model.
-        return freeze_statistics, (remade(self, kind),)
+        return freeze_statistics, (remade(self, kind), chosen.several)
 
     members = {"__call__": call, "__reduce__": reduce, "__module__": kind.__module__}
-    return type(kind.__name__, (kind,), {**members, _ORIGINAL: kind})
+    return type(kind.__name__, (kind,), {**members, _ORIGINAL: kind, _CHOSEN: chosen})
 
 
 def _read_running_statistics(
-    next_fun: Callable[..., Any], args: Any, kwargs: Any, context: Any
+    chosen: Chosen,
+    start: int,
+    next_fun: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    context: Any,
 ) -> Any:
     module = context.module
     told = context.method_name == "__call__" and keeps_statistics(type(module))
+    told = told and chosen.means(module.path[start:])
     if not told or module.is_initializing():
         return next_fun(*args, **kwargs)
     keywords = without_switch(type(module), args, kwargs)

@@ -129,3 +129,15 @@ def test_modules_pickle_copy_and_have_equal_definitions(name):
     for other in (pickle.loads(pickle.dumps(norm)), copy.deepcopy(norm)):
         assert nnx.graphdef(other) == nnx.graphdef(norm)
         np.testing.assert_array_equal(other(x), norm(x))
+
+
+def test_a_guarded_norm_leaves_out_a_batch_with_an_infinite_entry():
+    x = BATCHES[0].copy()
+    x[0, 0] = np.inf
+    norm, plain = norm_with("guarded"), norm_with("ema")
+    for each in (norm, plain):
+        step(each, x)
+        step(each, BATCHES[1])
+    assert not np.isfinite(plain.mean[0])
+    assert_allclose(norm.mean[...], 0.1 * WIDE[1].mean(0), rtol=1e-5)
+    assert int(norm.estimator_state.skipped[...]) == 1

@@ -196,3 +196,62 @@ def test_a_name_of_the_catalogue_stands_for_the_class_of_nnx():
     assert norm_factory("layer_norm", room=jaxnorm.nnx) is jaxnorm.nnx.LayerNorm
     with pytest.raises(ValueError, match=r"needs num_groups; .* jaxnorm\.nnx\.BatchGroupNorm"):
         norm_factory("batch_group_norm", room=jaxnorm.nnx)
+
+
+def test_nnx_vmap_cannot_share_statistics_that_each_batch_updates():
+    batches, share = jnp.stack([X, 3 * X]), (None, 0)
+
+    def normed(norm, x):
+        return norm(x)
+
+    norm = jaxnorm.nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"told to share them.*axis_name.*update_stats=False"):
+        nnx.vmap(normed, in_axes=share)(norm, batches)
+    # The remedies that the error names.
+    whole = jaxnorm.nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+    want = whole(batches.reshape(-1, 4)).reshape(batches.shape)
+    shared = jaxnorm.nnx.BatchNorm(4, axis_name="batches", rngs=nnx.Rngs(0))
+    have = nnx.vmap(normed, in_axes=share, axis_name="batches")(shared, batches)
+    assert_allclose(have, want, **CLOSE)
+    assert_allclose(shared.var[...], whole.var[...], **CLOSE)
+    still = nnx.view(jaxnorm.nnx.BatchNorm(4, rngs=nnx.Rngs(0)), update_stats=False)
+    have = nnx.vmap(normed, in_axes=share)(still, batches)
+    assert_allclose(have[1], whole(batches[1]), **CLOSE)
+    axes = nnx.StateAxes({nnx.BatchStat: 0, ...: None})
+    each = jaxnorm.nnx.BatchNorm(4, rngs=nnx.Rngs(0))
+    nnx.update(each, jax.tree.map(lambda v: jnp.stack([v, v]), nnx.state(each, nnx.BatchStat)))
+    nnx.vmap(normed, in_axes=(axes, 0))(each, batches)
+    assert_allclose(each.mean[...], 0.01 * batches.mean(1), **CLOSE)
+
+
+def test_statistics_of_a_sharded_training_are_those_of_one_device():
+    """The bias in front of a norm has no gradient, and Adam takes a step along its rounding.
+
+    So with such a bias the running mean differs by what the bias does, and nothing else.
+    """
+    batch = jax.random.normal(jax.random.key(2), (32, 6))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    sharded = jax.device_put(batch, jax.sharding.NamedSharding(mesh, P("data")))
+
+    @nnx.jit
+    def step(model, optimizer, x):
+        loss, gradient = nnx.value_and_grad(lambda model: jnp.mean((model(x) - 1) ** 2))(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    def trained(x, use_bias):
+        rngs = nnx.Rngs(0)
+        dense = nnx.Linear(6, 16, use_bias=use_bias, rngs=rngs)
+        norm = jaxnorm.nnx.BatchNorm(16, rngs=rngs, momentum=0.9)
+        model = nnx.Sequential(dense, norm, jnp.tanh, nnx.Linear(16, 1, rngs=rngs))
+        optimizer = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
+        losses = [step(model, optimizer, x) for _ in range(6)]
+        return np.stack(losses), norm.mean[...], norm.var[...]
+
+    for have, want in zip(trained(sharded, False), trained(batch, False), strict=True):
+        assert_allclose(have, want, rtol=1e-4, atol=1e-5)
+    have, want = trained(sharded, True), trained(batch, True)
+    for i in (0, 2):
+        assert_allclose(have[i], want[i], rtol=1e-4, atol=1e-5)
+    # In each step both biases move by at most the rate, 0.01; the mean takes a tenth of each.
+    assert np.max(np.abs(have[1] - want[1])) < 0.1 * sum(0.02 * (1 + i) for i in range(6))

@@ -110,3 +110,31 @@ def test_labels_drive_weight_decay():
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = tx.update(zero, tx.init(params), params)
     assert (updates["dense"]["kernel"][0], updates["norm"]["scale"][0, 0]) == (0.5, 0)
+
+
+@pytest.mark.parametrize("where", ["norm_0", ["norm_0"], lambda path: path.endswith("0")])
+def test_only_the_chosen_norms_are_frozen(where):
+    variables = trained(mlp())
+    model, tx = freeze(mlp(), optax.sgd(0.1), variables, where=where)
+    _, updated = model.apply(variables, X, train=True, mutable=["batch_stats"])
+    same = jax.tree.map(np.array_equal, updated["batch_stats"], dict(variables["batch_stats"]))
+    assert all(jax.tree.leaves(same["norm_0"])) and not any(jax.tree.leaves(same["norm_1"]))
+    params = variables["params"]
+    updates, _ = tx.update(params, tx.init(params), params)
+    moves = jax.tree.map(lambda v: bool(jnp.any(v != 0)), updates)
+    assert not any(jax.tree.leaves(moves["norm_0"])) and all(jax.tree.leaves(moves["norm_1"]))
+
+
+def test_a_model_frozen_in_part_can_be_frozen_further():
+    part = freeze_statistics(mlp(), "norm_0")
+    assert part == freeze_statistics(mlp(), "norm_0") != freeze_statistics(mlp())
+    both = freeze_statistics(part, "norm_1")
+    variables = trained(mlp())
+    y, _ = both.apply(variables, X, train=True, mutable=["batch_stats"])
+    np.testing.assert_array_equal(y, mlp().apply(variables, X, train=False))
+
+
+def test_a_path_that_means_no_norm_is_refused_with_those_there():
+    message = "where='norm_7' means no norm with parameters; these are there: norm_0, norm_1"
+    with pytest.raises(ValueError, match=message):
+        freeze(mlp(), optax.sgd(0.1), trained(mlp()), where="norm_7")

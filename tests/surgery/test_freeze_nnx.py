@@ -119,3 +119,15 @@ def test_every_norm_with_statistics_is_frozen_in_both_rooms(name):
     y, updated = still.apply(variables, x, mutable=["batch_stats"])
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
     jax.tree.map(assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+
+
+def test_only_the_chosen_norms_are_frozen():
+    model, tx = freeze(in_nnx(VARIABLES), optax.sgd(0.1), where="norm_0")
+    model.train()
+    model(X)
+    after, before = get_variables(model)["batch_stats"], VARIABLES["batch_stats"]
+    assert_array_equal(after["norm_0"]["mean"], before["norm_0"]["mean"])
+    assert np.any(after["norm_1"]["mean"] != before["norm_1"]["mean"])
+    params = nnx.state(model, nnx.Param)
+    updates, _ = tx.update(params, tx.init(params), params)
+    assert not np.any(updates["norm_0"]["scale"][...]) and np.any(updates["norm_1"]["scale"][...])

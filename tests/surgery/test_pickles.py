@@ -100,6 +100,7 @@ def travellers():
     return {
         "linen": [make() for make in LINEN.values()],
         "frozen": freeze_statistics(Net()),
+        "frozen in part": freeze_statistics(Net(), "norm"),
         "nnx": [make(nnx.Rngs(0)) for make in NNX.values()],
         "states": states(),
         "scalers": SCALERS,

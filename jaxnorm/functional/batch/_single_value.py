@@ -89,6 +89,44 @@ def has_single_value(
     return size == 1
 
 
+def refuse_single_values(
+    what: str,
+    remedy: str,
+    shape: Shape,
+    stats_shape: Shape,
+    single_value: Literal["raise", "allow"],
+    axis_name: AxisName | None,
+    axis_index_groups: AxisIndexGroups,
+) -> None:
+    """Raises where a norm without running statistics has one value behind each statistic.
+
+    Args:
+        what: what the error says has one value.
+        remedy: what the error says helps.
+        shape: the shape of `x`.
+        stats_shape: the statistics shape.
+        single_value: "allow" for the bias that follows.
+        axis_name: mapped axes over which the statistics are shared.
+        axis_index_groups: groups of shards.
+
+    Raises:
+        ValueError: one value stands behind a statistic, or `single_value` is unknown.
+
+    Examples:
+        >>> shapes = (2, 3), (2, 1)
+        >>> refuse_single_values("norm got one value", "give more", *shapes, "raise", None, None)
+    """
+    if single_value not in ("raise", "allow"):
+        raise ValueError(f"single_value={single_value!r} is unknown; use 'raise' or 'allow'")
+    if single_value == "raise" and has_single_value(
+        shape, stats_shape, axis_name, axis_index_groups
+    ):
+        raise ValueError(
+            f"{what}: its variance is zero and the output would be the bias whatever x is; "
+            f"{remedy}, or pass single_value='allow'"
+        )
+
+
 def _uses_running(single_value: SingleValue, what: str, remedy: str) -> bool:
     if single_value == "warn":
         warnings.warn(

@@ -3,7 +3,10 @@
 Wu, He: Group Normalization, arXiv:1803.08494, 2018.
 """
 
+from typing import Literal
+
 from jaxnorm.functional._parameters import placed
+from jaxnorm.functional.batch._single_value import refuse_single_values
 from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
@@ -26,6 +29,7 @@ def group_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    single_value: Literal["raise", "allow"] = "raise",
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
@@ -49,6 +53,8 @@ def group_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where a statistic stands on one value: "raise", or "allow" the bias that
+            follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
@@ -56,8 +62,8 @@ def group_norm(
         [N, *spatial, C], of `dtype`.
 
     Raises:
-        ValueError: the groups do not divide the channels, the axes leave out the channels, a shape
-            does not fit, or `axis_name` is not bound.
+        ValueError: the groups do not divide the channels, the axes leave out the channels, a group
+            holds one value, a shape does not fit, or `axis_name` is not bound.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -67,9 +73,20 @@ def group_norm(
     """
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
+    stats_shape = group_stats_shape(x.shape, num_groups, group_size, axis, reduction_axes)
+    refuse_single_values(
+        f"group_norm got one value per group, x {list(x.shape)} with "
+        f"{stats_shape[features[0]]} groups",
+        "use fewer groups",
+        x.shape,
+        stats_shape,
+        single_value,
+        axis_name,
+        axis_index_groups,
+    )
     y, _ = standardize(
         x,
-        group_stats_shape(x.shape, num_groups, group_size, axis, reduction_axes),
+        stats_shape,
         **placed(scale, bias, x.shape, features),
         epsilon=epsilon,
         mask=mask,

@@ -6,7 +6,7 @@ Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv:1607.08022, 2016.
 from typing import Literal
 
 from jaxnorm.functional._parameters import kept_shape, placed
-from jaxnorm.functional.batch._single_value import has_single_value
+from jaxnorm.functional.batch._single_value import refuse_single_values
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance
@@ -67,14 +67,16 @@ def instance_norm(
     x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     stats_shape = instance_stats_shape(x.shape, feature_axes)
-    if single_value != "allow" and has_single_value(
-        x.shape, stats_shape, axis_name, axis_index_groups
-    ):
-        raise ValueError(
-            f"instance_norm got one value per channel of each example, x {list(x.shape)} with "
-            f"feature_axes={feature_axes}: its variance is zero and the output would be the bias "
-            "whatever x is; give x a spatial axis of two or more, or pass single_value='allow'"
-        )
+    refuse_single_values(
+        f"instance_norm got one value per channel of each example, x {list(x.shape)} with "
+        f"feature_axes={feature_axes}",
+        "give x a spatial axis of two or more",
+        x.shape,
+        stats_shape,
+        single_value,
+        axis_name,
+        axis_index_groups,
+    )
     y, _ = standardize(
         x,
         stats_shape,

@@ -99,6 +99,7 @@ SPECS: dict[str, Spec] = {
         group_norm,
         axes="axis",
         options=("num_groups", "group_size", "reduction_axes", "epsilon"),
+        fixed={"single_value": "allow"},
     ),
     "instance_norm": Spec("InstanceNorm", instance_norm, fixed={"single_value": "allow"}),
     "filter_response_norm": Spec(

@@ -3,7 +3,10 @@
 Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 """
 
+from typing import Literal
+
 from jaxnorm.functional._parameters import about_one, place
+from jaxnorm.functional.batch._single_value import refuse_single_values
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
@@ -24,6 +27,7 @@ def layer_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    single_value: Literal["raise", "allow"] = "raise",
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
@@ -46,6 +50,8 @@ def layer_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        single_value: where a statistic stands on one value: "raise", or "allow" the bias that
+            follows.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU) or None for the faster one.
 
@@ -53,7 +59,8 @@ def layer_norm(
         [*batch, C], of `dtype`.
 
     Raises:
-        ValueError: an axis or a shape does not fit, or `axis_name` is not bound.
+        ValueError: a statistic stands on one value, an axis or a shape does not fit, or `axis_name`
+            is not bound.
         TypeError: `x` is not floating or complex.
 
     Examples:
@@ -67,9 +74,20 @@ def layer_norm(
     """
     x = as_array(x)
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
+    stats_shape = reduced_stats_shape(x.shape, reduction_axes)
+    refuse_single_values(
+        f"layer_norm got one value per statistic, x {list(x.shape)} with "
+        f"reduction_axes={reduction_axes}",
+        "give x two features or more",
+        x.shape,
+        stats_shape,
+        single_value,
+        axis_name,
+        axis_index_groups,
+    )
     y, _ = standardize(
         x,
-        reduced_stats_shape(x.shape, reduction_axes),
+        stats_shape,
         scale=place(about_one(scale, zero_centered), x.shape, features, "scale"),
         bias=place(bias, x.shape, features, "bias"),
         epsilon=epsilon,

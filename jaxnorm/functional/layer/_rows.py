@@ -127,7 +127,10 @@ MEMBERS: tuple[Member, ...] = (
 
 SPECS: dict[str, Spec] = {
     "layer_norm": Spec(
-        "LayerNorm", layer_norm, options=("reduction_axes", "epsilon", "zero_centered")
+        "LayerNorm",
+        layer_norm,
+        options=("reduction_axes", "epsilon", "zero_centered"),
+        fixed={"single_value": "allow"},
     ),
     "rms_norm": Spec(
         "RMSNorm",

@@ -28,6 +28,7 @@ from jaxnorm.training import (
     pool_metrics,
     restore_checkpoint,
     save_checkpoint,
+    stop_on_signal,
 )
 from tests.hosts.pair import join
 from tests.hosts.run import MODEL, TX, batch, fresh, placed
@@ -149,9 +150,27 @@ def train(folder: Path) -> None:
     print("finished", flush=True)
 
 
+def stopped(folder: Path) -> None:
+    """Trains until one of the hosts, the second, gets SIGTERM; both save and leave together."""
+    mesh = mesh_of_all()
+    state = placed(mesh)
+    step = make_train_step(MODEL, TX, cross_entropy)
+    with stop_on_signal() as stop:
+        for i in range(1000):
+            state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
+            jax.block_until_ready(state)
+            if i == 2 and jax.process_index() == 1:
+                signal.raise_signal(signal.SIGTERM)
+            if stop(i + 1):
+                save_checkpoint(folder / "run", state)
+                print("saved", i + 1, flush=True)
+                return
+            time.sleep(0.02)
+
+
 if __name__ == "__main__":
     task, rank, address, folder = sys.argv[1:]
     join(int(rank), address)
-    {"checks": checks, "train": train}[task](Path(folder))
+    {"checks": checks, "train": train, "stopped": stopped}[task](Path(folder))
     multihost_utils.sync_global_devices("end")
     jax.distributed.shutdown()

@@ -46,6 +46,17 @@ def test_two_hosts_agree_with_one_and_read_each_others_checkpoints(tmp_path):
 
 
 @pytest.mark.slow
+def test_sigterm_to_one_host_ends_both_after_the_same_step_with_a_checkpoint(tmp_path):
+    together("stopped", tmp_path)
+    done = latest_step(tmp_path / "run")
+    assert done is not None and done > 2
+    said = [(tmp_path / f"stopped{rank}.txt").read_text() for rank in range(2)]
+    assert [text.split("saved ")[1].split()[0] for text in said] == [str(done)] * 2
+    found = restore_checkpoint(tmp_path / "run", fresh(seed=1))
+    assert_close(found.params, trained(done).params)
+
+
+@pytest.mark.slow
 def test_killed_host_ends_the_other_and_the_restart_has_the_bits_of_a_whole_run(tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     broken.mkdir()

@@ -134,6 +134,27 @@ def figures(folder: Path) -> list[Path]:
     return [save(figure, folder / "league.png")]
 
 
+def _show_by_number(axes: Any, table: Any, place: dict[str, int]) -> None:
+    """End the axis of losses where no training diverged; write the losses beyond as numbers."""
+    losses = {
+        name: [(row["member"], row[name], row[name.replace("loss", "diverged")]) for row in table]
+        for name in table[0]
+        if name.endswith("_loss")
+    }
+    found = [row for rows in losses.values() for row in rows if row[1] is not None]
+    held = [loss for _, loss, diverged in found if not diverged]
+    if not held:
+        return
+    low, high = min(held), max(held)
+    axes.set_xlim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-3)
+    for name, loss, _ in found:
+        if loss > axes.get_xlim()[1]:
+            text = {"ha": "right", "va": "center", "fontsize": "small"}
+            axes.text(
+                0.97, place[name], f"{loss:.2f} →", **text, transform=axes.get_yaxis_transform()
+            )
+
+
 def _dots(
     axes: Any,
     table: Sequence[Mapping[str, Any]],

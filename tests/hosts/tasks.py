@@ -161,7 +161,7 @@ def stopped(folder: Path) -> None:
             jax.block_until_ready(state)
             if i == 2 and jax.process_index() == 1:
                 signal.raise_signal(signal.SIGTERM)
-            if stop(i + 1):
+            if stop():
                 save_checkpoint(folder / "run", state)
                 print("saved", i + 1, flush=True)
                 return

@@ -73,7 +73,7 @@ def stopped(folder: Path) -> None:
         for i in range(1, 1000):
             state = trained(i, state)
             print("step", i, flush=True)
-            if stop(i):
+            if stop():
                 save_checkpoint(folder, state)
                 print("saved", i, flush=True)
                 sys.exit(143)

@@ -3,7 +3,6 @@
 Expected numbers come from float64 over the whole data, which every host can see here.
 """
 
-import os
 import signal
 import sys
 import time
@@ -30,6 +29,7 @@ from jaxnorm.training import (
     save_checkpoint,
     stop_on_signal,
 )
+from tests.hosts.deaths import deaths
 from tests.hosts.pair import join
 from tests.hosts.run import MODEL, TX, batch, fresh, placed
 
@@ -83,7 +83,14 @@ def recalibration(folder: Path) -> None:
     data = np.random.default_rng(1).normal(50, 2, (3, 8, 3)).astype(np.float32)
     variables = norm.init(jax.random.key(0), data[0])
     variables = multihost_utils.host_local_array_to_global_array(variables, mesh, P())
-    found = recalibrate(norm.apply, variables, [sharded(part, mesh, "data") for part in data])
+    die = deaths(folder)
+
+    def batches():
+        for i, part in enumerate(data):
+            die("recalibration", i)
+            yield sharded(part, mesh, "data")
+
+    found = recalibrate(norm.apply, variables, batches())
     exact = data.reshape(-1, 3).astype(np.float64)
     stats = found["batch_stats"]
     np.testing.assert_allclose(np.asarray(stats["mean"]), exact.mean(0), rtol=1e-6)
@@ -131,21 +138,19 @@ def checks(folder: Path) -> None:
 
 
 def train(folder: Path) -> None:
-    """Trains to step 6 with a checkpoint every second step; `die` names the step of a death."""
+    """Trains to step 6 with a checkpoint every second step; `die` says when a host dies."""
     mesh = mesh_of_all()
     state, where = placed(mesh), folder / "run"
     if latest_step(where) is not None:
         state = restore_checkpoint(where, state)
     step = make_train_step(MODEL, TX, cross_entropy)
-    die = folder / "die"
-    doomed = int(die.read_text()) if die.exists() else None
+    die = deaths(folder)
     for i in range(int(state.step), 6):
-        if i == doomed and jax.process_index() == 1:
-            time.sleep(0.5)  # the other one waits in the step's collective by then
-            os.kill(os.getpid(), signal.SIGKILL)
+        die("step", i)
         state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
         jax.block_until_ready(state)
         if int(state.step) % 2 == 0:
+            die("checkpoint", int(state.step))
             save_checkpoint(where, state)
     print("finished", flush=True)
 
@@ -168,9 +173,11 @@ def stopped(folder: Path) -> None:
             time.sleep(0.02)
 
 
+TASKS = {"checks": checks, "recalibration": recalibration, "stopped": stopped, "train": train}
+
 if __name__ == "__main__":
     task, rank, address, folder = sys.argv[1:]
     join(int(rank), address)
-    {"checks": checks, "train": train, "stopped": stopped}[task](Path(folder))
+    TASKS[task](Path(folder))
     multihost_utils.sync_global_devices("end")
     jax.distributed.shutdown()

@@ -54,7 +54,7 @@ class Config:
     its backward pass, no branch on the data.
 
     Attributes:
-        aot: Chip to compile for, or nothing to measure time on this machine.
+        aot: Chip to compile for; nothing for times of this machine.
         sizes: Sizes of the inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed. The median counts.

@@ -197,7 +197,7 @@ def mesh():
 
 
 @LAYOUTS
-def test_a_sharded_jit_gathers_no_more_than_the_plain_path(stats_shape):
+def test_a_sharded_jit_exchanges_no_more_often_than_the_plain_path(stats_shape):
     x, scale, bias = arrays()
     x = jax.device_put(x, NamedSharding(mesh(), P("data")))
 
@@ -210,7 +210,7 @@ def test_a_sharded_jit_gathers_no_more_than_the_plain_path(stats_shape):
         ]
 
     (got, ours), (want, theirs) = counts(native), counts(plain)
-    assert ours <= theirs
+    assert sum(ours) <= sum(theirs)
     assert_same(got, want)
 
 

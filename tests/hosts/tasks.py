@@ -3,16 +3,13 @@
 Expected numbers come from float64 over the whole data, which every host can see here.
 """
 
-import signal
 import sys
-import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm
@@ -27,23 +24,12 @@ from jaxnorm.training import (
     pool_metrics,
     restore_checkpoint,
     save_checkpoint,
-    stop_on_signal,
 )
-from tests.hosts.deaths import deaths
+from tests.hosts.faults import deaths, full_disk, stopped, train
 from tests.hosts.pair import join
-from tests.hosts.run import MODEL, TX, batch, fresh, placed
+from tests.hosts.run import MODEL, TX, batch, fresh, mesh_of_all, placed, sharded
 
 ROWS = np.random.default_rng(0).normal(1e4, 3, (10, 3)).astype(np.float32)
-
-
-def mesh_of_all() -> jax.sharding.Mesh:
-    auto = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
-
-
-def sharded(whole, mesh, *axes):
-    spec = NamedSharding(mesh, P(*axes))
-    return jax.make_array_from_callback(whole.shape, spec, lambda index: whole[index])
 
 
 def unequal_shards(folder: Path) -> None:
@@ -137,43 +123,13 @@ def checks(folder: Path) -> None:
         print("passed", check.__name__, flush=True)
 
 
-def train(folder: Path) -> None:
-    """Trains to step 6 with a checkpoint every second step; `die` says when a host dies."""
-    mesh = mesh_of_all()
-    state, where = placed(mesh), folder / "run"
-    if latest_step(where) is not None:
-        state = restore_checkpoint(where, state)
-    step = make_train_step(MODEL, TX, cross_entropy)
-    die = deaths(folder)
-    for i in range(int(state.step), 6):
-        die("step", i)
-        state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
-        jax.block_until_ready(state)
-        if int(state.step) % 2 == 0:
-            die("checkpoint", int(state.step))
-            save_checkpoint(where, state)
-    print("finished", flush=True)
-
-
-def stopped(folder: Path) -> None:
-    """Trains until one of the hosts, the second, gets SIGTERM; both save and leave together."""
-    mesh = mesh_of_all()
-    state = placed(mesh)
-    step = make_train_step(MODEL, TX, cross_entropy)
-    with stop_on_signal() as stop:
-        for i in range(1000):
-            state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
-            jax.block_until_ready(state)
-            if i == 2 and jax.process_index() == 1:
-                signal.raise_signal(signal.SIGTERM)
-            if stop():
-                save_checkpoint(folder / "run", state)
-                print("saved", i + 1, flush=True)
-                return
-            time.sleep(0.02)
-
-
-TASKS = {"checks": checks, "recalibration": recalibration, "stopped": stopped, "train": train}
+TASKS = {
+    "full_disk": full_disk,
+    "checks": checks,
+    "recalibration": recalibration,
+    "stopped": stopped,
+    "train": train,
+}
 
 if __name__ == "__main__":
     task, rank, address, folder = sys.argv[1:]

@@ -94,3 +94,15 @@ def test_killed_host_ends_the_other_and_the_restart_has_the_bits_of_a_whole_run(
 def test_host_killed_in_a_recalibration_ends_the_other_and_it_can_be_done_again(tmp_path):
     dies("recalibration", tmp_path / "broken", "recalibration 1 1")
     together("recalibration", tmp_path / "broken")
+
+
+@pytest.mark.slow
+def test_full_disk_of_one_host_is_named_there_ends_both_and_leaves_the_checkpoint(tmp_path):
+    with pair.hosts(TASKS, "full_disk", tmp_path) as (waiting, full):
+        assert full.ended(180) != 0
+        assert waiting.ended(60) != 0
+    assert f"step 2 cannot be written to {tmp_path / 'run'}" in full.said()
+    assert "finished" not in waiting.said()
+    assert latest_step(tmp_path / "run") == 1
+    found = restore_checkpoint(tmp_path / "run", fresh(seed=1))
+    assert_close(found.params, fresh().params)

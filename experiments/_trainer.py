@@ -1,10 +1,18 @@
 """The one loop of all that trains here: points in time, measurements, checkpoints, resuming."""
 
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from jaxnorm.training import Metrics, latest_step, restore_checkpoint, save_checkpoint
+from jaxnorm.training import (
+    Metrics,
+    latest_step,
+    restore_checkpoint,
+    save_checkpoint,
+    stop_on_signal,
+)
 
 from ._run import Run
 from ._tables import Row
@@ -54,7 +62,8 @@ def train(
 
     A checkpoint follows a measurement: the last one, and others every `run.save_every_s`. With
     `run.resume`, training goes on after the last checkpoint, and rows of later steps are dropped
-    and measured again. A training that has ended gives its last state back.
+    and measured again. A training that has ended gives its last state back. SIGTERM ends the
+    process with status 143 after a checkpoint, also between two points.
 
     Args:
         run: takes tables, scalars and checkpoints, and shows progress.
@@ -74,13 +83,15 @@ def train(
     if saved is not None:
         state = restore_checkpoint(folder, state)
     written = time.monotonic()
-    with run.progress(name, len(points), "points") as report:
+    with run.progress(name, len(points), "points") as report, stop_on_signal() as stopped:
         for done, point in enumerate(points, 1):
             if saved is not None and point <= saved:
                 continue
             while step < point:
                 state, metrics = advance(state)
                 step += steps
+                if step < point and stopped():
+                    _leave(folder, state, step)
             measured = measure(Point(step, state, metrics))
             _record(run, name, {**where, "step": step}, measured)
             report(done, measured.remark)
@@ -88,7 +99,16 @@ def train(
             if step > begin and (point == points[-1] or late):
                 save_checkpoint(folder, state, step=step, keep=1)
                 written = time.monotonic()
+            if step > begin and stopped():
+                _leave(folder, state, step)
     return state
+
+
+def _leave(folder: Path, state: Any, step: int) -> NoReturn:
+    """Ends the process after a checkpoint, which may be written already."""
+    if latest_step(folder) != step:
+        save_checkpoint(folder, state, step=step, keep=1)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _record(run: Run, name: str, own: Mapping[str, str | int], measured: Measured) -> None:

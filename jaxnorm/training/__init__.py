@@ -20,3 +20,4 @@ from ._step import EvalStep as EvalStep
 from ._step import TrainStep as TrainStep
 from ._step import make_eval_step as make_eval_step
 from ._step import make_train_step as make_train_step
+from ._stop import stop_on_signal as stop_on_signal

@@ -3,17 +3,16 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxnorm._views import NnxApply, variables_of
-from jaxnorm.training._checksum import SUMS, checksums, with_checksums
-from jaxnorm.typing import Array, PyTree
+from jaxnorm.training._checksum import SUMS, verify, with_checksums
+from jaxnorm.training._leaves import check_fit, flat, unflat
+from jaxnorm.typing import PyTree
 
 
 def save_checkpoint(
@@ -38,7 +37,8 @@ def save_checkpoint(
 
     Raises:
         ValueError: `keep` is not positive, or the folder has this step or a later one.
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be made or written, or the disk is full. The checkpoints that are
+            there stay as they were.
 
     Examples:
         >>> import tempfile
@@ -51,16 +51,21 @@ def save_checkpoint(
         raise ValueError(f"keep={keep} must be at least 1, the checkpoint being written")
     step = int(state.step) if step is None else step
     folder = Path(directory).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    newest = latest_step(folder)
+    with _writing(folder, step):
+        folder.mkdir(parents=True, exist_ok=True)
+        newest = latest_step(folder)
     if newest is not None and step <= newest:
         raise ValueError(
             f"{folder} has a checkpoint of step {newest}, and step {step} is not after it; "
             "use another folder, or remove the later checkpoints"
         )
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        manager.save(step, args=ocp.args.StandardSave(with_checksums(_flat(variables_of(state)))))
+    arrays = with_checksums(flat(variables_of(state)))
+    # What an earlier write left unfinished goes, so that it does not fill the disk.
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    with _writing(folder, step), ocp.CheckpointManager(folder, options=options) as manager:
+        manager.save(step, args=ocp.args.StandardSave(arrays))
     return folder / str(step)
 
 
@@ -100,24 +105,18 @@ def restore_checkpoint(
         what = "checkpoint" if step is None else f"checkpoint of step {step}"
         raise FileNotFoundError(f"no {what} in {folder}; the steps there are {steps}")
     found = steps[-1] if step is None else step
-    wanted, path = _flat(template), folder / str(found)
+    wanted, path = flat(template), folder / str(found)
     with ocp.CheckpointManager(folder, item_handlers=ocp.StandardCheckpointHandler()) as manager:
         with _reading(path):
             saved = dict(manager.item_metadata(found))
         sums = {SUMS: saved.pop(SUMS)} if SUMS in saved else {}
-        _check(saved, wanted, path)
+        check_fit(saved, wanted, path)
         # Every process reads the checksums, and wherever the arrays go.
         form = jax.tree.map(lambda kept: np.zeros(kept.shape, kept.dtype), sums)
         with _reading(path):
             arrays = manager.restore(found, args=ocp.args.StandardRestore({**wanted, **form}))
-    _verify(arrays, path)
-    leaves = [
-        jax.random.wrap_key_data(arrays[name], impl=_key_impl(leaf))
-        if _is_key(leaf)
-        else arrays[name]
-        for name, leaf in _named(template)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+    verify(arrays, path)
+    return unflat(arrays, template)
 
 
 def latest_step(directory: str | Path) -> int | None:
@@ -148,6 +147,19 @@ def _steps(folder: Path) -> list[int]:
 
 
 @contextlib.contextmanager
+def _writing(folder: Path, step: int) -> Iterator[None]:
+    """Names the folder in whatever is raised; tensorstore raises a ValueError for a full disk."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(
+            f"the checkpoint of step {step} cannot be written to {folder}; the earlier ones there "
+            "are as they were. Free space or allow writing, and save again or restart from the "
+            f"newest. The cause: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Names the checkpoint in whatever is raised: orbax raises bare exceptions of many types."""
     try:
@@ -157,63 +169,3 @@ def _reading(path: Path) -> Iterator[None]:
             f"checkpoint {path} cannot be read, it is damaged or incomplete; remove it and restore "
             "an earlier one"
         ) from error
-
-
-def _named(state: PyTree) -> list[tuple[str, Array]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _flat(state: PyTree) -> dict[str, Array]:
-    """Names each array by its path, so that a tree comes back as it was, not as lists and dicts."""
-    return {name: _data(leaf) for name, leaf in _named(state)}
-
-
-def _data(leaf: Any) -> Any:
-    if not isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding or here)
-
-
-def _key_impl(leaf: Any) -> Any:
-    """Returns the generator of a key; `jax.random.key_impl` takes no form without a value."""
-    found = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), leaf)
-    return found[0]
-
-
-def _verify(arrays: dict[str, Array], path: Path) -> None:
-    """Compares the checksums; checkpoints of versions before there were any have none."""
-    if SUMS not in arrays:
-        return
-    names = sorted(set(arrays) - {SUMS})
-    found = checksums({name: arrays[name] for name in names})
-    differing = [name for name, a, b in zip(names, found, arrays[SUMS], strict=True) if a != b]
-    if differing:
-        raise ValueError(
-            f"checkpoint {path} was changed after it was written: {len(differing)} of {len(names)} "
-            f"arrays differ from their checksums, {', '.join(differing[:5])}; remove it and "
-            "restore an earlier one"
-        )
-
-
-def _check(saved: PyTree, wanted: dict[str, Array], path: Path) -> None:
-    def form(array: Array | None) -> str:
-        return "nothing" if array is None else f"{jnp.dtype(array.dtype).name} {list(array.shape)}"
-
-    pairs = {name: (form(saved.get(name)), form(wanted.get(name))) for name in {**saved, **wanted}}
-    differing = [
-        f"{name}: saved {was}, template {now}" for name, (was, now) in pairs.items() if was != now
-    ]
-    if differing:
-        raise ValueError(
-            f"checkpoint {path} does not fit the template in {len(differing)} of {len(pairs)} "
-            "arrays; restore with the model and optimizer that were saved. "
-            f"{'; '.join(differing[:5])}"
-        )

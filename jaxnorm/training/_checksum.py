@@ -1,6 +1,7 @@
 """Checksums of arrays, which do not depend on how the arrays lie on devices and hosts."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,29 @@ def checksums(arrays: Mapping[str, Array]) -> np.ndarray:
         False
     """
     return np.array([int(_checksum(arrays[name])) for name in sorted(arrays)], np.uint32)
+
+
+def verify(arrays: Mapping[str, Array], path: Path) -> None:
+    """Compares the checksums; checkpoints of versions before there were any have none.
+
+    Args:
+        arrays: by name, as `with_checksums` returned them.
+        path: the checkpoint that they come from.
+
+    Raises:
+        ValueError: an array differs from its checksum; it is named.
+    """
+    if SUMS not in arrays:
+        return
+    names = sorted(set(arrays) - {SUMS})
+    found = checksums({name: arrays[name] for name in names})
+    differing = [name for name, a, b in zip(names, found, arrays[SUMS], strict=True) if a != b]
+    if differing:
+        raise ValueError(
+            f"checkpoint {path} was changed after it was written: {len(differing)} of {len(names)} "
+            f"arrays differ from their checksums, {', '.join(differing[:5])}; remove it and "
+            "restore an earlier one"
+        )
 
 
 @jax.jit

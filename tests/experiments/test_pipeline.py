@@ -36,9 +36,9 @@ def labels(batches, count: int, start: int = 0) -> list[list[int]]:
     return [batches[start + i]["labels"].tolist() for i in range(count)]
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_stream_goes_on_after_any_step_as_if_it_had_never_stopped(ramps, threads):
-    batches = training_batches(ramps, Crop(SIZE), batch_size=4, seed=3)
+@pytest.mark.parametrize(("threads", "process"), [(1, (0, 1)), (4, (0, 1)), (4, (1, 2))])
+def test_a_stream_goes_on_after_any_step_as_if_it_had_never_stopped(ramps, threads, process):
+    batches = training_batches(ramps, Crop(SIZE), batch_size=4, seed=3, process=process)
     whole = stream(batches, 0, threads=threads)
     straight = [next(whole) for _ in range(7)]
     resumed = stream(batches, 5, threads=threads)

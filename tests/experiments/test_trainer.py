@@ -1,5 +1,6 @@
 """The trainer: points, rows and states of a training that is whole, cut off, or goes on."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,20 @@ class Cut(Exception):
 
 
 def trained(
-    folder: Path, *, resume: bool = False, cut_at: int | None = None, **options: Any
+    folder: Path,
+    *,
+    resume: bool = False,
+    cut_at: int | None = None,
+    signal_at: int | None = None,
+    **options: Any,
 ) -> Any:
     """Trains a number that grows by its step; returns the last number and how often it grew."""
     grown = []
 
     def advance(state: Any) -> tuple[Any, dict[str, Any]]:
         grown.append(1)
+        if len(grown) == signal_at:
+            signal.raise_signal(signal.SIGTERM)
         return {"x": state["x"] * 2 + 1}, {"x": state["x"]}
 
     def measure(point: Point) -> Measured:
@@ -56,6 +64,16 @@ def test_a_training_that_is_cut_off_and_resumed_is_the_whole_one(tmp_path, cut_a
     value, grown = trained(folder, resume=True)
     assert value == whole[0]
     assert grown == {2: 8, 4: 6, 8: 4}[cut_at]
+    assert rows(folder) == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("signal_at", [1, 5, 8])
+def test_sigterm_saves_where_the_training_is_and_not_one_step_is_taken_twice(tmp_path, signal_at):
+    whole = trained(tmp_path / "whole")
+    folder = tmp_path / "ended"
+    with pytest.raises(SystemExit, match="143"):
+        trained(folder, signal_at=signal_at)
+    assert trained(folder, resume=True) == (whole[0], 8 - signal_at)
     assert rows(folder) == rows(tmp_path / "whole")
 
 

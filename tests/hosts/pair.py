@@ -28,6 +28,7 @@ def join(rank: int, address: str, count: int = 2) -> None:
         process_id=rank,
         initialization_timeout=60,
         heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=HEARTBEAT,
     )
 
 

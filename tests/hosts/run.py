@@ -32,3 +32,13 @@ def placed(mesh: jax.sharding.Mesh, seed: int = 0) -> TrainState:
 
     forms = jax.eval_shape(lambda: fresh(seed))
     return jax.jit(lambda: fresh(seed), out_shardings=jax.tree.map(place, forms))()
+
+
+def mesh_of_all() -> jax.sharding.Mesh:
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
+
+
+def sharded(whole, mesh, *axes):
+    spec = NamedSharding(mesh, P(*axes))
+    return jax.make_array_from_callback(whole.shape, spec, lambda index: whole[index])

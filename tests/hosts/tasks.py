@@ -3,17 +3,13 @@
 Expected numbers come from float64 over the whole data, which every host can see here.
 """
 
-import os
-import signal
 import sys
-import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm
@@ -29,20 +25,11 @@ from jaxnorm.training import (
     restore_checkpoint,
     save_checkpoint,
 )
+from tests.hosts.faults import deaths, full_disk, stopped, train
 from tests.hosts.pair import join
-from tests.hosts.run import MODEL, TX, batch, fresh, placed
+from tests.hosts.run import MODEL, TX, batch, fresh, mesh_of_all, placed, sharded
 
 ROWS = np.random.default_rng(0).normal(1e4, 3, (10, 3)).astype(np.float32)
-
-
-def mesh_of_all() -> jax.sharding.Mesh:
-    auto = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
-
-
-def sharded(whole, mesh, *axes):
-    spec = NamedSharding(mesh, P(*axes))
-    return jax.make_array_from_callback(whole.shape, spec, lambda index: whole[index])
 
 
 def unequal_shards(folder: Path) -> None:
@@ -82,7 +69,14 @@ def recalibration(folder: Path) -> None:
     data = np.random.default_rng(1).normal(50, 2, (3, 8, 3)).astype(np.float32)
     variables = norm.init(jax.random.key(0), data[0])
     variables = multihost_utils.host_local_array_to_global_array(variables, mesh, P())
-    found = recalibrate(norm.apply, variables, [sharded(part, mesh, "data") for part in data])
+    die = deaths(folder)
+
+    def batches():
+        for i, part in enumerate(data):
+            die("recalibration", i)
+            yield sharded(part, mesh, "data")
+
+    found = recalibrate(norm.apply, variables, batches())
     exact = data.reshape(-1, 3).astype(np.float64)
     stats = found["batch_stats"]
     np.testing.assert_allclose(np.asarray(stats["mean"]), exact.mean(0), rtol=1e-6)
@@ -129,29 +123,17 @@ def checks(folder: Path) -> None:
         print("passed", check.__name__, flush=True)
 
 
-def train(folder: Path) -> None:
-    """Trains to step 6 with a checkpoint every second step; `die` names the step of a death."""
-    mesh = mesh_of_all()
-    state, where = placed(mesh), folder / "run"
-    if latest_step(where) is not None:
-        state = restore_checkpoint(where, state)
-    step = make_train_step(MODEL, TX, cross_entropy)
-    die = folder / "die"
-    doomed = int(die.read_text()) if die.exists() else None
-    for i in range(int(state.step), 6):
-        if i == doomed and jax.process_index() == 1:
-            time.sleep(0.5)  # the other one waits in the step's collective by then
-            os.kill(os.getpid(), signal.SIGKILL)
-        state, _ = step(state, {k: sharded(v, mesh, "data") for k, v in batch(i).items()})
-        jax.block_until_ready(state)
-        if int(state.step) % 2 == 0:
-            save_checkpoint(where, state)
-    print("finished", flush=True)
-
+TASKS = {
+    "full_disk": full_disk,
+    "checks": checks,
+    "recalibration": recalibration,
+    "stopped": stopped,
+    "train": train,
+}
 
 if __name__ == "__main__":
     task, rank, address, folder = sys.argv[1:]
     join(int(rank), address)
-    {"checks": checks, "train": train}[task](Path(folder))
+    TASKS[task](Path(folder))
     multihost_utils.sync_global_devices("end")
     jax.distributed.shutdown()

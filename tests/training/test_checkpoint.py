@@ -14,8 +14,8 @@ from jaxnorm.training import (
     restore_checkpoint,
     save_checkpoint,
 )
-from jaxnorm.training._checkpoint import _flat
 from jaxnorm.training._checksum import checksums, with_checksums
+from jaxnorm.training._leaves import flat
 from tests.training.digits import TX, bits, digits, rows, small_model, start
 
 TREE = {"a": jnp.arange(3.0), "b": (jnp.ones(2, jnp.int32), None)}
@@ -54,7 +54,7 @@ def test_form_of_a_state_is_a_template(tmp_path):
 
 def test_edited_array_is_refused_by_name(tmp_path):
     tree = {"good": jnp.arange(4.0), "edited": jnp.arange(3.0)}
-    altered = {**with_checksums(_flat(tree)), "['edited']": jnp.array([0.0, 1.0, 2.0000002])}
+    altered = {**with_checksums(flat(tree)), "['edited']": jnp.array([0.0, 1.0, 2.0000002])}
     with ocp.CheckpointManager(tmp_path) as manager:
         manager.save(3, args=ocp.args.StandardSave(altered))
     with pytest.raises(ValueError, match=r"/3 was changed .*1 of 2 .*\['edited'\]"):

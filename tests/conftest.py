@@ -1,7 +1,9 @@
 """Settings of every test: eight devices on a CPU, and types checked in the lower floors."""
 
 import gc
+import itertools
 import os
+from pathlib import Path
 
 EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 # The suite runs thousands of programs once each: half of its time would be spent on their machine
@@ -39,6 +41,22 @@ def pytest_runtest_protocol(item):
     """Switches the checks of types on or off, before any fixture is made."""
     jaxtyping.config.update("jaxtyping_disable", not item.nodeid.startswith(CHECKED_BY))
     return (yield)
+
+
+# Each compiled program takes several maps of memory, of which Linux grants a process 65530. XLA
+# ends the process where it gets no more.
+MAPS = 40_000
+MAPS_OF_THIS_PROCESS = Path("/proc/self/maps")
+tests_run = itertools.count(1)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Lets go of the compiled programs before they are too many."""
+    if next(tests_run) % 25 or not MAPS_OF_THIS_PROCESS.exists():
+        return
+    if MAPS_OF_THIS_PROCESS.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

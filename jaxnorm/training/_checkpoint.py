@@ -41,7 +41,7 @@ def save_checkpoint(
             there stay as they were.
 
     Examples:
-        >>> import tempfile
+        >>> import tempfile, jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)
         ...     path.name, restore_checkpoint(folder, {"w": jnp.zeros(2)})["w"].tolist()
@@ -90,7 +90,7 @@ def restore_checkpoint(
             damaged, or an array differs from its checksum.
 
     Examples:
-        >>> import tempfile
+        >>> import tempfile, jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)
         ...     restore_checkpoint(folder, {"w": jnp.zeros(2)}, step=3)
@@ -129,7 +129,7 @@ def latest_step(directory: str | Path) -> int | None:
         The step, or None where there is no checkpoint (or no folder).
 
     Examples:
-        >>> import tempfile
+        >>> import tempfile, jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     latest_step(folder)
         ...     _ = save_checkpoint(folder, {"w": jnp.ones(2)}, step=3)

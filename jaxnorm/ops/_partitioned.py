@@ -5,6 +5,7 @@ how its operands and results lie on the devices, and what each device computes.
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 from jaxnorm import _partitioning
@@ -84,7 +85,7 @@ def _part(shape: Shape, problem: Problem, spec: Spec, mesh: Mapping[str, int]) -
 
 
 def _counts(spec: Spec, mesh: Mapping[str, int]) -> list[int]:
-    return [functools.reduce(lambda n, name: n * mesh[name], names, 1) for names in spec]
+    return [math.prod(mesh[name] for name in names) for names in spec]
 
 
 def _specs(places: Sequence[Place], shape: Shape, spec: Spec, part: Part) -> list[Spec]:

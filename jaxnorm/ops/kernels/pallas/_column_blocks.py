@@ -103,7 +103,7 @@ def _tile(r: int, c: int, dtype: DTypeLike, target: Target) -> tuple[int, int, i
     size, entries = jnp.dtype(dtype).itemsize, TILE[target[:3]]
     if not is_gpu(target):
         channels = c if c <= 512 else 512
-        tile = max(LEAST, entries // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
+        tile = _rows_on_tpu(entries, channels)
         if r <= tile:
             return r, channels, 1
         bytes_of_tile = tile * pl.cdiv(channels, 128) * 128 * size
@@ -111,6 +111,11 @@ def _tile(r: int, c: int, dtype: DTypeLike, target: Target) -> tuple[int, int, i
     # 128 bytes of each row, as a warp asks for them.
     channels = min(pl.next_power_of_2(c), 128 // size)
     return min(pl.next_power_of_2(r), entries // channels), channels, r
+
+
+def _rows_on_tpu(entries: int, channels: int) -> int:
+    """Returns how many rows of whole lanes a tile of so many entries has."""
+    return max(LEAST, entries // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
 
 
 def whole_grid(view: View, dtype: DTypeLike, target: Target) -> Grid | None:
@@ -135,7 +140,7 @@ def whole_grid(view: View, dtype: DTypeLike, target: Target) -> Grid | None:
         channels = c if c < 128 else max(128, min(c, 512, WHOLE[target[:3]] // r // 128 * 128))
         if members > 1 or r * pl.cdiv(channels, 128) * 128 > WHOLE[target[:3]]:
             return None
-        tile = max(LEAST, TILE[target[:3]] // pl.cdiv(channels, 128) // 128 // LEAST * LEAST)
+        tile = _rows_on_tpu(TILE[target[:3]], channels)
     else:
         size = jnp.dtype(dtype).itemsize
         most = 1 << (WHOLE[target[:3]] // r).bit_length() >> 1

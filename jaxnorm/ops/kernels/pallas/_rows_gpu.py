@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
+from jaxnorm.ops._primitives import filled
 from jaxnorm.ops.kernels.pallas import _sample
 from jaxnorm.ops.kernels.pallas._blocks import PROGRAMS, Blocks, power_above, row_blocks
 from jaxnorm.ops.kernels.pallas._call import call
@@ -187,17 +188,12 @@ def backward(
     if wanted[0]:
         with_sums = wanted[1:] if whole else (False, False)
         d_x, *found = _input(rows, blocks, ct, x, small, with_sums, target)
-        sums = _filled(with_sums, [v.sum(axis=1) for v in found])
+        sums = filled(with_sums, [v.sum(axis=1) for v in found])
     missing = (wanted[1] and sums[0] is None, wanted[2] and sums[1] is None)
     if any(missing):
         found = _parameters(rows, ct, x, small[1:4], missing, target)
-        sums = _filled(missing, [v.sum(axis=1) for v in found])
+        sums = filled(missing, [v.sum(axis=1) for v in found])
     return [d_x, *sums]
-
-
-def _filled(there, values) -> list:
-    rest = iter(values)
-    return [next(rest) if t else None for t in there]
 
 
 def _input(rows, blocks: Blocks, ct, x, small, sums: tuple[bool, bool], target: Target) -> list:

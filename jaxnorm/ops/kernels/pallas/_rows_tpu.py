@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
+from jaxnorm.ops._primitives import filled
 from jaxnorm.ops.kernels.pallas import _sample
 from jaxnorm.ops.kernels.pallas._blocks import VMEM, row_blocks
 from jaxnorm.ops.kernels.pallas._call import call
@@ -175,14 +176,12 @@ def backward(
         in_turn=(False, False, any(wanted[1:])),
         vmem=VMEM,
     )(ct, x, _packed(given, rows, tall), *affine)
-    rest = iter(out)
-    return [next(rest) if asked else None for asked in wanted]
+    return filled(wanted, out)
 
 
 def _backward(rows, tall: int, has, wanted, scaled: bool, ct_ref, x_ref, small_ref, *refs):
     (scale,), refs = _affine((scaled,), refs)
-    rest = iter(_as_columns(small_ref[...]))
-    mean, tail, rstd, *cts = (next(rest) if there else None for there in has)
+    mean, tail, rstd, *cts = filled(has, _as_columns(small_ref[...]))
     ct, x = (ref[...].astype(jnp.float32) for ref in (ct_ref, x_ref))
     xhat = _sample.standardized(x, mean, tail, rstd)
     outputs = iter(refs)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 from flax import linen, nnx
+from jax.nn import initializers
 
 import jaxnorm.linen
 import jaxnorm.nnx
@@ -17,10 +18,11 @@ OURS = {
     "BatchNorm": ("estimator",),
     "BatchNorm.set_view": ("update_stats",),
     "LayerNorm": ("zero_centered",),
-    "RMSNorm": ("zero_centered", "cast"),
+    "RMSNorm": ("zero_centered", "cast", "use_bias", "bias_init"),
+    "nnx.RMSNorm": ("zero_centered", "cast", "use_bias", "bias_init", "bias_metadata"),
 }
 # What leaves the module as Flax's is.
-NEUTRAL = (None, False, "after")
+NEUTRAL = (None, False, "after", initializers.zeros, {})
 # What linen adds to the fields of every module.
 OF_EVERY_MODULE = ("parent", "name")
 
@@ -52,7 +54,7 @@ def fields(cls: type) -> list[Argument]:
 def flaxs_then_ours(found: list[Argument], name: str) -> list[Argument]:
     """Returns what Flax has too, after asserting that ours stand behind it and have defaults."""
     own = [a for a in found if a.name not in OF_EVERY_MODULE]
-    ours = OURS.get(name, ())
+    ours = OURS.get(name) or OURS.get(name.removeprefix("nnx."), ())
     extra = own[len(own) - len(ours) :]
     assert tuple(a.name for a in extra) == ours and all(a.default in NEUTRAL for a in extra)
     return [a for a in found if a not in extra]
@@ -80,7 +82,7 @@ def test_linen_calls_take_what_flaxs_take(name):
 def test_nnx_constructors_take_what_flaxs_take(name):
     ours, theirs = getattr(jaxnorm.nnx, name).__init__, getattr(nnx, name).__init__
     # Of the class itself, the metaclass of nnx would show `*args, **kwargs` only.
-    taken = flaxs_then_ours(arguments(ours), name)
+    taken = flaxs_then_ours(arguments(ours), f"nnx.{name}")
     assert taken == arguments(theirs) and "rngs" in str(taken)
 
 

@@ -24,11 +24,10 @@ def _layer(norm: Any) -> NormOptions:
 
 
 def _rms(norm: Any) -> NormOptions:
-    if norm.use_bias:
-        raise refused(norm, "has a bias, as is the default there; add it behind our RMSNorm")
     axes = last_axes(len(norm.shape))
     over = {"reduction_axes": axes, "feature_axes": axes}
-    return NormOptions("RMSNorm", {"epsilon": norm.eps, "use_scale": norm.use_weight, **over})
+    learned = affine(norm.use_weight, norm.use_bias)
+    return NormOptions("RMSNorm", {"epsilon": norm.eps, **learned, **over})
 
 
 def _group(norm: Any) -> NormOptions:

@@ -66,15 +66,17 @@ class RMSNorm(Norm):
     Attributes:
         epsilon: added to the mean square, inside the root.
         dtype: the output's dtype; if None what input and scale promote to.
-        param_dtype: the dtype of the scale.
+        param_dtype: the dtype of scale and bias.
         use_scale: whether a scale is learned.
         scale_init: initializer of the scale.
         reduction_axes: the axes that the mean square is taken over.
-        feature_axes: the axes that the scale belongs to.
+        feature_axes: the axes that scale and bias belong to.
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance, force_float32_reductions: without effect; the sums are always right.
         zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
         cast: "after" or "before" the scale, when the output is rounded; see `jaxnorm.rms_norm`.
+        use_bias: whether a bias is learned, as by default in Equinox.
+        bias_init: initializer of the bias.
 
     Examples:
         >>> import jax
@@ -101,3 +103,5 @@ class RMSNorm(Norm):
     force_float32_reductions: bool = True
     zero_centered: bool = False
     cast: Literal["after", "before"] = "after"
+    use_bias: bool = False
+    bias_init: initializers.Initializer = initializers.zeros

@@ -82,18 +82,21 @@ class RMSNorm(Norm):
         num_features: the size of the feature axis, or one for each of several.
         epsilon: added to the mean square, inside the root.
         dtype: the output's dtype; if None what input and scale promote to.
-        param_dtype: the dtype of the scale.
+        param_dtype: the dtype of scale and bias.
         use_scale: whether a scale is learned.
         scale_init: initializer of the scale.
         reduction_axes: the axes that the mean square is taken over.
-        feature_axes: the axes that the scale belongs to.
+        feature_axes: the axes that scale and bias belong to.
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: without effect, a mean square needs one pass.
-        promote_dtype: (x, scale), dtype -> all of the dtype that the result gets.
+        promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
         scale_metadata: metadata of the scale.
         zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
         cast: "after" or "before" the scale, when the output is rounded; see `jaxnorm.rms_norm`.
+        use_bias: whether a bias is learned, as by default in Equinox.
+        bias_init: initializer of the bias.
+        bias_metadata: metadata of the bias.
 
     Examples:
         >>> layer = RMSNorm(2, scale_init=initializers.constant(5.0), rngs=nnx.Rngs(0))
@@ -121,6 +124,9 @@ class RMSNorm(Norm):
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     zero_centered: bool = False
     cast: Literal["after", "before"] = "after"
+    use_bias: bool = False
+    bias_init: InitVar[initializers.Initializer] = initializers.zeros
+    bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
 
     # As in Flax, whose only norm with a positional mask this is.
     def __call__(self, x: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:

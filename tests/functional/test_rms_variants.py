@@ -18,6 +18,21 @@ p_rms_norm = inspect.unwrap(jaxnorm.p_rms_norm)
 scale_norm = inspect.unwrap(jaxnorm.scale_norm)
 
 
+@pytest.mark.parametrize("room", ["linen", "nnx"])
+def test_modules_of_rms_norm_have_a_bias_where_it_is_asked_for(room):
+    options = {"use_bias": True, "bias_init": nnx.initializers.constant(0.5)}
+    if room == "linen":
+        y, variables = linen.RMSNorm(**options).init_with_output(jax.random.key(0), X)
+        assert set(variables["params"]) == {"scale", "bias"}
+        assert set(linen.RMSNorm().init(jax.random.key(0), X)["params"]) == {"scale"}
+    else:
+        layer = jaxnorm.nnx.RMSNorm(8, rngs=nnx.Rngs(0), **options)
+        y = layer(X)
+        assert layer.bias.shape == (8,) and jaxnorm.nnx.RMSNorm(8, rngs=nnx.Rngs(0)).bias is None
+    exact = X / np.sqrt((X.astype(np.float64) ** 2).mean(-1, keepdims=True) + 1e-6) + 0.5
+    assert relative_error(y, exact) < rounding(np.float32, 8)
+
+
 @pytest.mark.parametrize(("share", "measured"), [(1e-3, 1), (0.25, 2), (0.26, 3), (1.0, 8)])
 def test_the_number_of_measured_features_is_rounded_up(share, measured):
     square = (X[:, :measured].astype(np.float64) ** 2).mean(-1, keepdims=True)

@@ -135,7 +135,6 @@ SPECS: dict[str, Spec] = {
     "rms_norm": Spec(
         "RMSNorm",
         rms_norm,
-        parameters=("scale",),
         options=("reduction_axes", "epsilon", "zero_centered", "cast"),
     ),
     "p_rms_norm": Spec("PRMSNorm", p_rms_norm, axes="axis", options=("share", "epsilon")),

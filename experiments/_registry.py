@@ -141,7 +141,7 @@ ROWS = (
         "norm with weight standardization",
         "batch norm's error grows as the batch shrinks, group norm's stays level; the newer ones "
         "are better than either",
-        {"smoke": "30 s, digits", "default": "13 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
+        {"smoke": "30 s, digits", "default": "46 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
         "Wu and He 2018 (arXiv:1803.08494), section 4.1, figure 5; Ioffe 2017 (arXiv:1702.03275); "
         "Singh and Krishnan 2020 (arXiv:1911.09737); Liu et al. 2020 (arXiv:2004.02967); Qiao et "
         "al. 2019 (arXiv:1903.10520)",

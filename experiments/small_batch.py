@@ -50,6 +50,14 @@ _BETTER = {
     "evo_s0": "group",
     "standardized_group": "group",
 }
+_NAMES = {
+    **{norm: f"{norm} norm" for norm in ("batch", "group", "layer", "instance")},
+    "ghost": "ghost batch norm",
+    "batch_renorm": "batch renormalization",
+    "filter_response": "filter response norm",
+    "evo_s0": "EvoNorm S0",
+    "standardized_group": "group norm, standardized kernels",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,28 +250,29 @@ def _errors(path: Path) -> dict[str, dict[str, list[float]]]:
 def figures(folder: Path) -> list[Path]:
     """Draw the error against the batch size, beside the published one."""
     errors = _errors(folder / "curves.csv")
-    figure = new_figure(9.5, 4.2)
-    measured, published = subplots(figure, 1, 2)[0]
-    for position, (norm, by_size) in enumerate(errors.items()):
-        line = {**style(norm, position), "marker": "o", "ms": 4, "label": f"{norm} norm"}
-        band(
-            measured,
-            [int(size) for size in by_size],
-            100 * np.array(list(by_size.values())),
-            **line,
-        )
+    figure = new_figure(11, 5)
+    known, later, published = subplots(figure, 1, 3)[0]
+    # Batch norm is what all are compared with.
+    panels = {known: [n for n in errors if n not in _BETTER], later: ["batch", *_BETTER]}
+    for axes, norms in panels.items():
+        for position, norm in enumerate(norm for norm in norms if norm in errors):
+            values = 100 * np.array(list(errors[norm].values()))
+            line = {**style(norm, position), "marker": "o", "ms": 4, "label": _NAMES[norm]}
+            band(axes, [int(size) for size in errors[norm]], values, **line)
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    later.sharey(known)
     for position, (norm, by_size) in enumerate(_PUBLISHED.items()):
         published.plot(
             list(by_size), list(by_size.values()), marker="o", ms=4, **style(norm, position)
         )
-    measured.set(title="measured: mean over seeds", ylabel="test error (%)")
-    published.set(title="Wu and He 2018: ResNet-50, ImageNet", ylabel="validation error (%)")
-    for axes in (measured, published):
+    known.set(title="measured: mean over seeds", ylabel="test error (%)")
+    later.set(title="measured: later norms")
+    published.set(title="Wu and He 2018 on ImageNet", ylabel="validation error (%)")
+    for axes in (known, later, published):
         axes.set_xscale("log", base=2)
         axes.set_xticks([32, 16, 8, 4, 2], ["32", "16", "8", "4", "2"])
         axes.invert_xaxis()
         axes.set_xlabel("batch size (images)")
-    legend(figure, measured)
     return [save(figure, folder / "small_batch.png")]
 
 
@@ -284,7 +293,7 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
         claimed[claim] = bool(np.mean(errors["group"][1]) < np.mean(errors["batch"][1]))
     for better, worse in _BETTER.items():
         if {better, worse} <= {*errors}:
-            claim = f"at a batch size of {small} {better} is better than {worse} norm"
+            claim = f"at a batch size of {small} {_NAMES[better]} is better than {_NAMES[worse]}"
             claimed[claim] = bool(np.mean(errors[better][1]) < np.mean(errors[worse][1]))
     return claimed
 
@@ -298,13 +307,13 @@ def summary(results: dict[str, Any]) -> list[str]:
     """Say each norm's error at the largest and the smallest batch, and the published errors."""
     large, small = _ends(results)
     lines = [
-        f"{norm} norm: error {mean(by_size[large], '.1%')} at a batch size of {large}, "
+        f"{_NAMES[norm]}: error {mean(by_size[large], '.1%')} at a batch size of {large}, "
         f"{mean(by_size[small], '.1%')} at {small}: "
         f"{over_seeds(points(by_size[small], by_size[large]), '+.1f', ' points')}."
         for norm, by_size in results["errors"].items()
     ]
     published = "; ".join(
-        f"{norm} norm " + ", ".join(f"{values[s]} % at {s}" for s in (32, 2) if s in values)
+        f"{_NAMES[norm]} " + ", ".join(f"{values[s]} % at {s}" for s in (32, 2) if s in values)
         for norm, values in _PUBLISHED.items()
     )
     return [*lines, f"Wu and He 2018 (ResNet-50 on ImageNet): {published}."]

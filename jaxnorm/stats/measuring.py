@@ -282,11 +282,15 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     outlying = w is not None and sampling.variance == "one_pass"
     if sampling.center and (sampling.variance == "two_pass" or outlying):
         deviation = deviation - spread(offset, x.shape)
-        var = average(real_product(deviation, deviation))
+        # The first sum was rounded as far as the pivot is from the mean: this one has what it lost.
+        rest = average(deviation)
+        var = average(real_product(deviation, deviation)) - real_product(rest, rest)
+        mean, tail = sum_of_two(pivot, offset)
+        mean, tail = sum_of_two(mean, tail + rest)
     else:
         var = average(real_product(deviation, deviation)) - real_product(offset, offset)
-        var = jnp.maximum(var, 0)
-    mean, tail = sum_of_two(pivot, offset)
+        mean, tail = sum_of_two(pivot, offset)
+    var = jnp.maximum(var, 0)
     measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
         lost = beyond(var, epsilon)
@@ -341,8 +345,10 @@ def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampl
         scaled = inside / spread(unit, x.shape)
         offset = average(scaled) if sampling.center else jnp.zeros_like(pivot)
         scaled = scaled - spread(offset, x.shape)
-        var = average(real_product(scaled, scaled))
-        return *sum_of_two(pivot, offset * unit), var, unit
+        rest = average(scaled) if sampling.center else jnp.zeros_like(pivot)
+        var = jnp.maximum(average(real_product(scaled, scaled)) - real_product(rest, rest), 0)
+        mean, tail = sum_of_two(pivot, offset * unit)
+        return *sum_of_two(mean, tail + rest * unit), var, unit
 
     return list(lax.cond(jnp.any(lost), again, lambda: (mean, tail, var, unit)))
 

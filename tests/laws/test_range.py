@@ -330,7 +330,7 @@ ROOMS = {"linen": of_linen, "nnx": of_nnx}
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_the_modules_have_the_same_range(member, room, dtype):
-    has_bias = hasattr(getattr(jaxnorm.linen, CLASSES[member.name]), "use_bias")
+    has_bias = getattr(jaxnorm.linen, CLASSES[member.name]).use_bias
     parameters = arguments(member) if has_bias else arguments(member)[:1]
     run = derived(functools.partial(ROOMS[room], member, DTYPES[dtype]))
     assert_in_range(run, member, dtype, inputs(DTYPES[dtype]), parameters)

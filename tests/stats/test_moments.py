@@ -140,8 +140,12 @@ def test_the_first_valid_entry_may_be_an_outlier(sample_arguments):
     x[0, :2] = 1e30, 1e4
     valid = (np.arange(4097) > 0)[None]
     given = {sample_arguments: valid if sample_arguments == "mask" else 0.5 * valid}
-    expected = reference_moments(x, (1, 1), valid).var
-    assert relative_error(moments(x, (1, 1), **given).var, expected) < 4e-6
+    expected = reference_moments(x, (1, 1), valid)
+    mean, var, _, tail = moments(x, (1, 1), **given)
+    exact = np.float64(mean) + np.float64(tail)
+    assert np.abs(exact - expected.mean) < 1e-6 * np.sqrt(expected.var)
+    # The squares of a lane follow the outlier's in one chain, whose length the machine decides.
+    assert relative_error(var, expected.var) < x.size / 8 * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30, 1e-30])

@@ -33,9 +33,15 @@ def claiming(*claims, among=CORE):
     return [m for m in among if m.claims.issuperset(claims)]
 
 
-def over(members):
-    """Parametrizes a test by member."""
-    return pytest.mark.parametrize("member", members, ids=[m.name for m in members])
+FEW = ("batch_norm", "rms_norm", "group_norm")
+"""A column, a row and a group: the members over which a slow law runs every time."""
+
+
+def over(members, quick=None):
+    """Parametrizes a test by member; it is slow for those that `quick`, if given, does not name."""
+    slow = [quick is not None and m.name not in quick for m in members]
+    params = [pytest.param(m, marks=[pytest.mark.slow] * s) for m, s in zip(members, slow)]
+    return pytest.mark.parametrize("member", params, ids=[m.name for m in members])
 
 
 def once(build):

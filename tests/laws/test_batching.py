@@ -12,6 +12,7 @@ from jaxnorm.stats import moments, pool
 from tests.laws.implementations import MOSTLY_KERNELS
 from tests.laws.members import (
     ACTIVATIONS,
+    FEW,
     KERNELS,
     SAMPLED,
     SHAPE,
@@ -82,7 +83,7 @@ def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
     assert relative_error(taken.var, want.var) < BOUND
 
 
-@over(claiming("mask"))
+@over(claiming("mask"), FEW)
 def test_any_mask_gives_the_numbers_of_its_definition(member):
     x, cotangent = array(mean=3.0), array(1)
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
@@ -91,7 +92,7 @@ def test_any_mask_gives_the_numbers_of_its_definition(member):
     assert relative_error(dx, expected_gradient(member, x, cotangent, weights=mask)) < BOUND
 
 
-@over(claiming("weights"))
+@over(claiming("weights"), FEW)
 def test_integer_weights_are_repetitions(member):
     axis = whole_axis(member)
     times = np.array([2, 0, 3, 1])[: SHAPE[axis]]

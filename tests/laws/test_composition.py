@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm import merge, moments, normalize, pool, standardize
-from tests.laws.members import SAMPLED, epsilon, once, over, whole_axis
+from tests.laws.members import FEW, SAMPLED, epsilon, once, over, whole_axis
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.programs import OPTIMIZED
 from tests.stats.reference import relative_error
@@ -119,7 +119,7 @@ def axis_of(member):
     return whole_axis(member, SHAPE)
 
 
-@over(SAMPLED)
+@over(SAMPLED, FEW)
 @EVERY_SAMPLE
 def test_every_way_to_the_same_statistics_gives_the_numbers_of_float64(member, sample):
     run = composed_of(member, sample)
@@ -211,7 +211,7 @@ def sharded(member, sample, name):
     return with_gradient({n: MAPS[name](member, f) for n, f in functions.items()})
 
 
-@over([m for m in SAMPLED if "shards" in m.claims])
+@over([m for m in SAMPLED if "shards" in m.claims], FEW)
 @pytest.mark.parametrize(("name", "sample"), MAPPED_SAMPLES)
 def test_shards_pooled_are_the_whole(member, sample, name):
     run = sharded(member, sample, name)
@@ -236,7 +236,7 @@ def test_without_a_sample_every_way_passes_x_with_a_factor_of_one(epsilon, cente
         assert relative_error(y[kept], want) < LAW, name
 
 
-@over(SAMPLED)
+@over(SAMPLED, FEW)
 def test_under_a_mask_of_nothing_every_way_passes_x_and_its_gradient(member):
     x, cotangent, _ = arrays(1e3, "whole")
     sample = {"mask": np.zeros(SHAPE, bool)}

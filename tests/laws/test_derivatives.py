@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnorm import SpectralState, spectral_norm
-from tests.laws.members import SAMPLED, naive_output, options_of, output, over
+from tests.laws.members import FEW, SAMPLED, naive_output, options_of, output, over
 from tests.stats.programs import compiled
 from tests.stats.reference import relative_error, rounding
 
@@ -58,7 +58,7 @@ def derivatives(function, given, tangent):
     return compute(given, tangent)
 
 
-@over(SAMPLED)
+@over(SAMPLED, FEW)
 def test_every_mode_of_differentiation_agrees_with_plain_autodiff(member):
     given, tangent = arguments(member), arguments(member, 1)
     got = derivatives(functools.partial(output, member), given, tangent)

@@ -19,6 +19,7 @@ import jaxnorm.nnx
 from jaxnorm import moments, normalize
 from tests.laws.members import (
     CENTRED,
+    FEW,
     SAMPLED,
     claiming,
     expected_gradients,
@@ -117,7 +118,7 @@ def test_output_and_derivatives_with_nothing_added_to_the_variance(member, dtype
     assert_in_range(run, member, dtype, inputs(DTYPES[dtype]), epsilon=0.0)
 
 
-@over(claiming("offset"))
+@over(claiming("offset"), FEW)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_output_and_derivatives_with_the_members_own_epsilon(member, dtype, implementation):
     assert_in_range(program(member, dtype), member, dtype, inputs(DTYPES[dtype]))
@@ -189,7 +190,7 @@ def masked(member):
     return compute
 
 
-@over(claiming("mask", "offset"))
+@over(claiming("mask", "offset"), FEW)
 @pytest.mark.parametrize("hidden", [0.0, 3e38, np.inf, np.nan])
 def test_what_a_mask_hides_has_no_say_in_the_size(member, hidden):
     mask = ~np.broadcast_to(members_of_zero(member), SHAPE)

@@ -21,7 +21,13 @@ EPS = float(jnp.finfo(jnp.float32).eps)
 BOUND = 4e-6  # law 1
 
 CENTRED = [name for name in NORMS if NORMS[name].center]
-MASKS = [(4, 1, 1, 1), (1, 3, 5, 1), (4, 3, 5, 1), (3, 5, 6), (6,)]
+BETWEEN = [(1, 3, 5, 1), (3, 5, 6)]
+MASKS = [
+    (4, 1, 1, 1),
+    (4, 3, 5, 1),
+    (6,),
+    *(pytest.param(s, marks=pytest.mark.slow) for s in BETWEEN),
+]
 
 
 def layer(name, room=jaxnorm.linen, **fields):

@@ -137,7 +137,7 @@ def test_every_placement_can_be_traced_with_explicit_axes(norm, rank):
 
 EVERY_PLACEMENT = pytest.mark.parametrize(
     "axes",
-    [(0,), (3,), (0, 3), *(pytest.param(a, marks=pytest.mark.slow) for a in ((1,), (2,)))],
+    [(0,), (3,), *(pytest.param(a, marks=pytest.mark.slow) for a in ((0, 3), (1,), (2,)))],
     ids=name_of,
 )
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jaxnorm.training import latest_step, restore_checkpoint, save_checkpoint
 from tests.training.child import trained
 from tests.training.digits import bits, start
@@ -37,6 +39,7 @@ def test_folder_without_permission_and_full_disk_are_named_and_earlier_checkpoin
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_run_that_is_killed_while_it_writes_goes_on_from_the_last_whole_checkpoint(tmp_path):
     said, _ = (process := child("killed", tmp_path)).communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, said

@@ -91,6 +91,7 @@ def test_evaluation_uses_the_running_statistics_and_is_that_of_linen():
     assert_close(make_evaluation(NNX_EVAL, batch_size=64)(state, DATA), want)
 
 
+@pytest.mark.slow
 def test_a_scan_takes_the_steps_of_a_loop_and_a_resumed_one_ends_with_the_same_bits(tmp_path):
     model = in_nnx(dropout_rate=0.2)
     step = make_train_step(model, TX, cross_entropy, donate=False)

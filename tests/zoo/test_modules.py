@@ -65,7 +65,7 @@ def test_the_linen_module_computes_the_definition(case):
     assert_equal(case, arrays, y, state)
 
 
-@over(OF_MODULES)
+@over(OF_MODULES, every=3)
 def test_the_nnx_module_computes_the_definition(case):
     arrays = draw(case)
     given = {name: arrays[name] for name in case.given}

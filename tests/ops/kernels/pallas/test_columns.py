@@ -14,7 +14,6 @@ EPSILON = 1e-5
 QUICK = [
     ("batch, blocks and a remainder", "gpu_interpreted", False),
     ("group", "gpu_interpreted", True),
-    ("group of large samples", "gpu_interpreted", False),
     ("group", "tpu_interpreted", False),
 ]
 EVERY = [

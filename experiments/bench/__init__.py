@@ -33,6 +33,7 @@ _MARKERS = {
     "tokamax": "3",
     "torch": "D",
 }
+_CASE = ("member", "shape", "dtype", "direction")  # columns that tell what was timed
 _MALLOC = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
 
 
@@ -90,6 +91,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         return _ahead(config, cases, run)
     total = len(cases) * len(config.dtypes) * len(PASSES) + config.steps * len(MODELS_TRAINED)
     done = 0
+    timed, stepped = run.recorded("bench", _CASE), run.recorded("steps", ("model",))
     bandwidth = copy_bandwidth(2**26, config.rounds)
     with (
         run.progress("bench", total, "measurements") as progress,
@@ -98,11 +100,14 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         for case in cases:
             for dtype in config.dtypes:
                 for direction in PASSES:
-                    run.record("bench", _rows(config, case, dtype, direction, bandwidth, torch))
+                    if (case.member, case.size, dtype, direction) not in timed:
+                        rows = _rows(config, case, dtype, direction, bandwidth, torch)
+                        run.record("bench", rows)
                     done += 1
                     progress(done, case.label)
         for model in MODELS_TRAINED if config.steps else ():
-            run.record("steps", measure_steps(model, config.rounds))
+            if (model.name,) not in stepped:
+                run.record("steps", measure_steps(model, config.rounds))
             done += 1
             progress(done, model.name)
     table = read_table(run.table("bench"))
@@ -143,7 +148,7 @@ def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
                 counts = call(counted, *asked)._replace(collectives=call(collectives, *asked))
                 rows.append({**about, "library": name, **counts._asdict(), **found})
             progress(done + 1, case.label)
-    run.record("ahead", rows)
+    run.replace("ahead", rows)
     (run.folder / "ahead.md").write_text(ahead_table(rows))
     return {
         "aot": config.aot,
@@ -187,7 +192,7 @@ def _rows(
     return [
         {
             "member": case.member,
-            "shape": "x".join(map(str, case.shape)),
+            "shape": case.size,
             "origin": case.origin,
             "dtype": dtype,
             "direction": direction,

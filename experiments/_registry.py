@@ -240,6 +240,13 @@ ROWS = (
         {"smoke": "20 s, none", "default": "6 min, none", "paper": "30 min, none"},
         hosts="it times one machine; start it on each by itself",
     ),
+    Row(
+        "bench.tune",
+        "which blocks of the GPU's kernels are the fastest, measured and written into their table",
+        "bandwidth near that of a copy; it refuses where there is no GPU",
+        {"smoke": "a GPU, none", "default": "a GPU, none", "paper": "a GPU, none"},
+        hosts="it times one machine; start it on each by itself",
+    ),
 )
 
 

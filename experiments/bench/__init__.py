@@ -19,6 +19,8 @@ from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, 
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
 from ._report import against_flax, fastest, printed, ratios, steps_ratios, steps_table
 from ._rivals import jax_rivals
+from ._scale import CHIPS
+from ._scale_run import at_scale, scale_summary
 from ._steps import MODELS as MODELS_TRAINED
 from ._steps import measure_steps
 from ._torch import TorchQuestion, measure_torch, torch_process
@@ -54,8 +56,13 @@ class Config:
     compilers are installed. Expected: no more programs than Flax for rows and for batch norm with
     its backward pass, no branch on the data.
 
+    `--count scale` compiles train steps of ResNet-50 and ViT-L/16 with few layers for slices of
+    many chips, and extrapolates what a step of the whole models exchanges.
+
     Attributes:
         aot: Chip to compile for; nothing for times of this machine.
+        count: What is counted there: "programs" of each normalizer, or the exchanges at "scale".
+        chips: Of the slices that "scale" compiles for.
         sizes: Sizes of the inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed. The median counts.
@@ -66,6 +73,8 @@ class Config:
     """
 
     aot: str = ""
+    count: str = "programs"
+    chips: tuple[int, ...] = (8, 64, 1024)
     sizes: str = "core"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 15
@@ -128,10 +137,15 @@ def run(config: Config, run: Run) -> dict[str, Any]:
 
 def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
     """Count what is compiled for a chip. The table `ahead` has a row per case and library."""
-    if config.aot not in TARGETS:
-        raise RunError(f"aot={config.aot!r} is unknown; use one of {sorted(TARGETS)}")
+    known = {"programs": TARGETS, "scale": CHIPS}
+    if config.count not in known:
+        raise RunError(f"count={config.count!r} is unknown; use one of {sorted(known)}")
+    if config.aot not in known[config.count]:
+        raise RunError(f"aot={config.aot!r} is unknown; use one of {sorted(known[config.count])}")
     if (reason := why_not(config.aot)) is not None:
         raise RunError(reason)
+    if config.count == "scale":
+        return at_scale(config.aot, config.chips, run)
     rows: list[dict[str, Any]] = []
     jobs = [
         (case, dtype, name) for case in cases for dtype in config.dtypes for name in functions(case)
@@ -259,6 +273,8 @@ def _draw(axes: Any, table: dict[str, np.ndarray], cases: list[tuple[str, str]])
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say how many times faster than flax.linen each normalizer was, over its sizes."""
+    if "plans" in results:
+        return scale_summary(results)
     if "aot" in results:
         return _ahead_summary(results)
     speed = results["copy_gigabytes_per_second"]

@@ -37,6 +37,7 @@ _TPU = ("JAXNORM_AOT_TPU", "libtpu", "libtpu")
 TARGETS = {
     "h100": Target("cuda", "1x1x{}", *_CUDA),
     "v5e": Target("tpu", "v5e:2x2", *_TPU),
+    "v5p": Target("tpu", "v5p:2x2x1", *_TPU),
     "v6e": Target("tpu", "v6e:2x2", *_TPU),
 }
 # The numbers of openxla/xla, xla/backends/gpu/target_config/specs/h100_sxm.txtpb.

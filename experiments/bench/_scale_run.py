@@ -33,12 +33,22 @@ def at_scale(target: str, chips: Sequence[int], run: Run) -> dict[str, Any]:
             progress(done, f"{name}, {layout}, {n} chips")
         flops = {model.name: call(flops_of_image, model.name) for model in LARGE}
     rows = sorted(_rows(run), key=lambda row: [row[name] for name in _JOB])
-    plans = [plan(target, row, flops[row["model"]]) for row in rows]
+    plans = [
+        plan(target, _nearest(rows, name, layout, n), flops[name], n)
+        for name, layout in dict.fromkeys((name, layout) for name, layout, _ in jobs)
+        for n in CHIPS[target].slices
+    ]
     (run.folder / "scale.md").write_text(
         f"{plan_table(target, plans)}\nCounted in the programs of the short models:\n\n"
         f"{compiled_table(rows)}"
     )
     return {"aot": target, "flops_of_image": flops, "plans": plans}
+
+
+def _nearest(rows: list[dict[str, Any]], name: str, layout: str, chips: int) -> dict[str, Any]:
+    """Return the row of a slice, or that of the largest one that was compiled for."""
+    own = {row["chips"]: row for row in rows if (row["model"], row["layout"]) == (name, layout)}
+    return own.get(chips, own[max(own)])
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:

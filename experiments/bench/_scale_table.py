@@ -30,28 +30,31 @@ def compiled_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan(target: str, row: Mapping[str, Any], flops: float) -> dict[str, Any]:
+def plan(target: str, row: Mapping[str, Any], flops: float, chips: int) -> dict[str, Any]:
     """Return what a step of the whole model exchanges, and the time that takes at least.
 
     Numbers grow with the norms that stand one after another, bytes of norms with their channels,
-    other bytes with the parameters.
+    other bytes with the parameters. The moments that `shard_map` gathers grow with the chips.
 
     Args:
         target: the chip.
         row: as `counted` returns it.
         flops: operations of a step for each image.
+        chips: of the slice, another one than that of the row perhaps.
     """
     each = row["norms"] / row["compiled_norms"]
     count = each * (row["forward"] + row["backward"])
-    size = row["channels_ratio"] * (row["forward_bytes"] + row["backward_bytes"])
+    grown = chips / row["chips"] if row["layout"] == DATA_PARALLEL else 1
+    size = row["channels_ratio"] * (grown * row["forward_bytes"] + row["backward_bytes"])
     others = row["parameters_ratio"] * row["others_bytes"]
-    norms_s = seconds_of(target, row["chips"], count, size)
-    others_s = seconds_of(target, row["chips"], 0, others)
+    norms_s = seconds_of(target, chips, count, size)
+    others_s = seconds_of(target, chips, 0, others)
     image_s = flops / CHIPS[target].flops
     return {
         "model": row["model"],
         "layout": row["layout"],
-        "chips": row["chips"],
+        "chips": chips,
+        "compiled": row["chips"],
         "norm_exchanges": round(count),
         "norm_bytes": size,
         "other_bytes": others,
@@ -65,9 +68,9 @@ def plan(target: str, row: Mapping[str, Any], flops: float) -> dict[str, Any]:
 def plan_table(target: str, plans: list[dict[str, Any]]) -> str:
     """Return the documentation's table of whole models."""
     lines = [
-        "| model | layout | chips | hops | exchanges of norms | of norms, MB | of parameters and "
-        "gradients, MB | norms, ms | parameters and gradients, ms | an image, ms | norms take at "
-        "most 5 % from |",
+        "| model | layout | chips (compiled for) | hops | exchanges of norms | of norms, MB | of "
+        "parameters and gradients, MB | norms, ms | parameters and gradients, ms | an image, ms | "
+        "norms take at most 5 % from |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for found in plans:
@@ -77,7 +80,7 @@ def plan_table(target: str, plans: list[dict[str, Any]]) -> str:
         cells = [
             found["model"],
             found["layout"],
-            str(found["chips"]),
+            f"{found['chips']} ({found['compiled']})",
             str(hops(target, found["chips"])),
             str(found["norm_exchanges"]),
             f"{found['norm_bytes'] / 1e6:.1f}",

@@ -62,7 +62,7 @@ def test_the_plan_is_the_short_models_exchanges_times_the_layers():
     row = {"model": "ResNet-50", "layout": "data parallel", "chips": 1024, "norms": 49}
     row |= {"compiled_norms": 4, "forward": 4, "forward_bytes": 10**6, "backward": 4}
     row |= {"backward_bytes": 1000, "others_bytes": 10**6, "channels_ratio": 37.7}
-    found = _scale_table.plan("v5p", row | {"parameters_ratio": 75.0}, 24.6e9)
+    found = _scale_table.plan("v5p", row | {"parameters_ratio": 75.0}, 24.6e9, 1024)
     assert found["norm_exchanges"] == 98
     # 98 times 16 hops of a microsecond; 37.7 MB over six links of 90 GB/s would be faster.
     assert found["norm_seconds"] == pytest.approx(98 * 16e-6)
@@ -71,9 +71,24 @@ def test_the_plan_is_the_short_models_exchanges_times_the_layers():
     step = images * found["image_seconds"] + found["norm_seconds"]
     assert 0.0499 < found["norm_seconds"] / step <= 0.05
     assert f"from {images} images a chip on" in _scale_table.sentences([found])[0]
-    assert f"| 98 | 37.7 | 75 | 1.57 | 0.14 | 0.054 | {images} images" in _scale_table.plan_table(
-        "v5p", [found]
+    assert (
+        f"| 1024 (1024) | 16 | 98 | 37.7 | 75 | 1.57 | 0.14 | 0.054 | {images} images"
+        in _scale_table.plan_table("v5p", [found])
     )
+
+
+def test_gathered_moments_grow_with_the_chips_and_sums_do_not():
+    row = {"model": "ResNet-50", "layout": "data parallel", "chips": 64, "norms": 49}
+    row |= {"compiled_norms": 4, "forward": 4, "forward_bytes": 10**6, "backward": 4}
+    row |= {"backward_bytes": 1000, "others_bytes": 10**6, "channels_ratio": 2.0}
+    row |= {"parameters_ratio": 75.0}
+    gathered = _scale_table.plan("v5p", row, 24.6e9, 1024)
+    assert gathered["norm_bytes"] == 2 * (16 * 10**6 + 1000)
+    # So many bytes over the six links of a chip take longer than 98 times 16 hops.
+    large = _scale_table.plan("v5p", row | {"forward_bytes": 10**8}, 24.6e9, 1024)
+    assert large["norm_seconds"] == pytest.approx(2 * (16 * 10**8 + 1000) / (6 * 90e9))
+    summed = _scale_table.plan("v5p", row | {"layout": "FSDP"}, 24.6e9, 1024)
+    assert summed["norm_bytes"] == 2 * (10**6 + 1000)
 
 
 @pytest.mark.parametrize(

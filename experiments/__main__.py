@@ -13,12 +13,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ._hosts import Hosts, joined
 from ._ledger import say, write_ledger
 from ._registry import ROWS, Experiment, Row, find, load
 from ._run import (
     Run,
     RunError,
     describe_machine,
+    follow,
+    own_folder,
     prepare,
     read_report,
     stopwatch,
@@ -46,6 +49,10 @@ class Launch:
         resume: Continue the run in `out`, or the latest run, from its checkpoints.
         save_every_s: Seconds between checkpoints of a training.
         hardware: Name of this machine in the report. The default names its cores and devices.
+        distributed: Be one of many processes, which JAX finds in the environment of a cluster.
+        coordinator: Elsewhere, the first process's HOST:PORT. It implies `distributed`.
+        processes: How many processes there are, with `coordinator`.
+        process: Number of this process, from zero, with `coordinator`.
     """
 
     preset: str = "default"
@@ -54,6 +61,10 @@ class Launch:
     resume: bool = False
     save_every_s: float = 30.0
     hardware: str | None = None
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +103,28 @@ def _list(console: Console) -> None:
 def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
     module = load(row)
     launch, config = _parse(row, module, arguments)
-    folder = launch.out or _default_folder(row.name, launch.preset, launch.resume)
+    ours = (launch.coordinator, launch.processes, launch.process)
+    if not launch.distributed and ours == (None, None, None):
+        _on_hosts(console, row, module, launch, config, arguments, Hosts())
+        return
+    about = dict(zip(("coordinator", "processes", "process"), ours, strict=True))
+    with joined(row.hosts, **about) as hosts:
+        shown = console if hosts.first else Console(quiet=True)
+        _on_hosts(shown, row, module, launch, config, arguments, hosts)
+
+
+def _on_hosts(
+    console: Console,
+    row: Row,
+    module: Experiment,
+    launch: Launch,
+    config: Any,
+    arguments: list[str],
+    hosts: Hosts,
+) -> None:
+    """Run an experiment on all processes. The first one writes its folder."""
+    given = launch.out or _default_folder(row.name, launch.preset, launch.resume)
+    folder = given if hosts.count == 1 else Path(hosts.told(str(given.absolute())))
     report = {
         "experiment": row.name,
         "preset": launch.preset,
@@ -100,22 +132,35 @@ def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
         "hardware": launch.hardware or describe_machine(),
         "versions": versions(),
     }
-    prepare(folder, config=config, resume=launch.resume, megabytes=row.megabytes, report=report)
-    run = Run(
-        folder,
-        launch.data_dir,
-        resume=launch.resume,
-        console=console,
-        save_every_s=launch.save_every_s,
-    )
-    with run, stopwatch() as seconds:
-        done = {}
-        try:
-            done = {"results": module.run(config, run), "data": run.data_notes}
-        finally:
-            report = read_report(folder)
-            took = round(report["seconds"] + seconds(), 1)
-            write_report(folder, {**report, **done, "seconds": took})
+    about = {"config": config, "resume": launch.resume, "megabytes": row.megabytes}
+    with own_folder(folder, hosts) as written:
+        hosts.in_turn(
+            lambda: prepare(folder, report=report, **about),
+            lambda: follow(folder, written, resume=launch.resume),
+        )
+        run = Run(
+            written,
+            launch.data_dir,
+            resume=launch.resume,
+            console=console,
+            save_every_s=launch.save_every_s,
+            hosts=hosts,
+            checkpoints=folder / "checkpoints",
+        )
+        with run, stopwatch() as seconds:
+            done = {}
+            try:
+                done = {"results": module.run(config, run), "data": run.data_notes}
+            finally:
+                report = read_report(written)
+                took = round(report["seconds"] + seconds(), 1)
+                write_report(written, {**report, **done, "seconds": took})
+        if hosts.first:
+            _show(console, module, folder, took)
+
+
+def _show(console: Console, module: Experiment, folder: Path, took: float) -> None:
+    """Draw the figures of a run that has ended, and say what it found."""
     pictures = module.figures(folder)
     for sentence in say(module, read_report(folder)["results"]):
         console.print(f"- {sentence}", markup=False, highlight=False)
@@ -167,6 +212,8 @@ def _command(name: str, arguments: list[str]) -> str:
     """Return the command that repeats a run elsewhere: without this machine's folders and name."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--data-dir", "--out", "--hardware", "--save-every-s"):
+        early.add_argument(option)
+    for option in ("--coordinator", "--processes", "--process"):
         early.add_argument(option)
     early.add_argument("--resume", action="store_true")
     own, rest = early.parse_known_args(arguments)

@@ -24,6 +24,7 @@ from jaxnorm.training import (
     make_train_step,
 )
 
+from ._hosts import Hosts
 from ._run import Run
 from ._trainer import Measured, Point, every, train
 from .data import Dataset
@@ -113,6 +114,7 @@ def make_classifier(
     batch_size: int,
     steps: int,
     augment: Callable[[jax.Array, Images], Images] | None = None,
+    hosts: Hosts = Hosts(),
 ) -> Classifier:
     """Return a network that trains on data in memory.
 
@@ -125,9 +127,15 @@ def make_classifier(
         batch_size: images of a training batch.
         steps: training steps of one `advance`.
         augment: function (key, batch) -> batch, applied to training batches.
+        hosts: whose devices share each batch.
     """
-    scaled = centred(white)
-    sample = scaled({"inputs": train["inputs"][:1]})
+    of_batch = centred(white)
+
+    def scaled(batch: Images) -> jax.Array:
+        return hosts.shared(of_batch(batch))
+
+    train, validation = hosts.everywhere((train, validation))
+    sample = of_batch({"inputs": train["inputs"][:1]})
     # A network that diverges is a result, so its steps are not undone.
     step = make_train_step(
         model, tx, cross_entropy, inputs=scaled, augment=augment, guard_non_finite=False
@@ -137,7 +145,9 @@ def make_classifier(
         make_eval_step(model, cross_entropy, inputs=scaled), batch_size=_EVALUATED_AT_A_TIME
     )
     return Classifier(
-        start=jax.jit(lambda key: create_train_state(model, key, sample, tx)),
+        start=jax.jit(
+            lambda key: create_train_state(model, key, sample, tx), out_shardings=hosts.whole
+        ),
         advance=lambda state: scan(state, train),
         evaluate=lambda state: evaluate(state, validation),
         steps=steps,

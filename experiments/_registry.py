@@ -23,7 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from ._run import Run, RunError
+from ._errors import RunError
+from ._hosts import DATA_PARALLEL, REPLICATED
+from ._run import Run
 
 
 class Row(NamedTuple):
@@ -35,6 +37,7 @@ class Row(NamedTuple):
     presets: Mapping[str, str]  # preset -> time on two shared x86-64 cores, data
     reference: str = "-"
     megabytes: int = 100  # free disk that a run needs
+    hosts: str = REPLICATED  # or DATA_PARALLEL, or why it does not run on many hosts
 
 
 class Experiment(Protocol):
@@ -55,6 +58,7 @@ ROWS = (
         "one small network on digits with each norm and with none, train and eval mode",
         "every norm learns the digits, and batch norm classifies alike in both modes",
         {"smoke": "10 s, digits", "default": "25 s, digits", "paper": "90 s, digits"},
+        hosts=DATA_PARALLEL,
     ),
     Row(
         "activations",
@@ -78,6 +82,7 @@ ROWS = (
         },
         "Ioffe and Szegedy 2015 (arXiv:1502.03167), section 4.2, figures 2 and 3",
         megabytes=500,
+        hosts=DATA_PARALLEL,
     ),
     Row(
         "cifar",
@@ -86,6 +91,7 @@ ROWS = (
         "validation loss turns up from about epoch 15 of 30",
         {"smoke": "20 s, digits", "default": "5 min, CIFAR-10", "paper": "15 h, CIFAR-10"},
         "a blog post with experiments on CIFAR-10",
+        hosts=DATA_PARALLEL,
     ),
     Row(
         "loss_surface",
@@ -232,6 +238,14 @@ ROWS = (
         "speed of jaxnorm over that of flax.linen and of the best rival, bytes kept for the "
         "backward pass, error against float64",
         {"smoke": "20 s, none", "default": "6 min, none", "paper": "30 min, none"},
+        hosts="it times one machine; start it on each by itself",
+    ),
+    Row(
+        "bench.tune",
+        "which blocks of the GPU's kernels are the fastest, measured and written into their table",
+        "bandwidth near that of a copy; it refuses where there is no GPU",
+        {"smoke": "a GPU, none", "default": "a GPU, none", "paper": "a GPU, none"},
+        hosts="it times one machine; start it on each by itself",
     ),
 )
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -32,16 +32,16 @@ from rich.progress import (
 )
 from tensorboardX import SummaryWriter
 
+from ._errors import RunError as RunError
+from ._hosts import Hosts
 from ._tables import Row as TableRow
-from ._tables import append_rows, drop_rows_after
+from ._tables import append_rows, drop_last_group, drop_rows_after
 from .data import Dataset, ImageFolder, load, load_folders
+
+Data = TypeVar("Data")
 
 _PACKAGES = ("jaxnorm", "jax", "jaxlib", "flax", "optax", "numpy")
 _REPORT = "run.json"
-
-
-class RunError(Exception):
-    """A run cannot start. The message says what to do."""
 
 
 class Run:
@@ -55,6 +55,8 @@ class Run:
         resume: whether training goes on from the folder's checkpoints.
         console: shows progress and results.
         save_every_s: seconds between checkpoints of a training.
+        hosts: the processes of the run. Each has the checkpoints in the same folder.
+        checkpoints: the checkpoints' folder; None for the one in `folder`.
     """
 
     def __init__(
@@ -65,8 +67,12 @@ class Run:
         resume: bool,
         console: Console,
         save_every_s: float = 30.0,
+        hosts: Hosts = Hosts(),
+        checkpoints: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.checkpoints = checkpoints or folder / "checkpoints"
+        self.hosts = hosts
         self.resume = resume
         self.console = console
         self.save_every_s = save_every_s
@@ -84,20 +90,24 @@ class Run:
 
     def dataset(self, name: str) -> Dataset:
         """Return a data set by name. The report notes whether its bytes are the published ones."""
-        data = load(name, self._data_dir)
+        data = self._read(lambda: load(name, self._data_dir))
         self.data_notes[name] = data.note
         self.console.print(f"data: {data.note}", style="dim")
         return data
 
     def image_folders(self, name: str) -> tuple[ImageFolder, ImageFolder]:
         """Return a data set's training and validation files. The report notes their numbers."""
-        train, validation = load_folders(name, self._data_dir)
+        train, validation = self._read(lambda: load_folders(name, self._data_dir))
         self.data_notes[name] = (
             f"{name}, {len(train.classes)} classes, {len(train.paths)} training and "
             f"{len(validation.paths)} validation images"
         )
         self.console.print(f"data: {self.data_notes[name]}", style="dim")
         return train, validation
+
+    def _read(self, read: Callable[[], Data]) -> Data:
+        """Read on the first process, which downloads what is missing, and then on the others."""
+        return self.hosts.in_turn(read, read)
 
     def table(self, name: str) -> Path:
         """Return the path of the CSV file of a table."""
@@ -111,6 +121,13 @@ class Run:
         """Write a table anew, also in a run that was stopped and resumed."""
         self.table(name).unlink(missing_ok=True)
         self.record(name, rows)
+
+    def recorded(self, name: str, columns: Sequence[str]) -> set[tuple[str, ...]]:
+        """Return which groups of rows a resumed run has in a table, by their values `columns`.
+
+        The last group is dropped, to be measured again: an interruption may have cut it off.
+        """
+        return drop_last_group(self.table(name), columns) if self.resume else set()
 
     def keep(self, name: str, values: Any) -> None:
         """Write an array, such as a picture, as `<name>.npy` in float16."""
@@ -216,6 +233,37 @@ def prepare(
     write_report(folder, {**report, **begun})
 
 
+@contextmanager
+def own_folder(folder: Path, hosts: Hosts) -> Iterator[Path]:
+    """Yield the folder that this process writes to: the run's, or one that is thrown away."""
+    if hosts.first:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxnorm-") as own:
+        yield Path(own)
+
+
+def follow(folder: Path, own: Path, *, resume: bool) -> None:
+    """Begin where the first process begins: copy what the run's folder holds.
+
+    Args:
+        folder: the run's folder, which the first process has prepared.
+        own: folder of this process.
+        resume: whether the run goes on, from tables that are there.
+
+    Raises:
+        RunError: this process does not see the folder.
+    """
+    if not (folder / _REPORT).exists():
+        raise RunError(
+            f"{folder} holds no {_REPORT} here, which the first process wrote; "
+            "name with --out a folder that all hosts see"
+        )
+    for path in folder.iterdir():
+        if path.is_file() and (resume or path.name == _REPORT):
+            shutil.copy2(path, own)
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """Return the content of a run's `run.json`.
 
@@ -239,10 +287,12 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def describe_machine() -> str:
-    """Return the hardware in words: the CPU cores, and JAX's devices."""
+    """Return the hardware in words: the CPU cores of this process, and JAX's devices of all."""
     cores = f"{os.cpu_count()} {platform.machine().replace('_', '-')} cores"
     devices = jax.devices()
-    if devices[0].platform == "cpu":
+    if jax.process_count() > 1:
+        cores = f"{jax.process_count()} processes, each with {cores}"
+    elif devices[0].platform == "cpu":
         return cores
     return f"{len(devices)} x {devices[0].device_kind}, {cores}"
 

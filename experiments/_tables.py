@@ -59,9 +59,37 @@ def drop_rows_after(path: Path, step: int, where: Mapping[str, str | int]) -> No
         concerned = all(row.get(name) == str(value) for name, value in where.items())
         if complete and not (concerned and int(row["step"]) > step):
             kept.append(line)
+    _rewrite(path, kept)
+
+
+def drop_last_group(path: Path, columns: Sequence[str]) -> set[tuple[str, ...]]:
+    """Drop the rows of the group that was written last, which an interruption may have cut off.
+
+    Args:
+        path: a CSV file whose rows were appended group by group. The file may be missing.
+        columns: those whose values tell one group from another.
+
+    Returns:
+        The values `columns` of the groups that stay.
+    """
+    header, *lines = path.read_text().splitlines(keepends=True) if path.exists() else ("",)
+    names = header.rstrip("\n").split(",")
+    if not header.endswith("\n") or not {*columns} <= {*names}:
+        path.unlink(missing_ok=True)
+        return set()
+    rows = [(line, next(csv.reader([line]))) for line in lines]
+    whole = [(line, row) for line, row in rows if line.endswith("\n") and len(row) == len(names)]
+    groups = [tuple(row[names.index(column)] for column in columns) for _, row in whole]
+    kept = [line for (line, _), group in zip(whole, groups, strict=True) if group != groups[-1]]
+    _rewrite(path, [header, *kept])
+    return {group for group in groups if group != groups[-1]}
+
+
+def _rewrite(path: Path, lines: Sequence[str]) -> None:
+    """Write a file anew. An interruption leaves the old one whole."""
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)  # an interruption leaves the old file whole
+    partial.write_text("".join(lines))
+    os.replace(partial, path)
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:

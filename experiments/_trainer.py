@@ -6,13 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from jaxnorm.training import (
-    Metrics,
-    latest_step,
-    restore_checkpoint,
-    save_checkpoint,
-    stop_on_signal,
-)
+from jaxnorm.training import Metrics, latest_step, stop_on_signal
 
 from ._run import Run
 from ._tables import Row
@@ -63,7 +57,8 @@ def train(
     A checkpoint follows a measurement: the last one, and others every `run.save_every_s`. With
     `run.resume`, training goes on after the last checkpoint, and rows of later steps are dropped
     and measured again. A training that has ended gives its last state back. SIGTERM ends the
-    process with status 143 after a checkpoint, also between two points.
+    process with status 143 after a checkpoint, also between two points. On many hosts all do the
+    same after the same step, by the clock of the first.
 
     Args:
         run: takes tables, scalars and checkpoints, and shows progress.
@@ -76,12 +71,12 @@ def train(
         steps: training steps of one `advance`. They divide the distances between points.
         begin: training steps that the first state has behind it.
     """
-    folder = run.folder / "checkpoints" / name
+    folder = run.checkpoints / name
     saved = latest_step(folder) if run.resume else None
     run.rewind(-1 if saved is None else saved, where)
     state, step, metrics = start(), begin if saved is None else saved, {}
     if saved is not None:
-        state = restore_checkpoint(folder, state)
+        state = run.hosts.restore(folder, state)
     written = time.monotonic()
     with run.progress(name, len(points), "points") as report, stop_on_signal() as stopped:
         for done, point in enumerate(points, 1):
@@ -91,23 +86,23 @@ def train(
                 state, metrics = advance(state)
                 step += steps
                 if step < point and stopped():
-                    _leave(folder, state, step)
+                    _leave(run, folder, state, step)
             measured = measure(Point(step, state, metrics))
             _record(run, name, {**where, "step": step}, measured)
             report(done, measured.remark)
-            late = time.monotonic() - written >= run.save_every_s
+            late = run.hosts.agree(time.monotonic() - written >= run.save_every_s)
             if step > begin and (point == points[-1] or late):
-                save_checkpoint(folder, state, step=step, keep=1)
+                run.hosts.save(folder, state, step)
                 written = time.monotonic()
             if step > begin and stopped():
-                _leave(folder, state, step)
+                _leave(run, folder, state, step)
     return state
 
 
-def _leave(folder: Path, state: Any, step: int) -> NoReturn:
+def _leave(run: Run, folder: Path, state: Any, step: int) -> NoReturn:
     """Ends the process after a checkpoint, which may be written already."""
     if latest_step(folder) != step:
-        save_checkpoint(folder, state, step=step, keep=1)
+        run.hosts.save(folder, state, step)
     raise SystemExit(128 + signal.SIGTERM)
 
 

@@ -86,6 +86,7 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train both networks; the table `curves` has a row per epoch, seed and network."""
+    run.hosts.check_batch(config.batch_size)
     data = run.dataset(config.dataset)
     train, validation = on_device(
         data, config.train_examples, config.test_examples, half_size=config.half_size
@@ -103,6 +104,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
             white=data.white,
             batch_size=config.batch_size,
             steps=len(train["labels"]) // config.batch_size,
+            hosts=run.hosts,
         )
         for seed in config.seeds:
             train_classifier(run, name, seed, classifier, points=config.epochs)

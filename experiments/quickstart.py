@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ PRESETS = {
 
 def run(config: Config, run: Run) -> dict[str, Any]:
     """Train every norm with every seed; the table `curves` has a row per epoch."""
+    run.hosts.check_batch(config.batch_size)
     data = run.dataset(config.dataset)
-    images, test = _on_device(data, "train"), _on_device(data, "test")
+    images, test = run.hosts.everywhere((_on_device(data, "train"), _on_device(data, "test")))
     seconds = {}
     for norm in config.norms:
         began = time.perf_counter()
@@ -101,10 +103,17 @@ def _train_norm(config: Config, run: Run, norm: str, images: Batch, test: Batch)
     """Train one norm's network, compiled once, with all seeds."""
     model = CNN(num_outputs=10, stages=config.stages, features=(), norm=NORMS[norm])
     tx = optax.sgd(config.learning_rate, momentum=0.9)
-    start = jax.jit(lambda key: create_train_state(model, key, images["inputs"][:1], tx))
-    step = make_train_step(model, tx, cross_entropy, donate=False)
+
+    def inputs(batch: Batch) -> jax.Array:
+        return run.hosts.shared(batch["inputs"])
+
+    def fresh(key: jax.Array) -> TrainState:
+        return create_train_state(model, key, images["inputs"][:1], tx)
+
+    start = jax.jit(fresh, out_shardings=run.hosts.whole)
+    step = make_train_step(model, tx, cross_entropy, inputs=inputs, donate=False)
     epoch = make_scan_steps(step, batch_size=config.batch_size)
-    evaluate = jax.jit(functools.partial(_in_both_modes, model))
+    evaluate = jax.jit(functools.partial(_in_both_modes, model, inputs))
 
     def measure(point: Point) -> Measured:
         row = {"train_loss": point.metrics["loss"].mean(), **evaluate(point.state, test)}
@@ -122,11 +131,14 @@ def _train_norm(config: Config, run: Run, norm: str, images: Batch, test: Batch)
         )
 
 
-def _in_both_modes(model: nn.Module, state: TrainState, batch: Batch) -> Metrics:
+def _in_both_modes(
+    model: nn.Module, inputs: Callable[[Batch], jax.Array], state: TrainState, batch: Batch
+) -> Metrics:
     """Evaluate with running and with batch statistics, and leave the state as it is."""
-    logits: Any = model.apply(state.variables, batch["inputs"], train=False)
+    x = inputs(batch)
+    logits: Any = model.apply(state.variables, x, train=False)
     loss, metrics = cross_entropy(logits, batch)
-    own, _ = model.apply(state.variables, batch["inputs"], train=True, mutable=["batch_stats"])
+    own, _ = model.apply(state.variables, x, train=True, mutable=["batch_stats"])
     return {
         "test_loss": loss,
         "test_accuracy": metrics["accuracy"],

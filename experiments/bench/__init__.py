@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._figures import COLOURS, new_figure, save, subplots
-from .._run import Run, RunError
+from .._run import Run
 from .._tables import ordered, read_table, select
-from ._ahead import TARGETS, compiler, why_not
-from ._ahead_table import collectives, counted, errors, functions
-from ._ahead_table import table as ahead_table
+from ._ahead_run import ahead, ahead_summary
 from ._cases import CORE, MODELS, PASSES, TINY, Case, Pass, passes_over_memory, reference
 from ._measure import compiled, copy_bandwidth, inputs, interleaved, residual_bytes
+from ._registers import registers_summary
 from ._report import against_flax, fastest, printed, ratios, steps_ratios, steps_table
 from ._rivals import jax_rivals
+from ._scale_run import scale_summary
 from ._steps import MODELS as MODELS_TRAINED
 from ._steps import measure_steps
 from ._torch import TorchQuestion, measure_torch, torch_process
@@ -33,6 +33,7 @@ _MARKERS = {
     "tokamax": "3",
     "torch": "D",
 }
+_CASE = ("member", "shape", "dtype", "direction")  # columns that tell what was timed
 _MALLOC = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
 
 
@@ -53,8 +54,15 @@ class Config:
     compilers are installed. Expected: no more programs than Flax for rows and for batch norm with
     its backward pass, no branch on the data.
 
+    `--count scale` compiles train steps of ResNet-50 and ViT-L/16 with few layers for slices of
+    many chips, and extrapolates what a step of the whole models exchanges. `--count registers`
+    compiles the Pallas kernels for an H100, and says what each takes of its registers.
+
     Attributes:
         aot: Chip to compile for; nothing for times of this machine.
+        count: What is counted there: "programs" of each normalizer, "registers" of the kernels, or
+            the exchanges at "scale".
+        chips: Of the slices that "scale" compiles for.
         sizes: Sizes of the inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed. The median counts.
@@ -65,6 +73,8 @@ class Config:
     """
 
     aot: str = ""
+    count: str = "programs"
+    chips: tuple[int, ...] = (8, 64, 1024)
     sizes: str = "core"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 15
@@ -87,9 +97,10 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         raise ValueError(f"sizes={config.sizes!r} is unknown; use one of {sorted(_SIZES)}")
     cases = _SIZES[config.sizes]
     if config.aot:
-        return _ahead(config, cases, run)
+        return ahead(config, cases, run)
     total = len(cases) * len(config.dtypes) * len(PASSES) + config.steps * len(MODELS_TRAINED)
     done = 0
+    timed, stepped = run.recorded("bench", _CASE), run.recorded("steps", ("model",))
     bandwidth = copy_bandwidth(2**26, config.rounds)
     with (
         run.progress("bench", total, "measurements") as progress,
@@ -98,11 +109,14 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         for case in cases:
             for dtype in config.dtypes:
                 for direction in PASSES:
-                    run.record("bench", _rows(config, case, dtype, direction, bandwidth, torch))
+                    if (case.member, case.size, dtype, direction) not in timed:
+                        rows = _rows(config, case, dtype, direction, bandwidth, torch)
+                        run.record("bench", rows)
                     done += 1
                     progress(done, case.label)
         for model in MODELS_TRAINED if config.steps else ():
-            run.record("steps", measure_steps(model, config.rounds))
+            if (model.name,) not in stepped:
+                run.record("steps", measure_steps(model, config.rounds))
             done += 1
             progress(done, model.name)
     table = read_table(run.table("bench"))
@@ -118,40 +132,6 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         "times_faster_than_flax": ratios(table, "flax.linen"),
         "times_faster_than_torch": ratios(table, "torch"),
         "steps_against_flax": steps_ratios(steps) if steps else {},
-    }
-
-
-def _ahead(config: Config, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
-    """Count what is compiled for a chip. The table `ahead` has a row per case and library."""
-    if config.aot not in TARGETS:
-        raise RunError(f"aot={config.aot!r} is unknown; use one of {sorted(TARGETS)}")
-    if (reason := why_not(config.aot)) is not None:
-        raise RunError(reason)
-    rows: list[dict[str, Any]] = []
-    jobs = [
-        (case, dtype, name) for case in cases for dtype in config.dtypes for name in functions(case)
-    ]
-    with (
-        compiler(config.aot) as call,
-        run.progress("ahead", len(jobs), "programs") as progress,
-    ):
-        for done, (case, dtype, name) in enumerate(jobs):
-            found = errors(config.aot, case, name)
-            for direction in PASSES:
-                about = {"case": case.label, "dtype": dtype, "direction": direction}
-                asked = (config.aot, case, dtype, direction, name)
-                counts = call(counted, *asked)._replace(collectives=call(collectives, *asked))
-                rows.append({**about, "library": name, **counts._asdict(), **found})
-            progress(done + 1, case.label)
-    run.record("ahead", rows)
-    (run.folder / "ahead.md").write_text(ahead_table(rows))
-    return {
-        "aot": config.aot,
-        "programs": {
-            f"{row['case']} {row['dtype']} {row['direction']} {row['library']}": row["programs"]
-            for row in rows
-        },
-        "conditionals": sum(row["conditionals"] for row in rows if row["library"] == "jaxnorm"),
     }
 
 
@@ -187,7 +167,7 @@ def _rows(
     return [
         {
             "member": case.member,
-            "shape": "x".join(map(str, case.shape)),
+            "shape": case.size,
             "origin": case.origin,
             "dtype": dtype,
             "direction": direction,
@@ -254,8 +234,12 @@ def _draw(axes: Any, table: dict[str, np.ndarray], cases: list[tuple[str, str]])
 
 def summary(results: dict[str, Any]) -> list[str]:
     """Say how many times faster than flax.linen each normalizer was, over its sizes."""
+    if "bytes_spilled" in results:
+        return registers_summary(results)
+    if "plans" in results:
+        return scale_summary(results)
     if "aot" in results:
-        return _ahead_summary(results)
+        return ahead_summary(results)
     speed = results["copy_gigabytes_per_second"]
     lines = [f"A copy moves {speed:.1f} GB/s, where bytes read and bytes written both count."]
     torch = _over_sizes(results["times_faster_than_torch"])
@@ -269,17 +253,6 @@ def summary(results: dict[str, Any]) -> list[str]:
             f"bytes that it keeps, {ratio['compile_seconds']:.2f} of its compile time."
         )
     return lines
-
-
-def _ahead_summary(results: dict[str, Any]) -> list[str]:
-    programs = results["programs"]
-    ours = {k.removesuffix(" jaxnorm"): n for k, n in programs.items() if k.endswith(" jaxnorm")}
-    lines = [
-        f"{key}: {n} programs on {results['aot']}, flax.linen "
-        f"{programs.get(f'{key} flax.linen', 'none')}, two passes {programs[f'{key} two passes']}."
-        for key, n in ours.items()
-    ]
-    return [*lines, f"Branches on the data in jaxnorm's programs: {results['conditionals']}."]
 
 
 def _over_sizes(ratios: dict[str, float]) -> dict[str, str]:

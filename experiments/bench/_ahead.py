@@ -37,6 +37,7 @@ _TPU = ("JAXNORM_AOT_TPU", "libtpu", "libtpu")
 TARGETS = {
     "h100": Target("cuda", "1x1x{}", *_CUDA),
     "v5e": Target("tpu", "v5e:2x2", *_TPU),
+    "v5p": Target("tpu", "v5p:2x2x1", *_TPU),
     "v6e": Target("tpu", "v6e:2x2", *_TPU),
 }
 # The numbers of openxla/xla, xla/backends/gpu/target_config/specs/h100_sxm.txtpb.
@@ -65,16 +66,20 @@ def why_not(target: str) -> str | None:
 
 
 @contextlib.contextmanager
-def compiler(target: str) -> Iterator[Callable[..., Any]]:
+def compiler(target: str, dump: Path | None = None) -> Iterator[Callable[..., Any]]:
     """Yield `call(function, *arguments)`, which runs a function in a process with the compiler.
 
     The function and its arguments are pickled, so it is one of a module.
+
+    Args:
+        target: a key of `TARGETS`.
+        dump: folder into which the compiler writes what it makes; None for nowhere.
     """
     place = folder(target)
     if place is None:
         raise RuntimeError(why_not(target))
     kept = {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", "XLA_FLAGS")}
-    with mock.patch.dict(os.environ, kept | _settings(target, place), clear=True):
+    with mock.patch.dict(os.environ, kept | _settings(target, place, dump), clear=True):
         pool = ProcessPoolExecutor(
             1, multiprocessing.get_context("spawn"), _enter, (str(place),), max_tasks_per_child=None
         )
@@ -83,7 +88,7 @@ def compiler(target: str) -> Iterator[Callable[..., Any]]:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
-def _settings(target: str, place: Path) -> dict[str, str]:
+def _settings(target: str, place: Path, dump: Path | None) -> dict[str, str]:
     if TARGETS[target].platform == "tpu":
         return {
             "JAX_PLATFORMS": "cpu",
@@ -96,7 +101,9 @@ def _settings(target: str, place: Path) -> dict[str, str]:
     tools = place / "nvidia" / "cuda_nvcc"
     return {
         "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-        "XLA_FLAGS": f"--xla_gpu_cuda_data_dir={tools}",
+        "XLA_FLAGS": " ".join(
+            [f"--xla_gpu_cuda_data_dir={tools}", *([f"--xla_dump_to={dump}"] if dump else [])]
+        ),
         "PATH": os.pathsep.join([os.environ.get("PATH", ""), str(tools / "bin")]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

@@ -21,9 +21,14 @@ class Case(NamedTuple):
     origin: str  # the model that has this size
 
     @property
+    def size(self) -> str:
+        """The shape as tables have it."""
+        return "x".join(map(str, self.shape))
+
+    @property
     def label(self) -> str:
         """The member and its shape."""
-        return f"{self.member} {'x'.join(map(str, self.shape))}"
+        return f"{self.member} {self.size}"
 
 
 TINY = (

@@ -43,34 +43,39 @@ def training_batches(
     Args:
         images: the files.
         crop: the part of an image that an example shows.
-        batch_size: images in a batch of this process.
+        batch_size: images in a batch of all processes.
         seed: gives the order, the patches and the mirroring.
         reshuffle: whether each epoch has an order of its own. Otherwise all epochs have the order
             of the first, so that the same images always meet in a batch, with other patches.
         process: the index of this process, and the number of processes. Each reads its own share of
-            the files.
+            every batch, so that all together have the batches of one.
 
     Returns:
-        A sequence of `inputs` [batch_size, size, size, 3] uint8 and `labels` [batch_size] int32.
-        Files that do not fill the last batch of an epoch are left out of that epoch.
+        A sequence of `inputs` [share, size, size, 3] uint8 and `labels` [share] int32, where the
+        share is `batch_size` over the number of processes. Without `reshuffle`, files that do not
+        fill the last batch of an epoch are left out.
 
     Raises:
-        ValueError: a process has fewer files than a batch.
+        ValueError: there are fewer files than a batch, or the processes do not divide a batch.
     """
     import grain  # imported here, since the import takes seconds
 
     index, count = process
-    mine = range(index, len(images.paths), count)
-    whole = len(mine) // batch_size * batch_size
+    whole = len(images.paths) // batch_size * batch_size
     if not whole:
         raise ValueError(
-            f"batch_size={batch_size} is more than the {len(mine)} images of process {index} of "
-            f"{count}; use smaller batches or more images"
+            f"batch_size={batch_size} is more than the {len(images.paths)} images; use smaller "
+            "batches or more images"
         )
-    rows = grain.MapDataset.range(mine.start, mine.stop, mine.step).seed(seed).shuffle()
+    if batch_size % count:
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared by {count} processes; use a multiple"
+        )
+    rows = grain.MapDataset.range(len(images.paths)).seed(seed).shuffle()
     rows = rows.slice(slice(0, whole)) if not reshuffle else rows
     rows = rows.repeat(reseed_each_epoch=reshuffle)
-    return rows.random_map(functools.partial(_example, images, crop)).batch(batch_size)
+    shares = rows.random_map(functools.partial(_example, images, crop)).batch(batch_size // count)
+    return shares.slice(slice(index, sys.maxsize, count)) if count > 1 else shares
 
 
 def stream(batches: Any, start: int, *, threads: int = 4, workers: int = 0) -> Iterator[Batch]:
@@ -95,7 +100,12 @@ def stream(batches: Any, start: int, *, threads: int = 4, workers: int = 0) -> I
 
 
 def validation_batches(
-    images: ImageFolder, *, size: int, batch_size: int, threads: int = 4
+    images: ImageFolder,
+    *,
+    size: int,
+    batch_size: int,
+    threads: int = 4,
+    process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield all images once and in order, the middle of each.
 
@@ -104,17 +114,21 @@ def validation_batches(
     Args:
         images: the files.
         size: height and width of the examples, in pixels.
-        batch_size: images in a batch.
+        batch_size: images in a batch of all processes, which divide it.
         threads: threads that decode.
+        process: the index of this process, and the number of processes. Each has its share of
+            every batch.
 
     Yields:
-        `inputs` [batch_size, size, size, 3] uint8, `labels` [batch_size] int32 and `weight`
-        [batch_size] float32, one for an image and zero for a filling.
+        `inputs` [share, size, size, 3] uint8, `labels` [share] int32 and `weight` [share] float32,
+        one for an image and zero for a filling.
     """
-    for start in range(0, len(images.paths), batch_size):
-        some = slice(start, start + batch_size)
+    index, count = process
+    share = batch_size // count
+    for start in range(index * share, len(images.paths) + index * share, batch_size):
+        some = slice(start, start + share)
         labels = images.labels[some]
-        missing = batch_size - len(labels)
+        missing = share - len(labels)
         inputs = decode(images.paths[some], size=size, workers=threads)
         yield {
             "inputs": np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0))),

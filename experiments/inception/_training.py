@@ -27,6 +27,7 @@ from jaxnorm.training import (
 
 from .._augmentation import photometric
 from .._classification import Classifier, centred
+from .._hosts import spread
 from ..data import Batch, Crop, ImageFolder, stream, training_batches, validation_batches
 
 _PAPERS_BATCH = 32  # learning rates and steps are given for this batch size
@@ -137,13 +138,14 @@ def make_classifier(
 ) -> Classifier:
     """Return a model with its data in the order that one seed gives."""
     mesh = Mesh(np.array(jax.devices()), ("data",))
+    process = (jax.process_index(), jax.process_count())
     batches = training_batches(
         train,
         Crop(config.pixels, config.least_area),
-        batch_size=config.batch_size // jax.process_count(),
+        batch_size=config.batch_size,
         seed=seed,
         reshuffle=recipe.norm,
-        process=(jax.process_index(), jax.process_count()),
+        process=process,
     )
     reading = {"threads": config.threads, "workers": config.workers}
     ahead: dict[int, Any] = {}  # the next step -> the stream whose next batch is for that step
@@ -165,14 +167,14 @@ def make_classifier(
             size=config.pixels,
             batch_size=_EVALUATED_AT_A_TIME,
             threads=config.threads,
+            process=process,
         )
         sums = [network.eval_step(state, _placed(batch, mesh)) for batch in every]
         total = jax.tree.map(lambda *parts: sum(parts), *sums)
         return {name: total[name] / total["images"] for name in ("loss", "accuracy")}
 
-    replicated = NamedSharding(mesh, PartitionSpec())
     return Classifier(
-        start=lambda key: jax.device_put(network.start(key), replicated),
+        start=lambda key: spread(network.start(key)),
         advance=advance,
         evaluate=evaluate,
         steps=config.steps // config.points,

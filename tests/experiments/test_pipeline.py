@@ -73,12 +73,24 @@ def test_without_reshuffling_the_same_images_meet_with_other_patches(ramps):
     assert np.any(batches[0]["inputs"] != batches[2]["inputs"])
 
 
-def test_processes_share_the_images_without_overlap(ramps):
-    seen = []
-    for process in ((0, 3), (1, 3), (2, 3)):
-        share = training_batches(ramps, Crop(SIZE), batch_size=2, seed=0, process=process)
-        seen += [label for batch in labels(share, 2) for label in batch]
-    assert sorted(seen) == list(range(COUNT))
+@pytest.mark.parametrize("reshuffle", [True, False])
+def test_processes_together_have_the_batches_of_one(ramps, reshuffle):
+    make = functools.partial(
+        training_batches, ramps, Crop(SIZE), batch_size=6, seed=0, reshuffle=reshuffle
+    )
+    shares = [stream(make(process=(index, 3)), 1) for index in range(3)]
+    for number in (1, 2, 3):
+        parts, whole = [next(share) for share in shares], make()[number]
+        for name, values in whole.items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), values)
+
+
+def test_processes_together_validate_on_every_image_in_order(ramps):
+    make = functools.partial(validation_batches, ramps, size=8, batch_size=8)
+    shares = [make(process=(index, 4)) for index in range(4)]
+    for whole, *parts in zip(make(), *shares, strict=True):
+        for name, values in whole.items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), values)
 
 
 def test_patches_have_the_area_and_the_place_that_they_should_and_half_are_mirrored(ramps):
@@ -115,10 +127,13 @@ def test_a_part_has_the_first_images_of_the_first_classes():
     assert (part.labels.tolist(), part.classes) == ([0, 1], ("a", "b"))
 
 
-def test_batches_larger_than_a_process_share_are_refused(ramps):
-    with pytest.raises(
-        ValueError, match="batch_size=7 is more than the 6 images of process 1 of 2"
-    ):
+def test_batches_larger_than_the_data_are_refused(ramps):
+    with pytest.raises(ValueError, match="batch_size=13 is more than the 12 images"):
+        training_batches(ramps, Crop(SIZE), batch_size=13, seed=0)
+
+
+def test_batches_that_processes_cannot_share_are_refused(ramps):
+    with pytest.raises(ValueError, match="batch_size=7 cannot be shared by 2 processes"):
         training_batches(ramps, Crop(SIZE), batch_size=7, seed=0, process=(1, 2))
 
 

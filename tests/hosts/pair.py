@@ -49,27 +49,43 @@ class Host(NamedTuple):
         return self.output.read_text()
 
 
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 @contextlib.contextmanager
 def hosts(module: str, task: str, folder: Path, count: int = 2) -> Iterator[list[Host]]:
     """Runs `python -m module task rank address folder` once per host and kills what is left."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
+    commands = [["-m", module, task, str(rank), address, str(folder)] for rank in range(count)]
+    with started(commands, [folder / f"{task}{rank}.txt" for rank in range(count)]) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def started(
+    commands: list[list[str]], outputs: list[Path], **environment: str
+) -> Iterator[list[Host]]:
+    """Runs Python with the arguments of each command, and kills what is left."""
     # The parent's eight devices are not the children's.
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    started: list[Host] = []
+    own = {"XLA_FLAGS": "--xla_backend_optimization_level=0", **environment}
+    found: list[Host] = []
     try:
-        for rank in range(count):
-            output = folder / f"{task}{rank}.txt"
-            command = [sys.executable, "-m", module, task, str(rank), address, str(folder)]
+        for command, output in zip(commands, outputs, strict=True):
             with output.open("w") as file:
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+                    [sys.executable, *command],
+                    cwd=ROOT,
+                    env={**os.environ, **own},
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
                 )
-            started.append(Host(process, output))
-        yield started
+            found.append(Host(process, output))
+        yield found
     finally:
-        for host in started:
+        for host in found:
             if host.process.poll() is None:
                 host.process.send_signal(signal.SIGKILL)
             host.process.wait()

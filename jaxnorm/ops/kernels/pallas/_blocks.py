@@ -2,7 +2,8 @@
 
 `blocks.json` maps a chip, as `jax.Device.device_kind` names it, to rows that were measured on it:
 `{"kernel": "rows forward", "length": 4096, "bytes": 2, "rows": 2, "warps": 8}`. A measured row
-serves its own kernel, size of the entries, and length up to the next power of two.
+serves its own kernel, size of the entries, and length up to the next power of two. The length of
+kernels over columns is the number of channels.
 """
 
 import functools
@@ -74,7 +75,7 @@ def row_blocks(kernel: str, target: Target, rows: int, length: int, itemsize: in
     width = power_above(length)
     if width > (LONGEST_WITH_SUMS if backward else LONGEST_IN_REGISTERS):
         return Blocks(1, STEP, 8)
-    if target == "gpu" and (measured := _measured(kernel, width, itemsize)) is not None:
+    if target == "gpu" and (measured := measured_row(kernel, width, itemsize)) is not None:
         return Blocks(measured["rows"], width, measured["warps"])
     together = max(1, min((1 << 11) // width, power_above(rows)))
     return Blocks(together, width, max(4, min(16, together * width // (1 << 9))))
@@ -97,12 +98,26 @@ def _rows_of_vmem(kernel: str, rows: int, length: int, itemsize: int) -> int:
     return min(256, fitting // fewest * fewest, -(-rows // fewest) * fewest)
 
 
-def _measured(kernel: str, width: int, itemsize: int) -> dict | None:
-    chip = _chip()
+def measured_row(kernel: str, length: int, itemsize: int) -> dict | None:
+    """Returns what was measured on the chip at hand, or None.
+
+    Args:
+        kernel: its name in the table.
+        length: of a row, or the number of channels.
+        itemsize: bytes of an entry of the input.
+
+    Returns:
+        A row of the table.
+
+    Examples:
+        >>> measured_row("no such kernel", 64, 2) is None
+        True
+    """
+    wanted = (kernel, power_above(length), itemsize)
     found = (
         row
-        for row in table().get(chip, ())
-        if (row["kernel"], power_above(row["length"]), row["bytes"]) == (kernel, width, itemsize)
+        for row in table().get(_chip(), ())
+        if (row["kernel"], power_above(row["length"]), row["bytes"]) == wanted
     )
     return next(found, None)
 

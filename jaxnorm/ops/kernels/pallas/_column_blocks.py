@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from jaxnorm.ops.kernels._layout import View
+from jaxnorm.ops.kernels.pallas._blocks import measured_row
 from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
 from jaxnorm.typing import DTypeLike
 
@@ -20,6 +21,16 @@ VMEM = 1 << 19  # bytes of a block, of which a TPU keeps two for each array
 WHOLE = {"gpu": 1 << 14, "tpu": 1 << 19}  # entries of a sample in one block
 SECTOR = 32  # bytes of a row that a GPU reads at least
 LEAST = 16  # rows of a tile on TPU, in the units of bfloat16
+
+
+class ColumnBlocks(NamedTuple):
+    """What a GPU can have otherwise: the tuner measures it."""
+
+    entries: int = TILE["gpu"]  # of a tile
+    channels: int = SECTOR  # of a block: a power of two
+    programs: int = PROGRAMS  # that take the sums
+    tiles: int = 4  # of a block that is computed entry by entry
+    warps: int = 4  # of 32 threads
 
 
 class Grid(NamedTuple):
@@ -32,6 +43,7 @@ class Grid(NamedTuple):
     tiles: int  # tiles of a block
     channels: int  # of a block
     target: Target
+    warps: int = 4  # of 32 threads, on a GPU
 
     @property
     def rows(self) -> int:
@@ -52,7 +64,39 @@ class Grid(NamedTuple):
         return bool(self.r % self.rows or self.c % self.channels)
 
 
-def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Grid:
+def column_blocks(kernel: str, c: int, dtype: DTypeLike, target: Target) -> ColumnBlocks:
+    """Returns the blocks of a GPU's kernels over columns: measured where a chip was, else by rule.
+
+    Args:
+        kernel: "columns forward" or "columns backward".
+        c: channels.
+        dtype: of the widest array.
+        target: what the kernels are compiled for.
+
+    Returns:
+        `ColumnBlocks`; of no meaning on a TPU.
+
+    Examples:
+        >>> column_blocks("columns forward", 256, jnp.bfloat16, "gpu").channels
+        64
+    """
+    size = jnp.dtype(dtype).itemsize
+    row = measured_row(kernel, c, size) if target == "gpu" else None
+    if row is not None:
+        return ColumnBlocks(*(row[name] for name in ColumnBlocks._fields))
+    # 128 bytes of each row, as a warp asks for them.
+    return ColumnBlocks(channels=128 // size)
+
+
+def moments_grid(
+    n: int,
+    r: int,
+    c: int,
+    dtype: DTypeLike,
+    target: Target,
+    kernel: str = "columns forward",
+    blocks: ColumnBlocks | None = None,
+) -> Grid:
     """Returns a grid with few blocks, each of which leaves some numbers for each channel.
 
     Args:
@@ -61,6 +105,8 @@ def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Gr
         c: channels.
         dtype: of the widest array.
         target: what the kernels are compiled for.
+        kernel: "columns forward" or "columns backward".
+        blocks: of a GPU; those of `column_blocks` if None.
 
     Returns:
         The grid.
@@ -69,14 +115,25 @@ def moments_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Gr
         >>> moments_grid(1, 100352, 256, jnp.bfloat16, "gpu")[3:6]
         (32, 12, 64)
     """
-    tile, channels, most = _tile(r, c, dtype, target)
     if not is_gpu(target):
+        tile, channels, most = _tile_on_tpu(r, c, dtype)
         return Grid(n, r, c, tile, most, channels, target)
-    blocks = max(1, PROGRAMS // (n * pl.cdiv(c, channels)))
-    return Grid(n, r, c, tile, max(1, pl.cdiv(r, tile * blocks)), channels, target)
+    blocks = column_blocks(kernel, c, dtype, target) if blocks is None else blocks
+    tile, channels = _tile(r, c, blocks)
+    count = max(1, blocks.programs // (n * pl.cdiv(c, channels)))
+    tiles = max(1, pl.cdiv(r, tile * count))
+    return Grid(n, r, c, tile, tiles, channels, target, blocks.warps)
 
 
-def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Grid:
+def affine_grid(
+    n: int,
+    r: int,
+    c: int,
+    dtype: DTypeLike,
+    target: Target,
+    kernel: str = "columns forward",
+    blocks: ColumnBlocks | None = None,
+) -> Grid:
     """Returns a grid of blocks that are computed entry by entry.
 
     Args:
@@ -85,6 +142,8 @@ def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Gri
         c: channels.
         dtype: of the widest array.
         target: what the kernels are compiled for.
+        kernel: "columns forward" or "columns backward".
+        blocks: of a GPU; those of `column_blocks` if None.
 
     Returns:
         The grid.
@@ -93,24 +152,28 @@ def affine_grid(n: int, r: int, c: int, dtype: DTypeLike, target: Target) -> Gri
         >>> affine_grid(32, 3136, 256, jnp.bfloat16, "gpu")[3:6]
         (32, 4, 64)
     """
-    tile, channels, most = _tile(r, c, dtype, target)
-    tiles = most if not is_gpu(target) else min(4, pl.cdiv(r, tile))
-    return Grid(n, r, c, tile, tiles, channels, target)
-
-
-def _tile(r: int, c: int, dtype: DTypeLike, target: Target) -> tuple[int, int, int]:
-    """Returns rows and channels of a tile, and the most tiles of a block."""
-    size, entries = jnp.dtype(dtype).itemsize, TILE[target[:3]]
     if not is_gpu(target):
-        channels = c if c <= 512 else 512
-        tile = _rows_on_tpu(entries, channels)
-        if r <= tile:
-            return r, channels, 1
-        bytes_of_tile = tile * pl.cdiv(channels, 128) * 128 * size
-        return tile, channels, max(1, min(r // tile, VMEM // bytes_of_tile))
-    # 128 bytes of each row, as a warp asks for them.
-    channels = min(pl.next_power_of_2(c), 128 // size)
-    return min(pl.next_power_of_2(r), entries // channels), channels, r
+        tile, channels, most = _tile_on_tpu(r, c, dtype)
+        return Grid(n, r, c, tile, most, channels, target)
+    blocks = column_blocks(kernel, c, dtype, target) if blocks is None else blocks
+    tile, channels = _tile(r, c, blocks)
+    return Grid(n, r, c, tile, min(blocks.tiles, pl.cdiv(r, tile)), channels, target, blocks.warps)
+
+
+def _tile(r: int, c: int, blocks: ColumnBlocks) -> tuple[int, int]:
+    """Returns rows and channels of a GPU's tile."""
+    channels = min(pl.next_power_of_2(c), blocks.channels)
+    return min(pl.next_power_of_2(r), blocks.entries // channels), channels
+
+
+def _tile_on_tpu(r: int, c: int, dtype: DTypeLike) -> tuple[int, int, int]:
+    """Returns rows and channels of a TPU's tile, and the most tiles of a block."""
+    channels = c if c <= 512 else 512
+    tile = _rows_on_tpu(TILE["tpu"], channels)
+    if r <= tile:
+        return r, channels, 1
+    bytes_of_tile = tile * pl.cdiv(channels, 128) * 128 * jnp.dtype(dtype).itemsize
+    return tile, channels, max(1, min(r // tile, VMEM // bytes_of_tile))
 
 
 def _rows_on_tpu(entries: int, channels: int) -> int:

@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxnorm.numerics import power_of_two
 from jaxnorm.ops.kernels._layout import View
-from jaxnorm.ops.kernels.pallas._column_blocks import moments_grid
+from jaxnorm.ops.kernels.pallas._column_blocks import ColumnBlocks, moments_grid
 from jaxnorm.ops.kernels.pallas._column_pool import pool
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.ops.kernels.pallas._targets import Target
@@ -21,7 +21,14 @@ from jaxnorm.stats.measuring import beyond
 from jaxnorm.typing import Array
 
 
-def statistics(view: View, x: Array, epsilon: float, center: bool, target: Target) -> list[Array]:
+def statistics(
+    view: View,
+    x: Array,
+    epsilon: float,
+    center: bool,
+    target: Target,
+    blocks: ColumnBlocks | None = None,
+) -> list[Array]:
     """Returns the statistics of the samples of `x`.
 
     Args:
@@ -30,6 +37,7 @@ def statistics(view: View, x: Array, epsilon: float, center: bool, target: Targe
         epsilon: added to the variance before its root is divided by.
         center: whether the mean is subtracted; without it the variance is the mean square.
         target: what the kernels are compiled for.
+        blocks: of a GPU; those of `column_blocks` if None.
 
     Returns:
         Mean, tail, variance and `1 / std`, each [n, 1, g]; and [n, 3, c]: mean, tail and
@@ -41,7 +49,7 @@ def statistics(view: View, x: Array, epsilon: float, center: bool, target: Targe
         >>> statistics(view, x, 1e-6, True, "gpu_interpreted")[2]
         Array([[[5., 5.]]], dtype=float32)
     """
-    grid = moments_grid(view.n, view.r, view.c, x.dtype, target)
+    grid = moments_grid(view.n, view.r, view.c, x.dtype, target, blocks=blocks)
     kernel = functools.partial(_moments, epsilon=epsilon, center=center)
     (parts,) = run("jaxnorm_column_moments", kernel, grid, [x], [], [(4, 1)])
     return pool(view, parts, grid, epsilon)

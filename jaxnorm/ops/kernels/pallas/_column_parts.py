@@ -6,7 +6,12 @@ import jax.numpy as jnp
 
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _column_moments
-from jaxnorm.ops.kernels.pallas._column_blocks import affine_grid, moments_grid, widest
+from jaxnorm.ops.kernels.pallas._column_blocks import (
+    ColumnBlocks,
+    affine_grid,
+    moments_grid,
+    widest,
+)
 from jaxnorm.ops.kernels.pallas._column_passes import block_sums, normalized, pulled
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.ops.kernels.pallas._targets import Target
@@ -22,17 +27,25 @@ def forward(
     center: bool,
     dtype: DTypeLike,
     target: Target,
+    blocks: ColumnBlocks | None = None,
 ) -> list[Array]:
     """Returns the normalized array and the statistics: see `_column_whole.forward`."""
-    *statistics, location = _column_moments.statistics(view, x, epsilon, center, target)
+    *statistics, location = _column_moments.statistics(view, x, epsilon, center, target, blocks)
     kernel = functools.partial(_affine, tuple(v is not None for v in affine))
     lines = [location, *(v for v in affine if v is not None)]
-    grid = affine_grid(view.n, view.r, view.c, widest(x.dtype, dtype), target)
+    grid = affine_grid(view.n, view.r, view.c, widest(x.dtype, dtype), target, blocks=blocks)
     (y,) = run("jaxnorm_column_affine", kernel, grid, [x], lines, [jnp.dtype(dtype)])
     return [y, *(v.reshape(view.n, view.g) for v in statistics)]
 
 
-def sums(view: View, x: Array, ct: Array, location: Array, target: Target) -> Array:
+def sums(
+    view: View,
+    x: Array,
+    ct: Array,
+    location: Array,
+    target: Target,
+    blocks: ColumnBlocks | None = None,
+) -> Array:
     """Returns the sums of `ct` and of `ct xhat` over each sample's rows.
 
     Args:
@@ -41,6 +54,7 @@ def sums(view: View, x: Array, ct: Array, location: Array, target: Target) -> Ar
         ct: [n, r, c].
         location: [n, 3, c], mean, tail and `1 / std`.
         target: what the kernel is compiled for.
+        blocks: of a GPU; those of `column_blocks` if None.
 
     Returns:
         [n, 2, c], float32.
@@ -51,7 +65,8 @@ def sums(view: View, x: Array, ct: Array, location: Array, target: Target) -> Ar
         >>> sums(view, x, x, location, "gpu_interpreted").ravel()
         Array([0., 2.], dtype=float32)
     """
-    grid = moments_grid(view.n, view.r, view.c, widest(x.dtype, ct.dtype), target)
+    about = (widest(x.dtype, ct.dtype), target, "columns backward", blocks)
+    grid = moments_grid(view.n, view.r, view.c, *about)
     (parts,) = run("jaxnorm_column_sums", _sums, grid, [x, ct], [location], [(2, 1)])
     return jnp.sum(parts[:, : grid.blocks], axis=1)
 
@@ -65,12 +80,14 @@ def backward(
     given: Array | None,
     center: bool,
     target: Target,
+    blocks: ColumnBlocks | None = None,
 ) -> list[Array]:
     """Returns the cotangent of `x` and the `sums`: see `_column_whole.backward`."""
-    total = sums(view, x, ct, location, target)
+    total = sums(view, x, ct, location, target, blocks)
     pull = _shared(view, total, scale, location[:, 2:], given)
     lines = [location, pull, *(() if scale is None else (scale,))]
-    grid = affine_grid(view.n, view.r, view.c, widest(x.dtype, ct.dtype), target)
+    about = (widest(x.dtype, ct.dtype), target, "columns backward", blocks)
+    grid = affine_grid(view.n, view.r, view.c, *about)
     kernel = functools.partial(_pull, center)
     (d_x,) = run("jaxnorm_column_pull", kernel, grid, [x, ct], lines, [x.dtype])
     return [d_x, total]

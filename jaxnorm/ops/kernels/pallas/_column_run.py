@@ -102,6 +102,7 @@ def run(
         in_specs=[whole] * len(arrays) + [_line_spec(grid, v) for v in lines],
         out_specs=[whole if v.ndim == 3 else _part_spec(grid, v) for v in shapes],
         out_shape=shapes,
+        warps=grid.warps,
         name=name,
     )
     return list(compute(*arrays, *lines))

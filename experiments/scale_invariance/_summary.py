@@ -60,11 +60,15 @@ def _distances(norm: str, results: dict[str, Any]) -> str:
         for name, label in names.items()
     )
     evaluated = over_seeds(compared["growing"]["evaluated"], ".2g", of="")
-    together = listed([step or None for step in compared["growing"]["together"]])
+    together = compared["growing"]["together"]
+    told_together = (
+        f" Its distance stays below 1e-5 on every image up to step {listed(together)} (by seed)."
+        if min(together)
+        else ""
+    )
     return (
         f"The distances {NORM_LABELS[norm]}: {told}. In evaluation the growing rate is at "
-        f"{evaluated}. Its distance stays below 1e-5 on every image up to step "
-        f"{together} (by seed)."
+        f"{evaluated}.{told_together}"
     )
 
 

@@ -37,7 +37,7 @@ def record_turns(decay: float = 0.99) -> optax.GradientTransformation:
     def init(params: Any) -> Turns:
         return Turns(jax.tree.map(lambda w: jnp.zeros((), w.dtype), params), jnp.zeros(()))
 
-    def update(updates: Any, state: Turns, params: Any = None) -> tuple[Any, Turns]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Turns]:
         square = jax.tree.map(
             lambda old, w, u: decay * old + (1 - decay) * turn(w, u) ** 2,
             *(state.square, params, updates),

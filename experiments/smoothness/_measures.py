@@ -65,7 +65,7 @@ def look_around(
         ([6.25, 0.0], [2.0, 2.0])
     """
     value, start = gradient(params)
-    whole, own = len(layers), np.arange(len(layers))
+    whole, own = len(layers), range(len(layers))
 
     def after(rate: float, moving: int) -> tuple[float, Compared]:
         moved = _step(params, start, rate * learning_rate, moving, layers=layers)

@@ -84,7 +84,7 @@ def compile_library(sources: Path, folder: Path) -> dict:
     compiler, headers = find_compiler(), find_headers()
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     sets = INSTRUCTION_SETS if x86 else {"base": []}
-    flags = [*FLAGS, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    flags = [*FLAGS, *system_flags(), *shlex.split(os.environ.get("CXXFLAGS", ""))]
     jobs = {"binding": ["binding.cc", *flags, *(["-DJAXNORM_X86"] if x86 else [])]}
     for name, extra in sets.items():
         names = [f"-DJAXNORM_ISA=jaxnorm_{name}"]
@@ -109,7 +109,7 @@ def compile_library(sources: Path, folder: Path) -> dict:
         ]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(execute, commands))
-        link(compiler, list(objects.values()), folder / f"{LIBRARY}.new")
+        link([*compiler, *system_flags()], list(objects.values()), folder / f"{LIBRARY}.new")
     # A process that has loaded the old library keeps it.
     os.replace(folder / f"{LIBRARY}.new", folder / LIBRARY)
     return record
@@ -141,6 +141,39 @@ def link(compiler: list[str], objects: list[str], library: Path) -> None:
         execute([*command, *inside])
     except BuildError:
         execute(command)
+
+
+def platform_tag() -> str:
+    """Returns the tag of the platform that the library runs on, such as linux_x86_64.
+
+    A wheel for Linux is tagged by the C library of the machine that it is built on only once
+    auditwheel has looked at it. A Python of macOS may be for two architectures and for older
+    systems than the compiler builds for, so there the tag says what the library is compiled for.
+    """
+    if sys.platform != "darwin":
+        return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    version = macos_version()
+    return f"macosx_{version[0]}_{version[1]}_{platform.machine()}"
+
+
+def macos_version() -> tuple[int, int]:
+    """Returns the oldest macOS that the library runs on: what is asked for, or what Python does.
+
+    From version 11 on, which is the first for arm64, tags name whole versions only.
+    """
+    asked = os.environ.get("MACOSX_DEPLOYMENT_TARGET") or sysconfig.get_platform().split("-")[1]
+    major, minor = (int(part) for part in f"{asked}.0".split(".")[:2])
+    if platform.machine() == "arm64":
+        return max(major, 11), 0
+    return major, minor if major < 11 else 0
+
+
+def system_flags() -> list[str]:
+    """Returns the flags that hold the compiler to the platform of the tag."""
+    if sys.platform != "darwin":
+        return []
+    version = ".".join(str(number) for number in macos_version())
+    return ["-arch", platform.machine(), f"-mmacosx-version-min={version}"]
 
 
 def find_compiler() -> list[str]:
@@ -206,9 +239,8 @@ class NativeKernels(BuildHookInterface):
             for name in (LIBRARY, RECORD) if record["built"] else (RECORD,):
                 build_data["force_include"][str(self.folder / name)] = (BUILT / name).as_posix()
             if record["built"]:
-                tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
                 build_data["pure_python"] = False
-                build_data["tag"] = f"py3-none-{tag}"
+                build_data["tag"] = f"py3-none-{platform_tag()}"
         self.app.display_info(f"native kernels: {record.get('reason', 'built')}")
 
     def finalize(self, version: str, build_data: dict, artifact_path: str) -> None:

@@ -110,6 +110,25 @@ ROWS = (
         "a blog post with experiments on saturation; a survey",
     ),
     Row(
+        "smoothness",
+        "the loss and its gradient along a step, without batch norm, with it, and with noise after "
+        "it; how the layers below change a layer's gradient",
+        "with batch norm the loss and the gradient change less along a step; noise after batch "
+        "norm costs little; the internal covariate shift is not smaller with batch norm",
+        {"smoke": "30 s, digits", "default": "5 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
+        "Santurkar et al. 2018 (arXiv:1805.11604), sections 2.1, 2.2 and 3.1, figures 2 to 4",
+    ),
+    Row(
+        "scale_invariance",
+        "weights before a norm at many learning rates and weight decays: their norms, the angle of "
+        "a step, and trainings that are the same function",
+        "with batch norm, weights times c at a rate times c² are the same function; a growing "
+        "rate is the same as weight decay; in the end a step turns the weights by sqrt(2 rate "
+        "decay)",
+        {"smoke": "20 s, digits", "default": "33 min, MNIST", "paper": "1 h, MNIST"},
+        "van Laarhoven 2017 (arXiv:1706.05350); Li and Arora 2020 (arXiv:1910.07454)",
+    ),
+    Row(
         "initialization",
         "a five-layer ReLU network at 16 weight scales, with and without batch norm",
         "with batch norm nearly every scale learns, without it most do not",

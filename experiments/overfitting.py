@@ -24,10 +24,12 @@ from ._sweep import (
     decay_kernels,
     final,
     make_sweep,
+    on_device,
     speed_sentence,
     splits,
 )
-from ._tables import read_table
+from ._tables import read_table, select
+from ._trainer import Measured, Point
 
 METHODS = ("nothing", "weight decay", "dropout", "batch norm")
 
@@ -42,6 +44,11 @@ class Config:
     Weight decay is L2 regularization: `weight_decay * w` is added to the gradient of a kernel. An
     ensemble is the mean of the class probabilities of the networks of all seeds. It is taken at
     test time and shown for each method.
+
+    With `--rates 0.003 0.01 0.03 0.1 0.3` each method also trains at each of these learning rates,
+    and is compared at the rate at which it is best on the `validation_examples` images after the
+    training images. The learning rate of the comparison above is that of the book's network
+    without batch norm.
 
     Expected: nothing and batch norm learn the training images by heart, batch norm in the fewest
     steps and with the widest gap to test images. Weight decay and dropout narrow the gap by holding
@@ -59,6 +66,9 @@ class Config:
         weight_decay: Strength of the L2 regularization.
         dropout_rate: Share of the hidden units that are dropped.
         points: How often accuracy is measured.
+        rates: Learning rates of which each method gets the one that is best for it; none for the
+            comparison at one rate alone.
+        validation_examples: How many images choose the rate.
     """
 
     dataset: str = "mnist"
@@ -72,6 +82,8 @@ class Config:
     weight_decay: float = 0.1
     dropout_rate: float = 0.2
     points: int = 50
+    rates: tuple[float, ...] = ()
+    validation_examples: int = 2000
 
 
 PRESETS = {
@@ -86,16 +98,26 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     data = run.dataset(config.dataset)
     train, test = splits(data, config.train_examples, config.test_examples)
     steps = config.epochs * (len(train["labels"]) // config.batch_size)
-    speed, ensembles = {}, {}
+    data_after = slice(len(train["labels"]), len(train["labels"]) + config.validation_examples)
+    validation = on_device(data.train_images[data_after], data.train_labels[data_after], data.white)
+    speed, ensembles, own = {}, {}, {}
     for method in METHODS:
         build = functools.partial(_build, config, method)
         sweep = make_sweep(build, train, batch_size=config.batch_size, steps=steps // config.points)
         decay = config.weight_decay if method == "weight decay" else 0.0
-        group = Group(method, sweep, config.seeds, (method,), {"weight_decay": decay})
+        hyper = {"weight_decay": decay, "learning_rate": config.learning_rate}
+        group = Group(method, sweep, config.seeds, (method,), hyper)
         states = group.train_curves(run, test, points=config.points)
         ensembles[method] = _ensemble(group, states, test)
         speed[method] = group.compare_speed()
+        if config.rates:
+            hyper = {"weight_decay": decay, "learning_rate": config.rates}
+            rates = tuple(f"{rate:g}" for rate in config.rates)
+            tried = Group(f"{method}, each rate", sweep, config.seeds, rates, hyper)
+            own[method] = _at_own_rate(run, tried, validation, test, steps=steps)
     return {
+        "learning_rate": config.learning_rate,
+        "own_rate": own,
         "train_accuracy": final(run.folder, "train_accuracy"),
         "test_accuracy": final(run.folder, "test_accuracy"),
         "ensemble_accuracy": ensembles,
@@ -111,7 +133,34 @@ def _build(config: Config, method: str, hyper: Hyper) -> tuple[MLP, optax.Gradie
         dropout_rate=config.dropout_rate if method == "dropout" else 0.0,
         kernel_init=nn.initializers.he_normal(),
     )
-    return model, optax.chain(decay_kernels(hyper["weight_decay"]), optax.sgd(config.learning_rate))
+    return model, optax.chain(
+        decay_kernels(hyper["weight_decay"]), optax.sgd(hyper["learning_rate"])
+    )
+
+
+def _at_own_rate(
+    run: Run, group: Group, validation: Data, test: Data, *, steps: int
+) -> dict[str, Any]:
+    """Train a method at each rate, and return its accuracies [S] at the rate it is best at.
+
+    The table `rates` has a row per rate and seed. The test images have no part in the choice.
+    """
+    data = {"train": group.sweep.data, "validation": validation, "test": test}
+
+    def measure(point: Point) -> Measured:
+        found = {name: group.evaluate(point.state, part) for name, part in data.items()}
+        columns = {f"{name}_accuracy": metrics["accuracy"] for name, metrics in found.items()}
+        means = {name: float(np.mean(values)) for name, values in columns.items()}
+        return Measured({"rates": group.rows(**columns)}, "", means)
+
+    group.train(run, measure, points=[steps])
+    rows = select(read_table(run.table("rates")), group=group.name)
+    by_rate = {rate: select(rows, trial=float(rate)) for rate in group.trials}
+    best = max(by_rate, key=lambda rate: by_rate[rate]["validation_accuracy"].mean())
+    return {
+        "rate": float(best),
+        **{name: by_rate[best][f"{name}_accuracy"].tolist() for name in ("train", "test")},
+    }
 
 
 def _ensemble(group: Group, states: TrainState, test: Data) -> float:
@@ -145,8 +194,15 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
         )
         for method in METHODS[1:]
     }
+    own = _gaps_at_own_rates(results)
+    surviving = {
+        f"at the rate that is best for each, {method} narrows the gap": own[method] < own["nothing"]
+        for method in METHODS[1:]
+        if own
+    }
     return {
         **narrower,
+        **surviving,
         "an ensemble is better than its members on average": all(
             ensemble[method] > test[method] for method in METHODS
         ),
@@ -163,6 +219,30 @@ def _gaps(results: dict[str, Any]) -> dict[str, float]:
     return {method: float(points(train[method], test[method]).mean()) for method in METHODS}
 
 
+def _gaps_at_own_rates(results: dict[str, Any]) -> dict[str, float]:
+    """Return the same at the rates that validation chose; nothing where none were tried."""
+    return {
+        method: float(points(found["train"], found["test"]).mean())
+        for method, found in results.get("own_rate", {}).items()
+    }
+
+
+def _both_ways(results: dict[str, Any]) -> str:
+    """Return a table of the comparison at one rate and at the rate that is best for each method."""
+    one, own = _gaps(results), _gaps_at_own_rates(results)
+    lines = [
+        f"| method | test accuracy at {results['learning_rate']:g} | gap | own rate "
+        "| test accuracy | gap |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, found in results["own_rate"].items():
+        lines.append(
+            f"| {method} | {mean(_of(results, 'test', method), '.1%')} | {one[method]:.1f} | "
+            f"{found['rate']:g} | {over_seeds(found['test'], '.1%', of='')} | {own[method]:.1f} |"
+        )
+    return "\n  ".join(["Both ways of comparing, gaps in points:", "", *lines])
+
+
 def summary(results: dict[str, Any]) -> list[str]:
     """Say the gap between training and test accuracy of each method, and its ensemble's."""
     gaps = _gaps(results)
@@ -175,4 +255,5 @@ def summary(results: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"The seeds with batch norm: {speed_sentence(results['speed']['batch norm'])}",
+        *([_both_ways(results)] if results.get("own_rate") else []),
     ]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
@@ -29,7 +29,7 @@ from ._classification import (
     train_classifier,
 )
 from ._figures import band, legend, new_figure, save, style, subplots
-from ._run import Run
+from ._run import Run, RunError
 from ._seeds import last, mean, over_seeds, points
 from ._tables import ordered, read_table
 
@@ -76,6 +76,10 @@ class Config:
     renormalization), filter_response and evo_s0, which use no batch statistics, and
     standardized_group, which is group norm behind convolutions with standardized kernels.
 
+    With `--steps N` every run takes N steps instead, at one learning rate and one decay of the
+    running statistics, so that more steps do not hide what a small batch costs. A batch of 2 then
+    sees a sixteenth of the images that a batch of 32 sees.
+
     Expected: batch norm's error grows as the batch shrinks, most at 2 (Wu and He 2018 on ImageNet:
     23.6 % at 32, 34.7 % at 2). They find group norm's error level (about 24 %). In a short training
     the errors of group and layer norm fall, since a small batch takes more steps.
@@ -95,6 +99,7 @@ class Config:
         ghost_batch_size: Images that ghost batch norm normalizes over.
         epochs: Passes over the training images.
         evaluate_every: Epochs between two measurements.
+        steps: Training steps at every batch size, in place of epochs; None for `epochs` passes.
         learning_rate: Learning rate of SGD with momentum 0.9, for a batch of 32. It falls to zero
             along a cosine.
         weight_decay: Weight decay of every parameter.
@@ -125,6 +130,7 @@ class Config:
     ghost_batch_size: int = 2
     epochs: int = 8
     evaluate_every: int = 4
+    steps: int | None = None
     learning_rate: float = 0.1
     weight_decay: float = 1e-4
     decay: float = 0.9
@@ -166,7 +172,6 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     train, test = on_device(
         data, config.train_examples, config.test_examples, half_size=config.half_size
     )
-    times = config.epochs // config.evaluate_every
     for norm in config.norms:
         of_size = {
             size: _classifier(
@@ -179,7 +184,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         for size, classifier in of_size.items():
             shared = classifier._replace(start=first.start, evaluate=first.evaluate)
             for seed in config.seeds:
-                train_classifier(run, f"{norm}-{size}", seed, shared, points=times)
+                train_classifier(run, f"{norm}-{size}", seed, shared, points=_measurements(config))
     return {
         "norms": list(config.norms),
         "batch_sizes": list(config.batch_sizes),
@@ -190,19 +195,54 @@ def run(config: Config, run: Run) -> dict[str, Any]:
 def _classifier(
     config: Config, norm: str, size: int, train: Images, test: Images, *, classes: int, white: int
 ) -> Classifier:
-    share = size / _LARGEST
-    steps = len(train["labels"]) // size
-    rate = optax.cosine_decay_schedule(config.learning_rate * share, steps * config.epochs)
+    plan = plan_of(config, size, len(train["labels"]))
+    rate = optax.cosine_decay_schedule(
+        config.learning_rate * plan.share, plan.steps * _measurements(config)
+    )
     return make_classifier(
-        network_of(config, norm, share, classes),
+        network_of(config, norm, plan.share, classes),
         optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=0.9)),
         train,
         test,
         white=white,
         batch_size=size,
-        steps=steps * config.evaluate_every,
+        steps=plan.steps,
         augment=shift_and_flip(4) if config.augment else None,
     )
+
+
+class Plan(NamedTuple):
+    """How long a network trains at a batch size."""
+
+    steps: int  # between two measurements
+    share: float  # of the learning rate for a batch of 32, and of what a step forgets then
+
+
+def plan_of(config: Config, size: int, images: int) -> Plan:
+    """Return the plan of a batch size: equal epochs and equal rates per image, or equal steps.
+
+    Raises:
+        RunError: the measurements do not divide the steps.
+
+    Examples:
+        >>> plan_of(Config(epochs=8, evaluate_every=4), 8, 2000)
+        Plan(steps=1000, share=0.25)
+        >>> plan_of(Config(epochs=8, evaluate_every=4, steps=500), 8, 2000)
+        Plan(steps=250, share=1.0)
+    """
+    if config.steps is None:
+        return Plan(images // size * config.evaluate_every, size / _LARGEST)
+    times = _measurements(config)
+    if config.steps < 1 or config.steps % times:
+        raise RunError(
+            f"steps={config.steps} must be a multiple of the {times} measurements; change steps, "
+            "epochs or evaluate_every"
+        )
+    return Plan(config.steps // times, 1.0)
+
+
+def _measurements(config: Config) -> int:
+    return config.epochs // config.evaluate_every
 
 
 def network_of(config: Config, norm: str, share: float, classes: int) -> ResNet:

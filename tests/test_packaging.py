@@ -107,6 +107,12 @@ def test_every_dependency_has_a_lower_bound():
     assert [line for line in lines if not re.match(r"[\w-]+>=\d|jaxnorm\[", line)] == []
 
 
+def test_wheels_are_tested_with_every_python_that_the_metadata_names():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    named = re.findall(r"Python :: 3\.(\d+)", "\n".join(PROJECT["classifiers"]))
+    assert tools["cibuildwheel"]["build"].split() == [f"cp3{minor}-*" for minor in named]
+
+
 def test_the_changelog_tells_of_this_version():
     assert f"## {jaxnorm.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 

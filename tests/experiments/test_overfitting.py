@@ -1,12 +1,16 @@
 """Every method is measured on both splits, and the ensemble is what its definition says."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
 
 from experiments import overfitting
+from experiments._run import Run
 from experiments._sweep import decay_kernels
 from experiments._tables import read_table, select
 
@@ -46,6 +50,28 @@ def test_the_results_are_the_last_rows_of_the_table(smoke):
 @pytest.mark.slow
 def test_the_picture_is_made_from_the_table(smoke):
     assert [path.name for path in overfitting.figures(smoke[0])] == ["overfitting.png"]
+
+
+@pytest.mark.slow
+def test_each_method_is_compared_at_the_rate_that_its_own_validation_picks(tmp_path):
+    config = dataclasses.replace(
+        overfitting.PRESETS["smoke"], epochs=10, points=1, rates=(0.001, 0.03)
+    )
+    with Run(tmp_path, tmp_path, resume=False, console=Console(quiet=True)) as run:
+        results = overfitting.run(config, run)
+    table = read_table(tmp_path / "rates.csv")
+    for method in overfitting.METHODS:
+        rows = select(table, group=f"{method}, each rate")
+        by_rate = {rate: select(rows, trial=rate) for rate in (0.001, 0.03)}
+        means = {rate: own["validation_accuracy"].mean() for rate, own in by_rate.items()}
+        best = max(means, key=means.__getitem__)
+        found = results["own_rate"][method]
+        assert found["rate"] == best
+        assert found["test"] == by_rate[best]["test_accuracy"].tolist()
+    said = overfitting.summary(results)[-1]
+    assert said.count("\n") == 2 + 1 + len(overfitting.METHODS)
+    claims = overfitting.claims(results)
+    assert "at the rate that is best for each, batch norm narrows the gap" in claims
 
 
 def test_kernels_decay_and_biases_do_not():

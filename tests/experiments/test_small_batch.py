@@ -1,11 +1,15 @@
 """Batch sizes from 32 to 2: ghost batch norm as a layer, and what is taken from the runs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import small_batch
+from experiments._run import Run, RunError
 from experiments._tables import read_table, select
 from jaxnorm.linen import BatchNorm
 
@@ -50,6 +54,25 @@ def test_running_statistics_forget_as_much_per_image_at_every_batch_size():
     config = small_batch.Config(decay=0.9)
     at_2, at_32 = (small_batch.norm_of(config, "batch", size / 32) for size in (2, 32))
     assert at_2.keywords["momentum"] ** 16 == pytest.approx(at_32.keywords["momentum"])
+
+
+def test_with_equal_steps_every_batch_size_takes_as_many_at_one_rate(tmp_path):
+    config = dataclasses.replace(small_batch.PRESETS["smoke"], norms=("batch",), steps=6)
+    with Run(tmp_path, tmp_path, resume=False, console=Console(quiet=True)) as run:
+        small_batch.run(config, run)
+    rows = read_table(tmp_path / "curves.csv")
+    assert dict(zip(rows["network"].tolist(), rows["step"], strict=True)) == {
+        "batch-32": 6,
+        "batch-2": 6,
+    }
+    shares = [small_batch.plan_of(config, size, 640).share for size in (32, 2)]
+    assert shares == [1.0, 1.0]
+
+
+def test_steps_that_measurements_do_not_divide_are_refused():
+    config = small_batch.Config(epochs=8, evaluate_every=4, steps=501)
+    with pytest.raises(RunError, match="multiple of the 2 measurements"):
+        small_batch.plan_of(config, 2, 2000)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,35 @@ def test_a_wheel_with_kernels_is_for_this_platform_and_every_python(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("python", "machine", "asked", "tag"),
+    [
+        ("macosx-10.9-universal2", "arm64", None, "macosx_11_0_arm64"),
+        ("macosx-10.9-universal2", "x86_64", None, "macosx_10_9_x86_64"),
+        ("macosx-11.0-arm64", "arm64", "13.3", "macosx_13_0_arm64"),
+        ("macosx-14-arm64", "arm64", None, "macosx_14_0_arm64"),
+    ],
+)
+def test_on_macos_the_tag_says_what_the_compiler_is_told(monkeypatch, python, machine, asked, tag):
+    monkeypatch.setattr(hatch_build.sys, "platform", "darwin")
+    monkeypatch.setattr(hatch_build.platform, "machine", lambda: machine)
+    monkeypatch.setattr(hatch_build.sysconfig, "get_platform", lambda: python)
+    monkeypatch.delenv("MACOSX_DEPLOYMENT_TARGET", raising=False)
+    if asked:
+        monkeypatch.setenv("MACOSX_DEPLOYMENT_TARGET", asked)
+    _, major, minor, _ = tag.split("_", 3)
+    assert hatch_build.platform_tag() == tag
+    assert hatch_build.system_flags() == [
+        *("-arch", machine),
+        f"-mmacosx-version-min={major}.{minor}",
+    ]
+
+
+def test_on_windows_the_wheel_is_plain_and_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(hatch_build.sys, "platform", "win32")
+    assert build(tmp_path) == {"built": False, "reason": "the kernels are not built on Windows"}
+
+
 @needs_compiler
 @pytest.mark.parametrize("source", ["kernels.cc", "binding.cc"])
 def test_the_sources_are_standard_cpp_17_without_warnings(source, tmp_path):

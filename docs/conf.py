@@ -1,6 +1,16 @@
-"""How the documentation is built: `sphinx-build docs docs/_build`."""
+"""How the documentation is built: `sphinx-build -W docs docs/_build`."""
 
+import os
 import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # our extensions, and the experiments
+# Pages run in processes of their own, some of them on several devices of the CPU.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])
+)
 
 import jaxnorm
 
@@ -12,15 +22,24 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "findings",
+    "mathml",
+    "members",
+    "notebooks",
 ]
 html_theme = "furo"
-exclude_patterns = ["_build"]
+html_title = "jaxnorm"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+exclude_patterns = ["_build", "jupyter_execute", "normalizers/_*.md", "notebooks/*.ipynb"]
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
+nb_execution_timeout = 180
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-myst_enable_extensions = ["dollarmath"]
-myst_heading_anchors = 2
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
 default_role = "code"
 napoleon_use_ivar = True
 

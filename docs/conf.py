@@ -16,6 +16,7 @@ import jaxnorm
 
 project = "jaxnorm"
 author = "The jaxnorm authors"
+copyright = author
 release = jaxnorm.__version__
 extensions = [
     "myst_nb",

@@ -48,7 +48,11 @@ def blocks(member: Member) -> Blocks:
     index = statistic_of(shape, member.stats_shape(shape))
     if kernel:  # [h, w, I, O] stands as I, h w, O
         index = np.moveaxis(index.reshape(4, 4, 6, -1), 1, 0)
-        return _picked(index, ("I", "h w", "O"), "each output channel of the kernel")
+        return _picked(
+            index,
+            ("I", "h w", "O"),
+            "over the inputs and positions of the kernel, for each output channel",
+        )
     return _picked(index.reshape(4, 4, 6, -1), ("N", "H W", "C"), _words(member))
 
 
@@ -136,13 +140,20 @@ def _picked(index: np.ndarray, axes: tuple[str, str, str], words: str) -> Blocks
 
 
 def _words(member: Member) -> str:
+    """Returns over what a sample of a member is taken, and for each of what, as the shape says."""
+    over, each = [], []
+    sizes = dict(zip("NHC", (8, 3, 6), strict=True))
     kept = dict(zip("NHWC", statistic_sizes(member), strict=True))
-    parts = [
-        "each example" if kept["N"] == 8 else "the batch" if kept["N"] == 1 else "a part of it",
-        "each position" if kept["H"] > 1 else "all positions",
-        "each channel" if kept["C"] == 6 else "all channels" if kept["C"] == 1 else "a group",
-    ]
-    return ", ".join(parts)
+    for axis, all_of, part, one in (
+        ("N", "the batch", "a part of the batch", "example"),
+        ("H", "all positions", "a part of the positions", "position"),
+        ("C", "all channels", "a group of channels", "channel"),
+    ):
+        if kept[axis] == sizes[axis]:
+            each.append(one)
+        else:
+            over.append(all_of if kept[axis] == 1 else part)
+    return f"over {' and '.join(over)}, for each {' and '.join(each)}".removesuffix(", for each ")
 
 
 def statistic_sizes(member: Member) -> tuple[int, ...]:
@@ -174,30 +185,39 @@ _ENTRY = _of(
     "no statistics: each entry by itself",
     rest=lambda n, p, c: n + p + c == 0,
 )
-_CHANNEL = _of(lambda n, p, c: (c,), "each channel, over the batch and earlier batches")
+_CHANNEL = _of(
+    lambda n, p, c: (c,), "over the batch, earlier batches and all positions, for each channel"
+)
 _NODES = (("", "nodes", "C"), (1, 6, 6))
 _GRAPHS = np.array([0, 0, 0, 0, 1, 1])  # of six nodes
 
 SPECIAL: dict[str, Callable[[], Blocks]] = {
-    "domain_batch_norm": _of(lambda n, p, c: (n % 2, c), "each channel of each domain"),
+    "virtual_batch_norm": _of(
+        lambda n, p, c: (n, c),
+        "over the reference batch, the example itself and all positions, for each channel",
+    ),
+    "domain_batch_norm": _of(
+        lambda n, p, c: (n % 2, c),
+        "over the examples of a domain and all positions, for each channel",
+    ),
     "batch_group_norm": _of(
         lambda n, p, c: ((c * 4 + p) // 12,),
-        "a group of values, channel by channel, over the batch",
+        "over the batch and a group of values, channel by channel",
     ),
     "p_rms_norm": _of(
         lambda n, p, c: (n, p),
-        "the first features of each position (here half of them)",
+        "over the first features (here half of them), for each example and position",
         rest=lambda n, p, c: (n == 0) & (p == 0) & (c < 3),
     ),
     "cumulative_layer_norm": _of(
         lambda n, p, c: (n, p),
-        "all channels of the steps up to each one (here the third)",
+        "over all channels of the steps up to each one (here the third), for each example",
         axes=("N", "T", "C"),
         rest=lambda n, t, c: (n == 0) & (t <= 2),
     ),
     "cumulative_group_norm": _of(
         lambda n, p, c: (n, p, c // 3),
-        "a group of channels, of the steps up to each one (here the third)",
+        "over a group of channels of the steps up to each one (here the third), for each example",
         axes=("N", "T", "C"),
         rest=lambda n, t, c: (n == 0) & (t <= 2) & (c < 3),
     ),
@@ -206,45 +226,52 @@ SPECIAL: dict[str, Callable[[], Blocks]] = {
     "cross_iteration_batch_norm": _CHANNEL,
     "online_norm": _of(
         lambda n, p, c: (n, c),
-        "each channel of all earlier examples (here of the fourth)",
+        "over all earlier examples (here three) and all positions, for each channel",
         rest=lambda n, p, c: (n < 3) & (c == 0),
     ),
     "iterative_norm": _of(
-        lambda n, p, c: (c // 3,), "the covariance of a group of channels, over the batch"
+        lambda n, p, c: (c // 3,),
+        "a covariance over the batch and all positions, for each group of channels",
     ),
     "decorrelated_batch_norm": _of(
-        lambda n, p, c: (c // 3,), "the covariance of a group of channels, over the batch"
+        lambda n, p, c: (c // 3,),
+        "a covariance over the batch and all positions, for each group of channels",
     ),
     "complex_batch_norm": _of(
-        lambda n, p, c: (c,), "the covariance of real and imaginary part of each channel"
+        lambda n, p, c: (c,),
+        "a covariance of real and imaginary part over batch and positions, for each channel",
     ),
-    "act_norm": _of(lambda n, p, c: (c,), "each channel of the first batch, once"),
+    "act_norm": _of(
+        lambda n, p, c: (c,), "over the first batch and all positions, once, for each channel"
+    ),
     "local_response_norm": _of(
         lambda n, p, c: (n, p, c),
-        "a window of channels around each one (here the third)",
+        "over the channels around each one (here the third), for each example and position",
         rest=lambda n, p, c: (n == 0) & (p == 0) & (abs(c - 2) <= 2),
     ),
     "local_contrast_norm": _of(
         lambda n, p, c: (n, p),
-        "a window of positions around each one, all channels",
+        "over the positions around each one and all channels, for each example",
         axes=("N", "W", "C"),
         rest=lambda n, p, c: (n == 0) & (p <= 2),
     ),
     "divisive_norm": _of(
         lambda n, p, c: (n, p, c),
-        "a window of positions around each one, each channel",
+        "over the positions around each one, for each example and channel",
         axes=("N", "W", "C"),
         rest=lambda n, p, c: (n == 0) & (p <= 2) & (c == 0),
     ),
     "graph_norm": _of(
-        lambda d, p, c: (_GRAPHS[p], c), "each feature over the nodes of a graph", *_NODES
+        lambda d, p, c: (_GRAPHS[p], c), "over the nodes of a graph, for each feature", *_NODES
     ),
     "pair_norm": _of(
-        lambda d, p, c: (_GRAPHS[p],), "all features of the nodes of a graph", *_NODES
+        lambda d, p, c: (_GRAPHS[p],), "over the nodes of a graph and all features", *_NODES
     ),
-    "message_norm": _of(lambda d, p, c: (p,), "all features of each node", *_NODES),
+    "message_norm": _of(lambda d, p, c: (p,), "over all features, for each node", *_NODES),
     "spectral_norm": _of(
-        lambda i, p, o: (), "the largest singular value of the whole kernel", axes=("I", "h w", "O")
+        lambda i, p, o: (),
+        "over the whole kernel: its largest singular value",
+        axes=("I", "h w", "O"),
     ),
     **dict.fromkeys(
         (

@@ -87,9 +87,9 @@ def page(member: Member, league: dict[str, dict[str, str]]) -> str:
     return "\n".join(
         [
             f"# {name}\n",
-            f"{WHEN[name]}\n",
+            f"**When to use it.** {WHEN[name]}\n",
             f"```{{figure}} figures/{name}.svg\n:alt: {drawn.words}\n:width: 280px\n",
-            f"Blue: one sample. A sample is taken over: {drawn.words}.{shape}\n```\n",
+            f"Blue: one sample. {drawn.words[0].upper()}{drawn.words[1:]}.{shape}\n```\n",
             "## Formula\n",
             _formula(member),
             f"\nSource: {_linked(member.paper)}.\n",
@@ -210,8 +210,20 @@ def _formula(member: Member) -> str:
     used = [said for sign, said in signs.items() if any(sign in line for line in lines)]
     if "bias" in inspect.signature(member.function).parameters:
         used.insert(1, "$\\beta$ is `bias`")
-    prose = re.sub(r"(?<!`)\*(?=\w)", r"\\*", _head(member).replace("|", r"\|"))
+    prose = _in_line(_head(member), found)
     return "\n".join(lines) + "\n" + prose + "\n\n" + (", ".join(used) + "." if used else "")
+
+
+def _in_line(prose: str, found: list[str]) -> str:
+    """Returns the docstring's words as MyST, with its formulas as such."""
+    parts = re.split(r"(`[^`]*`)", prose)
+    for i, part in enumerate(parts):
+        code = " ".join(part.strip("`").split())
+        if i % 2 and code in found:
+            parts[i] = f"${formulas.to_latex(code)}$"
+        elif not i % 2:
+            parts[i] = part.replace("|", r"\|")
+    return "".join(parts)
 
 
 def _claims(member: Member) -> str:

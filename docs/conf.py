@@ -1,5 +1,6 @@
 """How the documentation is built: `sphinx-build -W docs docs/_build`."""
 
+import hashlib
 import os
 import re
 import sys
@@ -13,6 +14,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 import jaxnorm
+
+
+def _sources():
+    """Returns a name for the library as it is, so that no output is one of an earlier library."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(jaxnorm.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
 
 project = "jaxnorm"
 author = "The jaxnorm authors"
@@ -35,6 +45,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 exclude_patterns = ["_build", "jupyter_execute", "normalizers/_*.md", "notebooks/*.ipynb"]
 nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / f"cells-{_sources()}")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
 autodoc_typehints = "description"

@@ -63,7 +63,7 @@ def statistic_of(shape: Sequence[int], stats_shape: Sequence[int]) -> np.ndarray
 
 
 def symbols(member: Member) -> str:
-    """Returns the statistics shape with letters, such as `(N, 1, 1, G)`."""
+    """Returns the statistics shape with letters, such as `(N, 1, 1, G)`, not to be broken."""
     if member.stats_shape is None:
         return ""
     letters, shape = ("h", "w", "I", "O"), (3, 5, 8, 6)
@@ -72,7 +72,7 @@ def symbols(member: Member) -> str:
     part = {"ghost_batch_norm": "N/B", "split_batch_norm": "S"}.get(member.name, "G")
     sizes = zip(letters, shape, member.stats_shape(shape), strict=True)
     cut = [letter if kept == size else "1" if kept == 1 else part for letter, size, kept in sizes]
-    return f"({', '.join(cut)})"
+    return "(" + ",\u00a0".join(cut) + ")"
 
 
 def draw(ax: Axes, drawn: Blocks, title: str = "") -> None:

@@ -91,7 +91,7 @@ plt.show()
 # %% [markdown]
 # ## The catalogue
 #
-# 69 normalizers can be asked what they need and what they keep.
+# All normalizers can be asked what they need and what they keep.
 
 # %%
 for member in jaxnorm.CATALOGUE:

@@ -50,7 +50,7 @@ def test_it_runs(source, tmp_path):
     env["PYTHONPATH"] = str(ROOT)
     client = nbclient.NotebookClient(
         notebooks.notebook(source),
-        timeout=180,  # seconds for one cell
+        timeout=600,  # seconds for one cell
         resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute(env=env)

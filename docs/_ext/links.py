@@ -34,7 +34,7 @@ def broken(site: Path) -> list[str]:
     """
     site = site.resolve()
     pages = {path: _Page(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
-    faults = []
+    faults = [] if pages else [f"{site} holds no page"]
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
         for link in page.links:

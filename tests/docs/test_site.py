@@ -27,6 +27,10 @@ def test_faults_of_a_site_are_found(tmp_path):
     ]
 
 
+def test_a_folder_without_a_page_is_a_fault(tmp_path):
+    assert links.broken(tmp_path) == [f"{tmp_path.resolve()} holds no page"]
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_has_no_broken_link(tmp_path):
     for name in ("sphinx", "myst_nb", "furo", "latex2mathml", "jupytext"):

@@ -13,6 +13,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")])
 )
 
+from jupyter_cache import get_cache
+
 import jaxnorm
 
 
@@ -65,6 +67,12 @@ def _escape(app, what, name, obj, options, lines):
             lines[i] = starred.replace("|", r"\|")
 
 
+def _make_cache(app):
+    """Makes the cache of outputs before several processes (`-j 2`) do so at once."""
+    get_cache(app.config.nb_execution_cache_path).list_cache_records()
+
+
 def setup(app):
-    """Connects what docstrings need."""
+    """Connects what docstrings and the cache need."""
     app.connect("autodoc-process-docstring", _escape)
+    app.connect("builder-inited", _make_cache)

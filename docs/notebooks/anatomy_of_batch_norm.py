@@ -127,7 +127,7 @@ for name, (rows, accuracy) in runs.items():
     print(f"{name:16} accuracy {accuracy[-1]:.1%}, drift of the median unit {np.median(moved):.4f}")
 
 # %% [markdown]
-# ## A report of all layers
+# ## A report of all layers, before training
 
 # %%
 model = models.MLP(features=(64, 64, 64), num_outputs=10, norm=batch_norm, activation=nn.sigmoid)

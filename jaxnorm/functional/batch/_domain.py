@@ -44,9 +44,9 @@ def domain_batch_norm(
 ) -> tuple[Array, Any]:
     """Returns `x` normalized per feature by the statistics of each example's domain, and these.
 
-    Each domain has scale, bias and running statistics of its own, in training and in evaluation. A
-    domain without examples in the batch keeps its running statistics. Float32 or wider (Chang et
-    al., arXiv:1906.03950, 2019, equations 3 to 5).
+    `y = (x - mean_d) / sqrt(var_d + epsilon) * scale_d + bias_d` for an example of domain d, in
+    training and in evaluation. A domain without examples in the batch keeps its running statistics.
+    Float32 or wider (Chang et al., arXiv:1906.03950, 2019, equations 3 to 5).
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`), floating or complex.

@@ -38,9 +38,10 @@ def ghost_batch_norm(
 ) -> tuple[Array, Any]:
     """Returns `x` normalized per feature within each ghost batch, and the running statistics.
 
-    Axis 0 is cut into contiguous ghost batches; statistics shape `(N / B, 1, 1, C)` for
-    `x [N, H, W, C]`, float32 or wider (Hoffer et al., arXiv:1705.08741, 2017, algorithm 1). The
-    running statistics take in the whole batch, its ghost batches pooled.
+    `y = (x - mean) / sqrt(var + epsilon) * scale + bias` with the moments of the ghost batch: axis
+    0 is cut into contiguous ones; statistics shape `(N / B, 1, 1, C)` for `x [N, H, W, C]`, float32
+    or wider (Hoffer et al., arXiv:1705.08741, 2017, algorithm 1). The running statistics take in
+    the whole batch, its ghost batches pooled.
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`), floating or complex.

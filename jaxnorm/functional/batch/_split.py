@@ -42,10 +42,11 @@ def split_batch_norm(
 ) -> tuple[Array, Any]:
     """Returns `x` normalized per feature within each split of the batch, and their statistics.
 
-    Axis 0 is cut into contiguous splits of one size, the clean examples first, those of auxiliary
-    distributions (such as adversarial ones) behind them. Each split has scale, bias and running
-    statistics of its own; evaluation uses those of the first. Statistics shape `(S, 1, 1, C)` for
-    `x [N, H, W, C]`, float32 or wider (Xie et al., arXiv:1911.09665, 2019, section 4).
+    `y = (x - mean_s) / sqrt(var_s + epsilon) * scale_s + bias_s` for an example of split s. Axis 0
+    is cut into contiguous splits of one size, the clean examples first, those of auxiliary
+    distributions (such as adversarial ones) behind them. Evaluation uses the first split's running
+    statistics. Statistics shape `(S, 1, 1, C)` for `x [N, H, W, C]`, float32 or wider (Xie et al.,
+    arXiv:1911.09665, 2019, section 4).
 
     Args:
         x: [N, *spatial, *features] (or features at `axis`), floating or complex.

@@ -33,9 +33,10 @@ def ada_layer_norm_zero(
 ) -> tuple[Array, Array]:
     """Returns `x` as `ada_layer_norm` has it, and the gate of the branch that follows.
 
-    With `y, g = ada_layer_norm_zero(x, ...)` a block is `x + g * branch(y)`; its condition starts
-    scale, bias and gate at zero, and so the block at the identity. Statistics shape: 1 on the
-    reduced axes, float32 or wider (Peebles, Xie, arXiv:2212.09748, 2022, section 3.2, adaLN-Zero).
+    `y = (x - mean) / sqrt(var + epsilon) * (scale_offset + scale) + bias`. With
+    `y, g = ada_layer_norm_zero(x, ...)` a block is `x + g * branch(y)`; its condition starts scale,
+    bias and gate at zero, and so the block at the identity. Statistics shape: 1 on the reduced
+    axes, float32 or wider (Peebles, Xie, arXiv:2212.09748, 2022, section 3.2, adaLN-Zero).
 
     Args:
         x: [N, *positions, C], floating or complex.

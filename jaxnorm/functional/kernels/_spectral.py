@@ -23,9 +23,10 @@ def spectral_norm(
 ) -> tuple[Array, SpectralState]:
     """Returns `kernel / sigma` with its largest singular value `sigma`, and the state after it.
 
-    The kernel is seen as a matrix `[-1, out]`; `sigma = v^T W u` after `n_steps` of power
-    iteration, whose vectors are constants for derivatives (Miyato et al., arXiv:1802.05957, 2018,
-    algorithm 1). Evaluation is `update_state=False`: the stored vector as it is, and no step.
+    `w = kernel / sigma`. The kernel is seen as a matrix W, `[-1, out]`; `sigma = v^T W u` after
+    `n_steps` of power iteration, whose vectors are constants for derivatives (Miyato et al.,
+    arXiv:1802.05957, 2018, algorithm 1). Evaluation is `update_state=False`: the stored vector as
+    it is, and no step.
 
     Args:
         kernel: [..., out], of rank 2 or more, floating.

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._operands import filled
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.sums import block_sum, hold, spread
 from jaxnorm.typing import Shape

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._operands import filled
 from jaxnorm.ops.kernels import _library
 from jaxnorm.ops.kernels._layout import View, native_view
 from jaxnorm.typing import Array, Shape

@@ -14,7 +14,8 @@ from jax import lax
 from jaxnorm.numerics import sum_of_two
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.ops._operands import filled
+from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, beyond, centered, measure

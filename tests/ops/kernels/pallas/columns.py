@@ -31,7 +31,7 @@ def traced(case, epsilon, center=True, target="gpu_interpreted", dtype=None):
         )  # fmt: skip
         cts = [v if v is None else v.reshape(rstd.shape) for v in (ct_mean, ct_var)]
         cts = (cts[0] if center else None, None if cts[1] is None else 2 * cts[1] / rstd)
-        d_x, d_scale, d_bias = _columns.cotangent(
+        (d_x,), d_scale, d_bias = _columns.cotangent(
             view, ct.reshape(flat.shape), flat, given[0], mean, tail, rstd, *cts,
             wanted=(True, scale is not None, bias is not None), target=target,
         )  # fmt: skip

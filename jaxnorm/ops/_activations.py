@@ -21,25 +21,32 @@ INNER, CUBE = math.sqrt(2 / math.pi), 0.044715
 FLAT = 32.0
 
 
-def check_activation(activation: str | None) -> None:
-    """Raises where an activation is unknown.
+def check_activation(activation: str | None, *arrays: Array | None) -> None:
+    """Raises where an activation is unknown, or what it is taken of is complex.
 
     Args:
         activation: "relu", "silu", "gelu" or None.
+        *arrays: what enters; None where something is missing.
 
     Returns:
         Nothing.
 
     Raises:
         ValueError: it is none of these.
+        TypeError: there is an activation, and an array is complex.
 
     Examples:
-        >>> check_activation("silu")
+        >>> check_activation("silu", jnp.ones(2))
     """
     if activation not in (None, *get_args(Activation)):
         raise ValueError(
             f"activation={activation!r} is unknown; use 'relu', 'silu', 'gelu' or None, and call "
             "any other function on the output"
+        )
+    if activation is not None and any(map(jnp.iscomplexobj, arrays)):
+        raise TypeError(
+            f"activation={activation!r} takes real numbers, but the input or a parameter is "
+            "complex; leave it out, and call a complex function on the output"
         )
 
 

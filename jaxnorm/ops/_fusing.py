@@ -1,8 +1,8 @@
 """What stands before and behind a normalization: a sum, an activation, a quantization.
 
-An implementation that does not take them into its own passes is called between them, in plain JAX.
-It is given a problem that is `bare`, and operands without a residual, a bias for the slope of the
-activation, or a step.
+An implementation that does not take them into its own passes is called between them, in plain JAX,
+with a problem that is `bare`: no operand is a residual, a step, the cotangent of a sum, or a bias
+for the slope of an activation.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,14 @@ def standardize(bare: Callable, *operands, problem: Problem, has) -> list:
     """Returns the results of `standardize_p`, the normalization itself by another function.
 
     Args:
-        bare: of x, scale and bias, with the parameters of a bare problem.
+        bare: what standardizes where the problem is bare.
         *operands: of the primitive.
         problem: a parameter of the primitive.
         has: the same.
     """
     x, residual, scale, bias, step = filled(has, operands)
     total = summed(x, residual)
-    given = (total, scale, bias)
+    given = (total, None, scale, bias, None)
     inner = bare_problem(problem, x)
     y, *rest = bare(*present(given), problem=inner, has=which(given))
     if problem.activation is not None:
@@ -51,8 +51,7 @@ def cotangent(bare: Callable, *operands, problem: Problem, has, shapes) -> list:
     """Returns the results of `cotangent_p`, those of the normalization itself by another function.
 
     Args:
-        bare: of the cotangents of y, mean and half of var, x, scale, mean, tail and rstd, with the
-            parameters of a bare problem and the shapes of x, scale and bias.
+        bare: what gives the cotangents where the problem is bare.
         *operands: of the primitive.
         problem: a parameter of the primitive.
         has: the same.
@@ -65,12 +64,12 @@ def cotangent(bare: Callable, *operands, problem: Problem, has, shapes) -> list:
         xhat = centered(total, None, mean, tail) * spread(rstd, total.shape)
         slope = _activations.slope(problem.activation, affine(xhat, 1.0, scale, bias))
         ct = (ct.astype(wide_dtype(problem, x)) * slope).astype(bare_problem(problem, x).dtype)
-    given = (ct, ct_mean, ct_half, total, scale, mean, tail, rstd)
+    given = (ct, None, ct_mean, ct_half, total, None, scale, None, mean, tail, rstd)
     moves = shapes[0] is not None or shapes[1] is not None
-    inner_shapes = (total.shape if moves else None, *shapes[2:])
+    inner_shapes = (total.shape if moves else None, None, *shapes[2:])
     inner = bare_problem(problem, x)
     out = bare(*present(given), problem=inner, has=which(given), shapes=inner_shapes)
-    d_total, *d_affine = filled(which(inner_shapes), out)
+    d_total, _, *d_affine = filled(which(inner_shapes), out)
     d_inputs = of_inputs(problem, d_total, ct_total, shapes)
     return list(present((*d_inputs, *d_affine)))
 

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
         cotangent: what `_primitives.plain_cotangent` is.
         fuses: what `serves` takes -> why the entry does not take a sum, an activation or a
             quantization into its own passes, or None; the functions of one that does not are given
-            what `_fusing` leaves of a problem and of its operands.
+            bare problems.
     """
 
     name: str
@@ -276,9 +276,10 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
     raise AssertionError("plain JAX serves always")
 
 
-def _whole(entry: Entry, *asked) -> Entry:
+def _whole(entry: Entry, problem: Problem, *asked) -> Entry:
     """Returns the entry itself where it takes all of a problem, else with the rest around it."""
-    return entry if entry.fuses(*asked) is None else around(entry)
+    alone = problem == problem.bare or entry.fuses(problem, *asked) is None
+    return entry if alone else around(entry)
 
 
 def _asked_for(entry: Entry, implementation: str | None) -> bool:
@@ -370,10 +371,9 @@ def _serving(x, stats_shape: Shape | None, scale, problem: Problem):
                 reason = f"implementation={implementation!r} was asked for"
         if reason is None:
             yield f"{entry.name}: serves"
-            apart = entry.fuses(*asked)
-            if apart is not None and problem.bare != problem:
-                what = _named(problem)
-                yield f"{what}: plain JAX around it: {apart}"
+            apart = None if problem == problem.bare else entry.fuses(*asked)
+            if apart is not None:
+                yield f"{_named(problem)}: plain JAX around it: {apart}"
             return
         yield f"{entry.name}: no: {reason}"
 

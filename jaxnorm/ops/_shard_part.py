@@ -56,7 +56,7 @@ def _shared(*operands, problem: Problem, part: Part, has) -> list:
     """Returns this shard's part of the results where shards share samples."""
     part, cuts = part._replace(problem=problem), part.cuts
     assert problem.epsilon is not None  # the primitives take numbers
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = _pooled(measure(problem.sampling, x, None, problem.epsilon), part)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     location = (measured.mean, measured.tail) if problem.center else (None, None)
@@ -110,14 +110,14 @@ def _coupled(part: Part, rstd, *operands, problem: Problem, has, shapes) -> list
         *operands: of a bare problem, statistics those of blocks.
         problem: the bare problem.
         has: which operands are there.
-        shapes: of x, scale and bias, None where a cotangent is not wanted.
+        shapes: of x, no residual, scale and bias, None where a cotangent is not wanted.
     """
-    ct, ct_mean, ct_half, x, scale, mean, tail, gain = filled(has, operands)
+    ct, _, ct_mean, ct_half, x, _, scale, _, mean, tail, gain = filled(has, operands)
     cuts, blocks, through = part.cuts, problem.stats_shape, part.through
     gain = spread(gain, x.shape)
     xhat = centered(x, None, mean, tail) * gain
     ct = ct.astype(accumulation_dtype(x.dtype))
-    wanted = [(shape, over) for shape, over in zip(shapes[1:], part.over) if shape is not None]
+    wanted = [(shape, over) for shape, over in zip(shapes[2:], part.over) if shape is not None]
     alike = all(shape == blocks and set(over) == set(through) for shape, over in wanted)
     alike &= all(cut.shards == 1 or cut.groups == 1 for cut in cuts)
     weight = 1.0 if scale is None else scale
@@ -128,7 +128,7 @@ def _coupled(part: Part, rstd, *operands, problem: Problem, has, shapes) -> list
         pull, push = (weight * v for v in sums)
     else:
         samples = [groups_of_blocks(block_sum(v * weight, blocks), cuts) for v in terms]
-        own = [None if s is None else block_sum(v, s) for v, s in zip(terms, shapes[1:])]
+        own = [None if s is None else block_sum(v, s) for v, s in zip(terms, shapes[2:])]
         axes = (through, through, *part.over)
         pull, push, *sums = _added_up(zip((*samples, *own), axes, strict=True))
     slope = ((0.0 if ct_half is None else ct_half) - rstd * pull) / part.count
@@ -136,7 +136,7 @@ def _coupled(part: Part, rstd, *operands, problem: Problem, has, shapes) -> list
     if problem.center:
         d_mean = ((0.0 if ct_mean is None else ct_mean) - rstd * push) / part.count
         d_x = d_x + spread(blocks_of_groups(d_mean, cuts), x.shape)
-    wanted = [v for v, shape in zip(sums, shapes[1:], strict=True) if shape is not None]
+    wanted = [v for v, shape in zip(sums, shapes[2:], strict=True) if shape is not None]
     return [d_x.astype(x.dtype), *wanted]
 
 

@@ -193,7 +193,6 @@ def fused_standardize(
     x = as_array(x)
     require_inexact(x)
     check_epsilon(epsilon)
-    check_activation(activation)
     sampling = check_sampling(
         x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
     )
@@ -203,9 +202,10 @@ def fused_standardize(
     residual, added = _added(x, residual, residual_dtype)
     step = _step(step, sampling.stats_shape, quantize, dtype)
     parameters = tuple(v for v in (scale, bias) if v is not None)
-    if (activation or quantize) and any(map(jnp.iscomplexobj, (x, residual, *parameters))):
+    check_activation(activation, x, residual, *parameters)
+    if quantize is not None and any(map(jnp.iscomplexobj, (x, residual, *parameters))):
         raise TypeError(
-            "activation and quantize take real numbers, but x, scale or bias is complex"
+            "quantize takes real numbers, but x, the residual, scale or bias is complex"
         )
     problem = Problem(
         sampling,

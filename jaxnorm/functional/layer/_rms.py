@@ -80,7 +80,7 @@ def rms_norm(
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     scale = place(about_one(scale, zero_centered), x.shape, features, "scale")
     bias = place(bias, x.shape, features, "bias")
-    check_activation(activation)
+    check_activation(activation, x)
     before = cast == "before" and not (scale is None and bias is None)
     y, _ = standardize(
         x,

@@ -94,13 +94,13 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
-        *operands: x, scale and bias.
+        *operands: those of a bare problem.
         problem: what is standardized how.
         has: which operands are there.
         form: that of the platform.
         rows: whether y comes from x again, for which `serves_rows` has no reason against.
     """
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = measure_once(problem, x, form)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     if rows:

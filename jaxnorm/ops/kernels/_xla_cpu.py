@@ -56,7 +56,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
 
 def standardize(*operands, problem: Problem, has) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding."""
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = _measure(problem, x)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     # XLA takes no branch's result into the loop over the array, as it would a pivot.

@@ -60,7 +60,7 @@ def compiled(case, epsilon, center=True, target="gpu_interpreted", dtype=None, w
     run = jax.jit(traced(case, epsilon, center, target, dtype))
 
     def call(*arrays):
-        with _whole(whole):
+        with in_one_block(whole):
             out = jax.block_until_ready(run(*arrays))
         if target == "tpu_interpreted":
             races = interpret_pallas_call.races
@@ -71,7 +71,7 @@ def compiled(case, epsilon, center=True, target="gpu_interpreted", dtype=None, w
 
 
 @contextlib.contextmanager
-def _whole(whole):
+def in_one_block(whole):
     """Lets samples be in one block, or in a few blocks of several tiles."""
     given = {} if whole else {"WHOLE": dict.fromkeys(_column_blocks.WHOLE, 0), "PROGRAMS": 8}
     before = {name: getattr(_column_blocks, name) for name in given}

@@ -255,7 +255,7 @@ def _standardize_jvp(primals, tangents, *, problem, has):
     rest = primal[1:]
     total = None if problem.sum is None else rest.pop(0)
     *location, _, rstd = rest
-    if total is not None and total.dtype == problem.sum.wide:
+    if total is not None and total.dtype == wide_dtype(problem, x):
         x, residual = total, None  # it was not rounded, and is one array instead of two
     moved = _internals.moving(filled(has, tangents))[:4]
     bias = bias if problem.activation else None

@@ -30,12 +30,12 @@ class Fused(NamedTuple):
     """What `fused_standardize` returns.
 
     Examples:
-        >>> Fused(jnp.ones(2), None).total is None
-        True
+        >>> fused_standardize(jnp.array([1.0, 3.0]), (1,), epsilon=0.0).y
+        Array([-1.,  1.], dtype=float32)
     """
 
     y: Array  # [*shape], normalized
-    moments: Moments | None  # of [*stats_shape]
+    moments: Moments  # of [*stats_shape]
     total: Array | None = None  # [*shape], x + residual where there is a residual
     step: Array | None = None  # [*stats_shape], what y counts where it is quantized
 
@@ -200,7 +200,7 @@ def fused_standardize(
     bias = None if bias is None else broadcasting(bias, x.shape, "bias")
     w = sample_weights(x, mask, weights)
     residual, added = _added(x, residual, residual_dtype)
-    step = _step(step, sampling.stats_shape, quantize, dtype)
+    given_step = _step(step, sampling.stats_shape, quantize, dtype)
     parameters = tuple(v for v in (scale, bias) if v is not None)
     check_activation(activation, x, residual, *parameters)
     if quantize is not None and any(map(jnp.iscomplexobj, (x, residual, *parameters))):
@@ -219,15 +219,14 @@ def fused_standardize(
     reason = _no_primitive(problem, x, residual, w, parameters)
     require(implementation, problem, x, parameters, reason)
     if reason is not None:
-        return _plainly(problem, x, residual, w, scale, bias, epsilon, step)
-    y, *rest = _primitives.standardize(problem, x, scale, bias, residual, step)
+        return _plainly(problem, x, residual, w, scale, bias, epsilon, given_step)
+    y, *rest = _primitives.standardize(problem, x, scale, bias, residual, given_step)
     total = None if added is None else rest.pop(0)
-    if problem.quantized and step is None:
-        step = rest.pop(0)
+    own_step = rest.pop(0) if problem.quantized and given_step is None else given_step
     *location, var, _ = rest
     mean, tail = location or (jnp.zeros_like(var), jnp.zeros_like(var))
     count = jnp.asarray(sample_size(x.shape, sampling.stats_shape), var.dtype)
-    return Fused(y, Moments(mean, var, count, tail), total, step)
+    return Fused(y, Moments(mean, var, count, tail), total, own_step)
 
 
 def _added(x: Array, residual, residual_dtype) -> tuple[Array | None, Sum | None]:

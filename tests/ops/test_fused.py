@@ -73,14 +73,20 @@ def check(case, dtype, activation, implementation, center=True, residual_dtype=N
 
 
 PLAIN = [
-    (case, dtype, activation, implementation)
-    for implementation in (None, "xla")
-    for case, dtype, activation in (
-        (ROWS, jnp.bfloat16, None),
-        (ROWS, np.float32, "silu"),
-        (GROUPS, np.float32, "gelu"),
-        (MODULATED, jnp.bfloat16, "relu"),
-    )
+    (ROWS, jnp.bfloat16, None, None),
+    (GROUPS, np.float32, "gelu", None),
+    (ROWS, np.float32, "silu", "xla"),
+    (MODULATED, jnp.bfloat16, "relu", "xla"),
+    *(
+        pytest.param(case, dtype, activation, implementation, marks=slow)
+        for case, dtype, activation in (
+            (ROWS, np.float32, "silu"),
+            (MODULATED, jnp.bfloat16, "relu"),
+            (GROUPS, jnp.bfloat16, "silu"),
+            (LONG, np.float32, "gelu"),
+        )
+        for implementation in (None, "xla")
+    ),
 ]
 KERNELS = [
     (ROWS, jnp.bfloat16, None),
@@ -115,7 +121,9 @@ def test_a_sum_in_another_dtype_is_normalized_before_it_is_rounded(implementatio
 SHARDED = {"rows": P("a"), "rows and entries": P("a", "b"), "entries": P(None, ("a", "b"))}
 
 
-@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize(
+    "name", ["rows and entries", *(pytest.param(v, marks=slow) for v in ("rows", "entries"))]
+)
 def test_shards_of_a_mesh_add_and_activate_as_one_device_does(name):
     case = Case((8, 64), (8, 1), (1, 64))
     x, residual, scale, bias, cotangents = arrays(case)
@@ -130,7 +138,9 @@ def test_shards_of_a_mesh_add_and_activate_as_one_device_does(name):
         assert relative_error(have, wide(value), 1.0) < LAW
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation", ["silu", *(pytest.param(v, marks=slow) for v in ("relu", "gelu"))]
+)
 def test_masked_samples_are_activated_with_the_same_slope(activation):
     x, _, scale, bias, (ct, _) = arrays(ROWS)
     mask = np.arange(133) < 100
@@ -200,8 +210,10 @@ def off_by(values, step, want):
 
 QUANTIZED = [
     ("int8", jnp.bfloat16, "pallas"),
+    ("int8", jnp.bfloat16, None),
+    ("float8_e4m3fn", np.float32, "xla"),
     *(
-        pytest.param(name, dtype, implementation, marks=slow if implementation == "pallas" else ())
+        pytest.param(name, dtype, implementation, marks=slow)
         for name in ("int8", "float8_e4m3fn")
         for dtype in (np.float32, jnp.bfloat16)
         for implementation in (None, "xla", "pallas")

@@ -114,7 +114,7 @@ def quantized(y: Array, stats_shape: Shape, step: Array | None, dtype: DTypeLike
         [*shape] of `dtype`; and [*stats_shape], float32 or wider, where `step` is None.
 
     Examples:
-        >>> values, step = quantized(jnp.array([[1.0, -254.0]]), (1, 1), None, jnp.int8)
+        >>> values, step = quantized(jnp.array([[0.5, -254.0]]), (1, 1), None, jnp.int8)
         >>> values, step.ravel()
         (Array([[   0, -127]], dtype=int8), Array([2.], dtype=float32))
     """

@@ -4,17 +4,22 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxnorm
 from jaxnorm import show_config
 from jaxnorm.ops import fused_standardize, standardize
+from jaxnorm.ops._formulas import Problem, Sum
+from jaxnorm.ops.kernels.pallas import _entry
+from jaxnorm.stats.sampling import Sampling
 from tests.ops.fused import reference_fused
 from tests.ops.kernels.pallas.columns import in_one_block
 from tests.ops.kernels.pallas.programs import races_found
 from tests.ops.kernels.pallas.test_lowering import BOTH, arrays
 from tests.ops.kernels.pallas.test_transforms import kernels
-from tests.ops.test_fused import EPSILON, GROUPS, LAW, MODULATED, ROWS
+from tests.ops.reference import reference_standardize
+from tests.ops.test_fused import EPSILON, GROUPS, LAW, MODULATED, ROWS, off_by
 from tests.ops.test_fused import arrays as of_case
 from tests.stats.reference import relative_error, wide
 
@@ -144,37 +149,54 @@ def test_vmap_is_one_call_of_each_kernel():
     assert kernels(build(functools.partial(loss, "pallas")), *of_case(ROWS)[:4]) == 2
 
 
+def on_tpu(case, x, residual, scale, bias, cotangents, dtype=np.float32, **around):
+    """Returns what the TPU's kernels make of both passes, called as their entry calls them."""
+    added = Sum(x.dtype, residual.dtype, x.dtype)
+    problem = Problem(Sampling(case.stats_shape), EPSILON, jnp.dtype(dtype), sum=added, **around)
+    given = (x, residual, scale, bias)
+    assert _entry.fuses("tpu_interpreted", problem, x, given[2:], ()) is None
+    assert _entry.serves("tpu_interpreted", problem, x, given[2:], ()) is None
+
+    @jax.jit
+    def forward(*given):
+        has = (True, True, True, True, False)
+        return _entry.standardize("tpu_interpreted", *given, problem=problem, has=has)
+
+    @jax.jit
+    def backward(*operands):
+        has = (True, True, False, False, True, True, True, problem.activation is not None)
+        has, shapes = (*has, True, True, True), tuple(v.shape for v in given)
+        how = {"problem": problem, "has": has, "shapes": shapes}
+        return _entry.cotangent("tpu_interpreted", *operands, **how)
+
+    out = forward(*given)
+    if around.get("quantized"):
+        return out[:3]
+    _, _, mean, tail, _, rstd = out
+    kept = given if problem.activation else given[:3]
+    return out[0], out[1], *backward(*cotangents, *kept, mean, tail, rstd)
+
+
 @slow
 @pytest.mark.parametrize("case", [ROWS, MODULATED], ids=["rows", "modulated"])
 @pytest.mark.parametrize("activation", [None, "gelu"])
-def test_a_tpus_kernels_are_float64s_without_a_race(monkeypatch, case, activation):
-    from jaxnorm.ops import _implementations
-
-    on_tpu = _implementations._pallas_on("TPU", "cpu", "tpu_interpreted")
-    monkeypatch.setattr(_implementations, "TABLE", (on_tpu, _implementations.XLA))
-    x, residual, scale, bias, cotangents = of_case(case)
-
-    def run(x, residual, scale, bias):
-        fused = fused_standardize(
-            x,
-            case.stats_shape,
-            residual=residual,
-            scale=scale,
-            bias=bias,
-            epsilon=EPSILON,
-            activation=activation,
-            implementation="pallas",
-        )
-        return fused.y, fused.total
-
-    @jax.jit
-    def program(*given):
-        (y, _), pull = jax.vjp(run, *given)
-        return y, *pull(cotangents)
-
-    y, dx, dresidual, *d_affine = program(x, residual, scale, bias)
-    given = (case, wide(x) + wide(residual), scale, bias, activation, cotangents)
-    want, d_total, *d_want = reference_fused(*given, epsilon=EPSILON)
-    pairs = zip((y, dx, dresidual, *d_affine), (want, d_total, d_total, *d_want), strict=True)
+def test_a_tpus_kernels_are_float64s_without_a_race(case, activation):
+    *given, cotangents = of_case(case)
+    y, total, *gradients = on_tpu(case, *given, cotangents, activation=activation)
+    exact = wide(given[0]) + wide(given[1])
+    asked = (case, exact, *given[2:], activation, cotangents)
+    want, d_total, *d_affine = reference_fused(*asked, epsilon=EPSILON)
+    pairs = zip((y, total, *gradients), (want, exact, d_total, d_total, *d_affine), strict=True)
     assert all(relative_error(have, value, 1.0) < LAW for have, value in pairs)
     assert not races_found()
+
+
+@slow
+def test_a_tpu_counts_the_steps_of_each_row():
+    *given, cotangents = of_case(ROWS)
+    run = functools.partial(on_tpu, ROWS, *given, cotangents)
+    values, total, step = run(quantized=True, dtype=np.int8)
+    exact = wide(given[0]) + wide(given[1])
+    want = reference_standardize(exact, (5, 1), EPSILON, scale=given[2], bias=given[3])
+    assert off_by(values, step, want).max() <= 1
+    assert relative_error(total, exact) < LAW and not races_found()

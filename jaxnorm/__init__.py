@@ -16,6 +16,7 @@ from .functional import L1State as L1State
 from .functional import MovingAverageState as MovingAverageState
 from .functional import OnlineState as OnlineState
 from .functional import PowerState as PowerState
+from .functional import Quantized as Quantized
 from .functional import SpectralState as SpectralState
 from .functional import WhiteningState as WhiteningState
 from .functional import act_norm as act_norm
@@ -77,6 +78,8 @@ from .functional import poly_norm as poly_norm
 from .functional import positional_norm as positional_norm
 from .functional import power_norm as power_norm
 from .functional import qk_norm as qk_norm
+from .functional import quantized_layer_norm as quantized_layer_norm
+from .functional import quantized_rms_norm as quantized_rms_norm
 from .functional import re_zero as re_zero
 from .functional import recurrent_batch_norm as recurrent_batch_norm
 from .functional import resize_segmentation as resize_segmentation

@@ -63,6 +63,7 @@ from .kernels import weight_centralization as weight_centralization
 from .kernels import weight_norm as weight_norm
 from .kernels import weight_norm_scale as weight_norm_scale
 from .kernels import weight_standardization as weight_standardization
+from .layer import Quantized as Quantized
 from .layer import add_layer_norm as add_layer_norm
 from .layer import add_rms_norm as add_rms_norm
 from .layer import gated_rms_norm as gated_rms_norm
@@ -73,6 +74,8 @@ from .layer import pixel_norm as pixel_norm
 from .layer import poly_norm as poly_norm
 from .layer import positional_norm as positional_norm
 from .layer import qk_norm as qk_norm
+from .layer import quantized_layer_norm as quantized_layer_norm
+from .layer import quantized_rms_norm as quantized_rms_norm
 from .layer import rms_norm as rms_norm
 from .layer import scale_norm as scale_norm
 from .pointwise import dynamic_erf as dynamic_erf

@@ -6,6 +6,9 @@ With `xhat = (x - mean) rstd` and `rstd = 1 / sqrt(var + epsilon)` the output is
     dy = scale (rstd dx - shift - xhat slope) + xhat dscale + dbias,
     shift = rstd dmean,    slope = rstd^2 / 2 d(var + epsilon).
 
+An activation behind it multiplies `dy` by its slope at y, which is computed again from the same.
+What is normalized may be a sum of two arrays, which `summed` takes before.
+
 Forward mode is this formula. Reverse mode is its transpose, which JAX derives. Callers wrap the
 tangent in `jax.checkpoint`: the backward pass then keeps its inputs, which are `x`, the scale, and
 three numbers per statistic (mean, tail, rstd). `shift` and `slope` have no unit: nothing that is
@@ -18,10 +21,24 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.ops import _activations
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent
 from jaxnorm.stats.sampling import Sampling, settled
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, Shape
+
+
+class Sum(NamedTuple):
+    """The dtypes of two arrays whose sum is normalized, and of the sum as it is returned."""
+
+    x: jnp.dtype
+    residual: jnp.dtype
+    total: jnp.dtype
+
+    @property
+    def wide(self) -> jnp.dtype:
+        """The dtype in which the sum is taken and normalized."""
+        return jnp.promote_types(accumulation_dtype(self.x), accumulation_dtype(self.residual))
 
 
 class Problem(NamedTuple):
@@ -31,6 +48,9 @@ class Problem(NamedTuple):
     epsilon: float | None  # None where an operand holds it
     dtype: jnp.dtype  # of y
     implementation: str | None = None  # as asked for
+    activation: str | None = None  # behind scale and bias
+    sum: Sum | None = None  # of x and a residual, where that is normalized
+    quantized: bool = False  # whether y is counted in steps
 
     @property
     def stats_shape(self) -> Shape:
@@ -39,6 +59,11 @@ class Problem(NamedTuple):
     @property
     def center(self) -> bool:
         return self.sampling.center
+
+    @property
+    def bare(self) -> "Problem":
+        """The problem without what stands before and behind the normalization."""
+        return self._replace(activation=None, sum=None, quantized=False)
 
 
 class Residuals(NamedTuple):
@@ -52,6 +77,7 @@ class Residuals(NamedTuple):
     w: Array | None = None  # weights, of the rank of x
     var: Array | None = None  # [*stats_shape], where weights move
     count: Array | float = 1.0  # [] or [*stats_shape]
+    bias: Array | None = None  # like scale, where an activation has a slope to be taken
 
 
 class Linear(NamedTuple):
@@ -64,8 +90,29 @@ class Linear(NamedTuple):
     epsilon: Any = None
 
 
+def summed(x: Array, residual: Array | None) -> Array:
+    """Returns the sum in float32 or wider; `x` as it is where nothing is added.
+
+    Args:
+        x: [*shape].
+        residual: [*shape], or None.
+
+    Returns:
+        [*shape].
+
+    Examples:
+        >>> summed(jnp.ones(2, jnp.bfloat16), jnp.ones(2, jnp.bfloat16))
+        Array([2., 2.], dtype=float32)
+    """
+    if residual is None:
+        return x
+    return x.astype(accumulation_dtype(x.dtype)) + residual.astype(
+        accumulation_dtype(residual.dtype)
+    )
+
+
 def standardize(problem: Problem, x, scale, bias, w=None, epsilon=None):
-    """Returns `(y, measured, rstd)`.
+    """Returns `(y, measured, rstd)`, y not quantized.
 
     Args:
         problem: what is standardized how.
@@ -81,7 +128,7 @@ def standardize(problem: Problem, x, scale, bias, w=None, epsilon=None):
     location = (measured.mean, measured.tail) if problem.center else (None, None)
     deviation = centered(x, w, *location)
     y = affine(deviation, spread(rstd, x.shape), scale, bias)
-    return y.astype(problem.dtype), measured, rstd
+    return _activations.activated(problem.activation, y).astype(problem.dtype), measured, rstd
 
 
 def reciprocal_std(measured: Measured, epsilon, empty: bool = True) -> Array:
@@ -106,7 +153,7 @@ def reciprocal_std(measured: Measured, epsilon, empty: bool = True) -> Array:
     return jnp.where(measured.count > 0, rstd, 1) if empty else rstd
 
 
-def affine(deviation: Array, rstd: Array, scale: Array | None, bias: Array | None) -> Array:
+def affine(deviation: Array, rstd: Array | float, scale: Array | None, bias: Array | None) -> Array:
     """Returns `deviation * (rstd * scale) + bias`.
 
     Args:
@@ -132,7 +179,7 @@ def tangent(problem: Problem, residuals: Residuals, linear: Linear):
 
     The last three are None where neither `x` nor the weights move.
     """
-    x, scale, mean, tail, rstd, w, var, count = residuals
+    x, scale, mean, tail, rstd, w, var, count, bias = residuals
     wide = accumulation_dtype(x.dtype)
     xhat = centered(x, w, mean, tail) * spread(rstd, x.shape)
     d_x = d_mean = half = d_count = shift = slope = None
@@ -151,6 +198,8 @@ def tangent(problem: Problem, residuals: Residuals, linear: Linear):
     if slope is not None and w is not None:
         slope = jnp.where(jnp.asarray(count) > 0, slope, 0)
     dy = _affine_tangent(xhat, rstd, scale, d_x, shift, slope, linear.scale, linear.bias)
+    if problem.activation is not None:
+        dy = dy * _activations.slope(problem.activation, affine(xhat, 1.0, scale, bias))
     return dy.astype(problem.dtype), d_mean, half, d_count
 
 

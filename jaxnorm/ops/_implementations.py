@@ -8,13 +8,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 
 from jaxnorm import _internals, _partitioning
-from jaxnorm.ops import _partitioned, _primitives
-from jaxnorm.ops._formulas import Problem
+from jaxnorm.ops import _fusing, _partitioned, _primitives
+from jaxnorm.ops._activations import Activation
+from jaxnorm.ops._formulas import Problem, Sum
 from jaxnorm.ops.kernels import _native, _xla_accelerators, _xla_cpu
 from jaxnorm.ops.kernels.pallas import _entry as _pallas
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.stats.sampling import Sampling, check_sampling
-from jaxnorm.typing import Array, Shape
+from jaxnorm.typing import Array, DTypeLike, Shape
 
 Implementation = Literal["xla", "native", "pallas"]
 """Which code computes a normalization: "xla" is plain JAX, "native" compiled kernels on CPU,
@@ -37,6 +38,9 @@ class Entry(NamedTuple):
             `parameters` are scale and bias, `cotangents` the shapes in which theirs are wanted.
         standardize: what `_primitives.plain_standardize` is.
         cotangent: what `_primitives.plain_cotangent` is.
+        fuses: what `serves` takes -> why the entry does not take a sum, an activation or a
+            quantization into its own passes, or None; the functions of one that does not are given
+            bare problems.
     """
 
     name: str
@@ -47,10 +51,38 @@ class Entry(NamedTuple):
     serves: Callable[..., str | None]
     standardize: Callable[..., list]
     cotangent: Callable[..., list]
+    fuses: Callable[..., str | None] = lambda *_: "XLA takes them together as it can"
 
 
 def _always(*_) -> None:
     """Returns no reason against an entry."""
+
+
+def around(entry: Entry) -> Entry:
+    """Returns an entry with the sum, the activation and the quantization in plain JAX around it.
+
+    Args:
+        entry: whose functions know none of these.
+
+    Returns:
+        An entry that computes them.
+
+    Examples:
+        >>> around(NATIVE).name
+        'native CPU kernels'
+    """
+
+    def serves(problem: Problem, x, parameters: tuple, cotangents: tuple) -> str | None:
+        inner = _fusing.bare_problem(problem, x)
+        total = jax.ShapeDtypeStruct(x.shape, x.dtype if problem.sum is None else problem.sum.wide)
+        return entry.serves(inner, total, parameters, cotangents)
+
+    return entry._replace(
+        serves=serves,
+        standardize=functools.partial(_fusing.standardize, entry.standardize),
+        cotangent=functools.partial(_fusing.cotangent, entry.cotangent),
+        fuses=_always,
+    )
 
 
 def _pallas_on(name: str, platform: str, target: Target) -> Entry:
@@ -64,6 +96,7 @@ def _pallas_on(name: str, platform: str, target: Target) -> Entry:
         functools.partial(_pallas.serves, target),
         functools.partial(_pallas.standardize, target),
         functools.partial(_pallas.cotangent, target),
+        functools.partial(_pallas.fuses, target),
     )
 
 
@@ -132,6 +165,7 @@ XLA = Entry(
     _always,
     _primitives.plain_standardize,
     _primitives.plain_cotangent,
+    _always,
 )
 
 TABLE = (*PALLAS, NATIVE, XLA_CPU, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
@@ -201,6 +235,7 @@ def require(
     if entry is None:
         reason = f"there are Pallas kernels for CUDA and TPU, none for {_platform()}"
     else:
+        entry = _whole(entry, problem, x, parameters, ())
         reason = entry.available() or reason or entry.serves(problem, x, parameters, ())
     if reason is not None:
         raise ValueError(
@@ -234,9 +269,17 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
         wanted = _asked_for(entry, problem.implementation)
         wanted &= entry.platform in (None, platform)
         usable = wanted and (alone or not entry.one_device) and entry.available() is None
-        if usable and entry.serves(problem, x, parameters, cotangents) is None:
-            return entry
+        if usable:
+            entry = _whole(entry, problem, x, parameters, cotangents)
+            if entry.serves(problem, x, parameters, cotangents) is None:
+                return entry
     raise AssertionError("plain JAX serves always")
+
+
+def _whole(entry: Entry, problem: Problem, *asked) -> Entry:
+    """Returns the entry itself where it takes all of a problem, else with the rest around it."""
+    alone = problem == problem.bare or entry.fuses(problem, *asked) is None
+    return entry if alone else around(entry)
 
 
 def _asked_for(entry: Entry, implementation: str | None) -> bool:
@@ -251,6 +294,9 @@ def show_config(
     stats_shape: Shape | None = None,
     *,
     scale: Array | jax.ShapeDtypeStruct | None = None,
+    residual: Array | jax.ShapeDtypeStruct | None = None,
+    activation: Activation | None = None,
+    quantize: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> str:
     """Returns which implementations are in use on this machine, and why.
@@ -259,12 +305,16 @@ def show_config(
         x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device.
         stats_shape: one entry per axis of `x`, as `standardize` takes it.
         scale: of the rank of `x`; None where there is neither scale nor bias.
+        residual: like `x`, where one is added.
+        activation: as `standardize` takes it.
+        quantize: int8 or float8_e4m3fn, where the output is counted in steps.
         implementation: as `standardize` takes it.
 
     Returns:
         One line each for the platform, the implementations, the programs that XLA partitions over
         devices, and the choice. With `x` the implementation that serves it follows, and for each
-        one before it why it does not.
+        one before it why it does not; and where that does not compute
+        the sum, the activation or the quantization itself, why plain JAX does.
 
     Raises:
         ValueError: `x` comes without `stats_shape`, or the two do not fit.
@@ -289,33 +339,53 @@ def show_config(
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
     lines.append(f"implementation: {order}")
     if x is not None:
-        lines += _serving(x, stats_shape, scale, wished(implementation))
+        added = None
+        if residual is not None:
+            added = Sum(x.dtype, residual.dtype, jax.numpy.promote_types(x.dtype, residual.dtype))
+        dtype = jax.numpy.dtype(quantize or x.dtype)
+        around = {"activation": activation, "sum": added, "quantized": quantize is not None}
+        problem = Problem(Sampling(()), 1e-6, dtype, wished(implementation), **around)
+        lines += _serving(x, stats_shape, scale, problem)
     return "\n".join(lines)
 
 
-def _serving(x, stats_shape: Shape | None, scale, implementation: Implementation | None):
+def _serving(x, stats_shape: Shape | None, scale, problem: Problem):
     """Yields why each entry does not serve `x`, and last the entry that does."""
     if stats_shape is None:
         raise ValueError(
             f"show_config needs the shape of the statistics of x {list(x.shape)}; pass stats_shape="
         )
     sampling = check_sampling(x.shape, Sampling(tuple(stats_shape)))
-    problem = Problem(sampling, 1e-6, jax.numpy.dtype(x.dtype), implementation)
+    problem, implementation = problem._replace(sampling=sampling), problem.implementation
     parameters = () if scale is None else (scale,)
     affine = tuple(v.shape for v in parameters)
     yield f"x {x.dtype} {list(x.shape)} with stats_shape {problem.stats_shape}:"
     for entry in TABLE:
         if entry.platform not in (None, _platform()):
             continue
-        reason = entry.available() or entry.serves(problem, x, parameters, affine)
+        asked = (problem, x, parameters, affine)
+        reason = entry.available() or _whole(entry, *asked).serves(*asked)
         if not _asked_for(entry, implementation):
             reason = f"not asked for; use implementation={entry.wish!r}"
             if implementation is not None:
                 reason = f"implementation={implementation!r} was asked for"
         if reason is None:
             yield f"{entry.name}: serves"
+            apart = None if problem == problem.bare else entry.fuses(*asked)
+            if apart is not None:
+                yield f"{_named(problem)}: plain JAX around it: {apart}"
             return
         yield f"{entry.name}: no: {reason}"
+
+
+def _named(problem: Problem) -> str:
+    """Returns what stands before and behind a normalization, for people to read."""
+    there = {
+        "sum": problem.sum is not None,
+        "activation": problem.activation is not None,
+        "quantization": problem.quantized,
+    }
+    return ", ".join(name for name, asked in there.items() if asked)
 
 
 for _name in {entry.platform for entry in TABLE if entry.platform is not None}:

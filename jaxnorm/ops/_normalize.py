@@ -116,5 +116,5 @@ def _has_primitive(primals: tuple) -> bool:
     return (
         all(v.shape == mean.shape and v.dtype == wide for v in statistics)
         and len({v.shape for v in parameters}) == 1
-        and _primitives.why_not(x, tuple(parameters)) is None
+        and _primitives.why_not((x,), tuple(parameters)) is None
     )

@@ -12,7 +12,7 @@ from jaxnorm import _partitioning
 from jaxnorm._partitioning import Spec
 from jaxnorm.ops import _shard_part
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled, present
+from jaxnorm.ops._operands import filled, present
 from jaxnorm.ops._shard_part import Part
 from jaxnorm.ops._shards import Names, Place, cut_axis, sharding_rule
 from jaxnorm.stats import sample_size
@@ -28,9 +28,13 @@ def standardize(ctx, *operands, problem: Problem, has):
         problem: a parameter of the primitive.
         has: the same.
     """
-    shape, *parameters = (v.shape for v in ctx.avals_in)
-    given: list[Place] = ["whole", *parameters]
-    results: list[Place] = ["whole", *["statistic"] * (4 if problem.center else 2)]
+    x, residual, *parameters, step = filled(has, ctx.avals_in)
+    shape = x.shape
+    inputs: list[Place] = ["whole"] if residual is None else ["whole"] * 2
+    steps: list[Place] = [] if step is None else ["statistic"]
+    given: list[Place] = [*inputs, *(v.shape for v in present(parameters)), *steps]
+    small = len(ctx.avals_out) - len(inputs)  # the sum of two arrays is returned as well
+    results: list[Place] = [*inputs, *["statistic"] * small]
 
     def plan(spec: Spec, mesh: Mapping[str, int]):
         part = _part(shape, problem, spec, mesh)
@@ -51,14 +55,15 @@ def cotangent(ctx, *operands, problem: Problem, has, shapes):
         has: the same.
         shapes: the same.
     """
-    _, _, _, x, scale, *_ = filled(has, ctx.avals_in)
-    shape, affine = x.shape, () if scale is None else scale.shape
-    places = ("whole", *["statistic"] * 2, "whole", affine, *["statistic"] * 3)
+    x, _, scale, bias = filled(has, ctx.avals_in)[4:8]
+    shape, affine = x.shape, [() if v is None else v.shape for v in (scale, bias)]
+    wholes, statistics = ["whole"] * 2, ["statistic"] * 3
+    places = (*wholes, *statistics[:2], *wholes, *affine, *statistics)
     given = [place for place, there in zip(places, has, strict=True) if there]
-    results = [*["whole"] * (shapes[0] is not None), *present(shapes[1:])]
+    results = [*["whole"] * len(present(shapes[:2])), *present(shapes[2:])]
 
     def plan(spec: Spec, mesh: Mapping[str, int]):
-        over = tuple(() if v is None else _shared_along(v, shape, spec) for v in shapes[1:])
+        over = tuple(() if v is None else _shared_along(v, shape, spec) for v in shapes[2:])
         part = _part(shape, problem, spec, mesh)._replace(over=over)
         cut = [n // size for n, size in zip(shape, _counts(spec, mesh))]
         own = tuple(
@@ -68,7 +73,7 @@ def cotangent(ctx, *operands, problem: Problem, has, shapes):
         return local, _specs(given, shape, spec, part), _specs(results, shape, spec, part)
 
     rule = sharding_rule(given, results, shape, problem.stats_shape, _primes_of(ctx))
-    return _partitioning.partitioned(ctx, operands, rule, plan, sum(has[:3]))
+    return _partitioning.partitioned(ctx, operands, rule, plan, sum(has[:4]))
 
 
 def _primes_of(ctx) -> list[int]:

@@ -7,6 +7,7 @@ backward pass adds up two numbers for each statistic, which is one more.
 Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American Statistician, 1983.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype
-from jaxnorm.ops import _formulas
+from jaxnorm.ops import _formulas, _fusing
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import cotangent_p, filled, outputs, present, standardize_p
+from jaxnorm.ops._operands import filled, present, which
+from jaxnorm.ops._primitives import cotangent_p, outputs, standardize_p
 from jaxnorm.ops._shards import Cut, Names, blocks_of_groups, gathered_blocks, groups_of_blocks
 from jaxnorm.stats.measuring import Measured, centered, measure, pool_measured
 from jaxnorm.stats.sums import block_sum, spread
@@ -46,9 +48,15 @@ def standardize(*operands, part: Part, has) -> list:
     """
     if not part.through:
         return standardize_p.bind(*operands, problem=part.problem, has=has)
-    problem, cuts = part.problem, part.cuts
+    bare = functools.partial(_shared, part=part)
+    return _fusing.standardize(bare, *operands, problem=part.problem, has=has)
+
+
+def _shared(*operands, problem: Problem, part: Part, has) -> list:
+    """Returns this shard's part of the results where shards share samples."""
+    part, cuts = part._replace(problem=problem), part.cuts
     assert problem.epsilon is not None  # the primitives take numbers
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = _pooled(measure(problem.sampling, x, None, problem.epsilon), part)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     location = (measured.mean, measured.tail) if problem.center else (None, None)
@@ -80,28 +88,36 @@ def cotangent(*operands, part: Part, has, shapes) -> list:
         shapes: the same, of its part.
     """
     values = filled(has, operands)
-    if part.through and shapes[0] is not None:
-        return _coupled(*values, part=part, shapes=shapes)
-    ct_y, ct_mean, ct_half, x, scale, *statistics = values
-    statistics = [_of_blocks(v, part.cuts) for v in statistics]
-    own = present((ct_y, ct_mean, ct_half, x, scale, *statistics))
-    out = cotangent_p.bind(*own, problem=part.problem, has=has, shapes=shapes)
-    d_x, *d_affine = filled(tuple(v is not None for v in shapes), out)
-    d_affine = _added_up(zip(d_affine, part.over, strict=True))
-    return list(present((d_x, *d_affine)))
+    *rest, rstd = values
+    rest[8:] = [_of_blocks(v, part.cuts) for v in rest[8:]]
+    own = (*rest, _of_blocks(rstd, part.cuts))
+    if not part.through or (shapes[0] is None and shapes[1] is None):
+        out = cotangent_p.bind(*present(own), problem=part.problem, has=has, shapes=shapes)
+        *inputs, d_scale, d_bias = filled(which(shapes), out)
+        return list(present((*inputs, *_added_up(zip((d_scale, d_bias), part.over, strict=True)))))
+    bare = functools.partial(_coupled, part, rstd)
+    return _fusing.cotangent(bare, *present(own), problem=part.problem, has=has, shapes=shapes)
 
 
-def _coupled(ct, ct_mean, ct_half, x, scale, mean, tail, rstd, *, part: Part, shapes):
+def _coupled(part: Part, rstd, *operands, problem: Problem, has, shapes) -> list:
     """Returns this shard's part of the results where shards share samples.
 
     The closed form of `_xla_cpu.cotangent`; all sums over one set of mesh axes are one collective.
+
+    Args:
+        part: what it knows of the whole.
+        rstd: [*groups], beside that of blocks.
+        *operands: of a bare problem, statistics those of blocks.
+        problem: the bare problem.
+        has: which operands are there.
+        shapes: of x, no residual, scale and bias, None where a cotangent is not wanted.
     """
-    cuts, blocks, through = part.cuts, part.problem.stats_shape, part.through
-    mean, tail, gain = (_of_blocks(v, cuts) for v in (mean, tail, rstd))
+    ct, _, ct_mean, ct_half, x, _, scale, _, mean, tail, gain = filled(has, operands)
+    cuts, blocks, through = part.cuts, problem.stats_shape, part.through
     gain = spread(gain, x.shape)
     xhat = centered(x, None, mean, tail) * gain
     ct = ct.astype(accumulation_dtype(x.dtype))
-    wanted = [(shape, over) for shape, over in zip(shapes[1:], part.over) if shape is not None]
+    wanted = [(shape, over) for shape, over in zip(shapes[2:], part.over) if shape is not None]
     alike = all(shape == blocks and set(over) == set(through) for shape, over in wanted)
     alike &= all(cut.shards == 1 or cut.groups == 1 for cut in cuts)
     weight = 1.0 if scale is None else scale
@@ -112,15 +128,15 @@ def _coupled(ct, ct_mean, ct_half, x, scale, mean, tail, rstd, *, part: Part, sh
         pull, push = (weight * v for v in sums)
     else:
         samples = [groups_of_blocks(block_sum(v * weight, blocks), cuts) for v in terms]
-        own = [None if s is None else block_sum(v, s) for v, s in zip(terms, shapes[1:])]
+        own = [None if s is None else block_sum(v, s) for v, s in zip(terms, shapes[2:])]
         axes = (through, through, *part.over)
         pull, push, *sums = _added_up(zip((*samples, *own), axes, strict=True))
     slope = ((0.0 if ct_half is None else ct_half) - rstd * pull) / part.count
     d_x = ct * weight * gain + xhat * spread(blocks_of_groups(slope, cuts), x.shape)
-    if part.problem.center:
+    if problem.center:
         d_mean = ((0.0 if ct_mean is None else ct_mean) - rstd * push) / part.count
         d_x = d_x + spread(blocks_of_groups(d_mean, cuts), x.shape)
-    wanted = [v for v, shape in zip(sums, shapes[1:], strict=True) if shape is not None]
+    wanted = [v for v, shape in zip(sums, shapes[2:], strict=True) if shape is not None]
     return [d_x.astype(x.dtype), *wanted]
 
 

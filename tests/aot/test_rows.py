@@ -9,6 +9,7 @@ from jax.sharding import SingleDeviceSharding
 from experiments.bench._ahead import devices, shaped
 from jaxnorm.ops import standardize
 from jaxnorm.ops.kernels.pallas import _blocks, _rows_gpu
+from jaxnorm.ops.kernels.pallas._around import Backward
 from jaxnorm.ops.kernels.pallas._rows import Rows
 
 pytestmark = pytest.mark.aot
@@ -73,8 +74,8 @@ def spilling(target):
     x, small = shaped((1, 8192, 1 << 15), "float32", on), shaped((1, 8192, 1), "float32", on)
 
     def run(ct, x, mean):
-        given = (None, mean, mean, mean, None, None)
-        return _rows_gpu._input(rows, blocks, ct, x, given, (True, True), "gpu")
+        given = (None, None, None, None, mean, mean, mean, None, None)
+        return _rows_gpu._input(rows, blocks, ct, x, given, (True, True), "gpu", Backward())
 
     jax.jit(run).trace(x, x, small).lower().compile(NO_SPILLS)
 

@@ -8,8 +8,15 @@ from typing import Any
 from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.functional.batch._running import keep_dims, squeezed
 from jaxnorm.functional.batch._single_value import SingleValue, switches
-from jaxnorm.numerics import as_array, canonical_axes
-from jaxnorm.ops import Implementation, normalize, standardize
+from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
+from jaxnorm.ops import (
+    Activation,
+    Implementation,
+    activated,
+    check_activation,
+    normalize,
+    standardize,
+)
 from jaxnorm.stats import Estimator, Variance, ema, moments
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -31,6 +38,7 @@ def batch_norm(
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     single_value: SingleValue = "raise",
+    activation: Activation | None = None,
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> tuple[Array, Any]:
@@ -59,8 +67,9 @@ def batch_norm(
         single_value: where the batch holds one value per feature: "raise", or normalize with the
             "running" statistics and leave them alone ("warn" does so and says it), or "allow" the
             zeros that follow.
+        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", "native" (CPU) or None for the faster one.
+        implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 
     Returns:
         `y` of the shape of `x` and of `dtype`, and the new state, of the structure and dtypes of
@@ -90,13 +99,17 @@ def batch_norm(
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("batch_norm", x.shape, stats_shape, *asked, **mapped, of="feature")
-    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon}
+    check_activation(activation, x)
     if average:
         running = keep_dims(estimator.read(stats), stats_shape)
-        y = normalize(x, running, **affine)
+        wide = dtype if activation is None else accumulation_dtype(x.dtype)
+        y = activated(activation, normalize(x, running, dtype=wide, **affine))
+        y = y.astype(dtype or x.dtype)
         batch = moments(x, stats_shape, **sample) if update else None
     else:
-        y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)
+        how = {"activation": activation, "dtype": dtype, "implementation": implementation}
+        y, batch = standardize(x, stats_shape, **how, **affine, **sample)
     if update and batch is not None:
         stats = estimator.update(stats, squeezed(batch, features))
     return y, stats

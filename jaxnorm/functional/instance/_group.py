@@ -9,7 +9,7 @@ from jaxnorm.functional._parameters import placed
 from jaxnorm.functional.batch._single_value import refuse_single_values
 from jaxnorm.functional.instance._group_shape import group_stats_shape
 from jaxnorm.numerics import as_array, canonical_axes
-from jaxnorm.ops import Implementation, standardize
+from jaxnorm.ops import Activation, Implementation, standardize
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -30,6 +30,7 @@ def group_norm(
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
     single_value: Literal["raise", "allow"] = "raise",
+    activation: Activation | None = None,
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
@@ -55,8 +56,9 @@ def group_norm(
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         single_value: where a statistic stands on one value: "raise", or "allow" the bias that
             follows.
+        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", "native" (CPU) or None for the faster one.
+        implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 
     Returns:
         [N, *spatial, C], of `dtype`.
@@ -94,6 +96,7 @@ def group_norm(
         variance=variance,
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
+        activation=activation,
         dtype=dtype,
         implementation=implementation,
     )

@@ -3,11 +3,8 @@
 Ba, Kiros, Hinton: Layer Normalization, arXiv:1607.06450, 2016.
 """
 
-import jax.numpy as jnp
-
-from jaxnorm.functional.layer._add_rms import residual_sum
-from jaxnorm.functional.layer._layer import layer_norm
-from jaxnorm.ops import Implementation
+from jaxnorm.functional.layer._fused import over_features
+from jaxnorm.ops import Activation, Implementation
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
 
@@ -25,6 +22,7 @@ def add_layer_norm(
     weights: ArrayLike | None = None,
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    activation: Activation | None = None,
     dtype: DTypeLike | None = None,
     residual_dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
@@ -48,9 +46,10 @@ def add_layer_norm(
         weights: real, broadcastable to `x`, not negative; each entry's share.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
         dtype: the dtype of `y`; that of `x` if None.
         residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
-        implementation: "xla", "native" (CPU) or None for the faster one.
+        implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 
     Returns:
         `y` [*batch, C] of `dtype`, and `x + residual` [*batch, C] of `residual_dtype`.
@@ -60,24 +59,30 @@ def add_layer_norm(
         TypeError: `x` or `residual` is not floating or complex.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> y, total = add_layer_norm(jnp.array([[1.0, -3.0]]), jnp.array([[2.0, 0.0]]))
         >>> y.round(3), total
         (Array([[ 1., -1.]], dtype=float32), Array([[ 3., -3.]], dtype=float32))
     """
-    x, residual, total = residual_sum(x, residual)
-    y = layer_norm(
-        total,
+    y, _, total, _ = over_features(
+        "add_layer_norm",
+        x,
         scale,
         bias,
+        residual=residual,
+        residual_dtype=residual_dtype,
         reduction_axes=reduction_axes,
         feature_axes=feature_axes,
         epsilon=epsilon,
         zero_centered=zero_centered,
+        center=True,
         mask=mask,
         weights=weights,
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
-        dtype=dtype or x.dtype,
+        activation=activation,
+        dtype=dtype,
         implementation=implementation,
     )
-    return y, total.astype(residual_dtype or jnp.promote_types(x.dtype, residual.dtype))
+    assert total is not None  # there is a residual
+    return y, total

@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxnorm.functional._parameters import about_one, place
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes
-from jaxnorm.ops import Implementation, standardize
+from jaxnorm.ops import Activation, Implementation, activated, check_activation, standardize
 from jaxnorm.stats import Variance, reduced_stats_shape
 from jaxnorm.typing import Array, ArrayLike, Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -30,6 +30,7 @@ def rms_norm(
     variance: Variance = "one_pass",
     axis_name: AxisName | None = None,
     axis_index_groups: AxisIndexGroups = None,
+    activation: Activation | None = None,
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
 ) -> Array:
@@ -54,8 +55,9 @@ def rms_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
+        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
         dtype: the output's dtype; that of `x` if None.
-        implementation: "xla", "native" (CPU) or None for the faster one.
+        implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 
     Returns:
         [*batch, C], of `dtype`.
@@ -78,6 +80,7 @@ def rms_norm(
     features = canonical_axes(feature_axes, x.ndim, "feature_axes")
     scale = place(about_one(scale, zero_centered), x.shape, features, "scale")
     bias = place(bias, x.shape, features, "bias")
+    check_activation(activation, x)
     before = cast == "before" and not (scale is None and bias is None)
     y, _ = standardize(
         x,
@@ -91,10 +94,13 @@ def rms_norm(
         variance=variance,
         axis_name=axis_name,
         axis_index_groups=axis_index_groups,
+        activation=None if before else activation,
         dtype=x.dtype if before else dtype,
         implementation=implementation,
     )
-    return _affine(y, scale, bias).astype(dtype or x.dtype) if before else y
+    if before:
+        return activated(activation, _affine(y, scale, bias)).astype(dtype or x.dtype)
+    return y
 
 
 def _affine(y: Array, scale: Array | None, bias: Array | None) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._operands import filled
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.sums import block_sum, hold, spread
 from jaxnorm.typing import Shape
@@ -39,12 +39,12 @@ def cotangent(take_sums: Callable[..., Any], *operands, problem: Problem, has, s
         *operands: as `_primitives.plain_cotangent` takes them.
         problem: what is standardized how.
         has: which operands are there.
-        shapes: of x, scale and bias, None where a cotangent is not wanted.
+        shapes: of x, no residual, scale and bias, None where a cotangent is not wanted.
     """
-    ct, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
+    ct, _, ct_mean, ct_half, x, _, scale, _, mean, tail, rstd = filled(has, operands)
     stats_shape = problem.stats_shape
     sums = take_sums(x, mean, tail, rstd, ct)
-    affine_shapes = [v for v in (None if scale is None else scale.shape, *shapes[1:]) if v]
+    affine_shapes = [v for v in (None if scale is None else scale.shape, *shapes[2:]) if v]
     affine_shape = np.broadcast_shapes(*affine_shapes) if affine_shapes else stats_shape
     joint = joint_shape(stats_shape, [affine_shape])
     if joint != x.shape:  # one pair of sums serves all
@@ -70,5 +70,5 @@ def cotangent(take_sums: Callable[..., Any], *operands, problem: Problem, has, s
             d_mean = ((0.0 if ct_mean is None else ct_mean) - rstd * of_ct) / n
             d_x = d_x + hold(spread(d_mean, x.shape))
         d_x = d_x.astype(x.dtype)
-    results = zip((d_x, d_scale, d_bias), shapes, strict=True)
+    results = zip((d_x, None, d_scale, d_bias), shapes, strict=True)
     return [result for result, wanted in results if wanted is not None]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._operands import filled
 from jaxnorm.ops.kernels import _library
 from jaxnorm.ops.kernels._layout import View, native_view
 from jaxnorm.typing import Array, Shape
@@ -83,7 +83,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
 
 def standardize(*operands, problem: Problem, has) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding."""
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     view = _view(x, problem, [v.shape for v in (scale, bias) if v is not None])
     size = view.n * view.g
     centered = size if problem.center else 0
@@ -109,18 +109,19 @@ def standardize(*operands, problem: Problem, has) -> list:
 
 def cotangent(*operands, problem: Problem, has, shapes) -> list:
     """Returns what `_primitives.plain_cotangent` does, to rounding."""
-    ct_y, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
-    wanted = [shape for shape in shapes[1:] if shape is not None]
+    ct_y, _, ct_mean, ct_half, x, _, scale, _, mean, tail, rstd = filled(has, operands)
+    wanted = [shape for shape in shapes[2:] if shape is not None]
     view = _view(x, problem, wanted + ([] if scale is None else [scale.shape]))
     if problem.center and tail is None:
         tail = jnp.zeros_like(mean)
     ct_var = None if ct_half is None else ct_half * rstd / 2
     results = [jax.ShapeDtypeStruct((0,) if shapes[0] is None else x.shape, x.dtype)]
-    results += _floats([0 if shape is None else view.a * view.c for shape in shapes[1:]])
+    results += _floats([0 if shape is None else view.a * view.c for shape in shapes[2:]])
     given = [_flat(scale, view), mean, tail, rstd, ct_mean, ct_var]
     call = jax.ffi.ffi_call("jaxnorm_backward", results)
     out = call(x, ct_y, *map(_operand, given), **_attributes(problem, view))
-    return [v.reshape(shape) for v, shape in zip(out, shapes) if shape is not None]
+    pairs = zip(out, (shapes[0], *shapes[2:]), strict=True)
+    return [v.reshape(shape) for v, shape in pairs if shape is not None]
 
 
 def _view(x: Array, problem: Problem, shapes: list[Shape]) -> View:

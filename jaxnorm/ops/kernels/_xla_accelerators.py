@@ -18,7 +18,8 @@ from jax import lax
 from jaxnorm.numerics import accumulation_dtype, sum_of_two
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.ops._operands import filled
+from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, centered
@@ -93,13 +94,13 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
-        *operands: x, scale and bias.
+        *operands: those of a bare problem.
         problem: what is standardized how.
         has: which operands are there.
         form: that of the platform.
         rows: whether y comes from x again, for which `serves_rows` has no reason against.
     """
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = measure_once(problem, x, form)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     if rows:

@@ -14,7 +14,8 @@ from jax import lax
 from jaxnorm.numerics import sum_of_two
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled, outputs
+from jaxnorm.ops._operands import filled
+from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, beyond, centered, measure
@@ -55,7 +56,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
 
 def standardize(*operands, problem: Problem, has) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding."""
-    x, scale, bias = filled(has, operands)
+    x, _, scale, bias, _ = filled(has, operands)
     measured = _measure(problem, x)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     # XLA takes no branch's result into the loop over the array, as it would a pivot.

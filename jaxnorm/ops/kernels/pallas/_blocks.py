@@ -50,7 +50,15 @@ def power_above(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def row_blocks(kernel: str, target: Target, rows: int, length: int, itemsize: int) -> Blocks:
+def row_blocks(
+    kernel: str,
+    target: Target,
+    rows: int,
+    length: int,
+    itemsize: int,
+    arrays: int = 0,
+    narrowest: int = 0,
+) -> Blocks:
     """Returns the blocks of a kernel over rows.
 
     Args:
@@ -58,7 +66,9 @@ def row_blocks(kernel: str, target: Target, rows: int, length: int, itemsize: in
         target: what it is compiled for.
         rows: how many there are.
         length: entries of a row.
-        itemsize: bytes of an entry of the input.
+        itemsize: bytes of an entry of the input; on a TPU of the widest array.
+        arrays: how many a TPU's program reads and writes; those of the bare normalization if 0.
+        narrowest: bytes of an entry of the narrowest of them; `itemsize` if 0.
 
     Returns:
         `Blocks`; on a GPU `length` is less than a row where a row is taken in several steps.
@@ -70,7 +80,9 @@ def row_blocks(kernel: str, target: Target, rows: int, length: int, itemsize: in
         Blocks(rows=32, length=64, warps=4)
     """
     if not is_gpu(target):
-        return Blocks(_rows_of_vmem(kernel, rows, length, itemsize), length, 1)
+        arrays = arrays or (3 if kernel == "rows backward" else 2)
+        tall = _rows_of_vmem(rows, length, arrays, itemsize, narrowest or itemsize)
+        return Blocks(tall, length, 1)
     backward = kernel == "rows backward"
     width = power_above(length)
     if width > (LONGEST_WITH_SUMS if backward else LONGEST_IN_REGISTERS):
@@ -81,18 +93,17 @@ def row_blocks(kernel: str, target: Target, rows: int, length: int, itemsize: in
     return Blocks(together, width, max(4, min(16, together * width // (1 << 9))))
 
 
-def _rows_of_vmem(kernel: str, rows: int, length: int, itemsize: int) -> int:
+def _rows_of_vmem(rows: int, length: int, arrays: int, itemsize: int, narrowest: int) -> int:
     """Returns how many rows a TPU takes at a time; 0 where not even the fewest fit.
 
     Blocks of inputs and outputs are there twice, one being copied, and what is computed about five
     times in float32.
     """
     lanes = -(-length // 128) * 128
-    arrays = 3 if kernel == "rows backward" else 2
     each = lanes * (2 * arrays * max(itemsize, 2) + 5 * 4)
     fitting = VMEM * 3 // 4 // each
-    # Narrow dtypes pack two rows into one of float32.
-    fewest = 8 * (4 // itemsize)
+    # Narrow dtypes pack two or four rows into one of float32.
+    fewest = 8 * (4 // narrowest)
     if fitting < fewest:
         return 0
     return min(256, fitting // fewest * fewest, -(-rows // fewest) * fewest)

@@ -4,6 +4,7 @@ import functools
 
 import jax.numpy as jnp
 
+from jaxnorm.ops._operands import present, which
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _column_moments
 from jaxnorm.ops.kernels.pallas._column_blocks import (
@@ -12,7 +13,12 @@ from jaxnorm.ops.kernels.pallas._column_blocks import (
     moments_grid,
     widest,
 )
-from jaxnorm.ops.kernels.pallas._column_passes import block_sums, normalized, pulled
+from jaxnorm.ops.kernels.pallas._column_passes import (
+    affine_lines,
+    block_sums,
+    normalized,
+    pulled,
+)
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.typing import Array, DTypeLike
@@ -27,12 +33,13 @@ def forward(
     center: bool,
     dtype: DTypeLike,
     target: Target,
+    activation: str | None = None,
     blocks: ColumnBlocks | None = None,
 ) -> list[Array]:
     """Returns the normalized array and the statistics: see `_column_whole.forward`."""
     *statistics, location = _column_moments.statistics(view, x, epsilon, center, target, blocks)
-    kernel = functools.partial(_affine, tuple(v is not None for v in affine))
-    lines = [location, *(v for v in affine if v is not None)]
+    kernel = functools.partial(_affine, which(affine), activation)
+    lines = [location, *present(affine)]
     grid = affine_grid(view.n, view.r, view.c, widest(x.dtype, dtype), target, blocks=blocks)
     (y,) = run("jaxnorm_column_affine", kernel, grid, [x], lines, [jnp.dtype(dtype)])
     return [y, *(v.reshape(view.n, view.g) for v in statistics)]
@@ -44,6 +51,8 @@ def sums(
     ct: Array,
     location: Array,
     target: Target,
+    affine: tuple[Array | None, Array | None] = (None, None),
+    activation: str | None = None,
     blocks: ColumnBlocks | None = None,
 ) -> Array:
     """Returns the sums of `ct` and of `ct xhat` over each sample's rows.
@@ -54,6 +63,8 @@ def sums(
         ct: [n, r, c].
         location: [n, 3, c], mean, tail and `1 / std`.
         target: what the kernel is compiled for.
+        affine: scale and bias, each [a, 1, c] or None; without activation they do not matter.
+        activation: behind scale and bias, or None.
         blocks: of a GPU; those of `column_blocks` if None.
 
     Returns:
@@ -67,7 +78,10 @@ def sums(
     """
     about = (widest(x.dtype, ct.dtype), target, "columns backward", blocks)
     grid = moments_grid(view.n, view.r, view.c, *about)
-    (parts,) = run("jaxnorm_column_sums", _sums, grid, [x, ct], [location], [(2, 1)])
+    affine = affine if activation else (None, None)
+    kernel = functools.partial(_sums, which(affine), activation)
+    lines = [location, *present(affine)]
+    (parts,) = run("jaxnorm_column_sums", kernel, grid, [x, ct], lines, [(2, 1)])
     return jnp.sum(parts[:, : grid.blocks], axis=1)
 
 
@@ -76,19 +90,20 @@ def backward(
     x: Array,
     ct: Array,
     location: Array,
-    scale: Array | None,
+    affine: tuple[Array | None, Array | None],
     given: Array | None,
     center: bool,
     target: Target,
+    activation: str | None = None,
     blocks: ColumnBlocks | None = None,
 ) -> list[Array]:
     """Returns the cotangent of `x` and the `sums`: see `_column_whole.backward`."""
-    total = sums(view, x, ct, location, target, blocks)
-    pull = _shared(view, total, scale, location[:, 2:], given)
-    lines = [location, pull, *(() if scale is None else (scale,))]
+    total = sums(view, x, ct, location, target, affine, activation, blocks)
+    pull = _shared(view, total, affine[0], location[:, 2:], given)
+    lines = [location, pull, *present(affine)]
     about = (widest(x.dtype, ct.dtype), target, "columns backward", blocks)
     grid = affine_grid(view.n, view.r, view.c, *about)
-    kernel = functools.partial(_pull, center)
+    kernel = functools.partial(_pull, which(affine), center, activation)
     (d_x,) = run("jaxnorm_column_pull", kernel, grid, [x, ct], lines, [x.dtype])
     return [d_x, total]
 
@@ -107,22 +122,27 @@ def _shared(view: View, sums: Array, scale: Array | None, rstd: Array, given: Ar
     return (total if given is None else given + total) * (1 / (view.r * (c // g)))
 
 
-def _affine(has: tuple[bool, ...], block: Block, x_ref, location_ref, *refs) -> None:
+def _affine(has, activation, block: Block, x_ref, location_ref, *refs) -> None:
     *affine_refs, y_ref = refs
-    mean, tail, rstd = (block.line(location_ref, k) for k in range(3))
-    normalized(block, x_ref, y_ref, mean, tail, rstd, has, affine_refs)
+    location = [block.line(location_ref, k) for k in range(3)]
+    affine = affine_lines(block, has, affine_refs)
+    normalized(block, x_ref, y_ref, location, affine, activation)
 
 
-def _sums(block: Block, x_ref, ct_ref, location_ref, out_ref) -> None:
-    location = (block.line(location_ref, k) for k in range(3))
-    for k, value in enumerate(block_sums(block, x_ref, ct_ref, *location)):
+def _sums(has, activation, block: Block, x_ref, ct_ref, location_ref, *refs) -> None:
+    *affine_refs, out_ref = refs
+    location = [block.line(location_ref, k) for k in range(3)]
+    affine = affine_lines(block, has, affine_refs)
+    for k, value in enumerate(block_sums(block, x_ref, ct_ref, location, affine, activation)):
         block.store_line(out_ref, k, value)
 
 
-def _pull(center: bool, block: Block, x_ref, ct_ref, location_ref, pull_ref, *refs) -> None:
-    *scale_refs, out_ref = refs
-    mean, tail, rstd = (block.line(location_ref, k) for k in range(3))
-    gain = rstd * block.line(scale_refs[0], 0) if scale_refs else rstd
+def _pull(
+    has, center: bool, activation, block: Block, x_ref, ct_ref, location_ref, pull_ref, *refs
+) -> None:
+    *affine_refs, out_ref = refs
+    location = [block.line(location_ref, k) for k in range(3)]
+    affine = affine_lines(block, has, affine_refs)
     start, slope = (block.line(pull_ref, k) for k in range(2))
     start = start if center else jnp.zeros_like(start)
-    pulled(block, x_ref, ct_ref, out_ref, (mean, tail, rstd, gain, slope, start))
+    pulled(block, x_ref, ct_ref, out_ref, location, affine, (start, slope), activation)

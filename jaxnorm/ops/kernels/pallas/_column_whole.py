@@ -5,10 +5,16 @@ import functools
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm.ops._operands import present, which
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas._column_blocks import Grid
 from jaxnorm.ops.kernels.pallas._column_moments import block_moments
-from jaxnorm.ops.kernels.pallas._column_passes import block_sums, normalized, pulled
+from jaxnorm.ops.kernels.pallas._column_passes import (
+    affine_lines,
+    block_sums,
+    normalized,
+    pulled,
+)
 from jaxnorm.ops.kernels.pallas._column_pool import united
 from jaxnorm.ops.kernels.pallas._column_run import Block, run
 from jaxnorm.typing import Array, DTypeLike
@@ -23,6 +29,7 @@ def forward(
     epsilon: float,
     center: bool,
     dtype: DTypeLike,
+    activation: str | None = None,
 ) -> list[Array]:
     """Returns the normalized array and the statistics.
 
@@ -34,6 +41,7 @@ def forward(
         epsilon: added to the variance.
         center: whether the mean is subtracted.
         dtype: of `y`.
+        activation: behind scale and bias, or None.
 
     Returns:
         `y` [n, r, c]; mean, tail, variance and `1 / std`, each [n, g].
@@ -47,7 +55,7 @@ def forward(
     """
     has = tuple(v is not None for v in affine)
     groups = _Groups(view.c // view.g)
-    kernel = functools.partial(_forward, groups, has, epsilon, center)
+    kernel = functools.partial(_forward, groups, has, epsilon, center, activation)
     lines = [v for v in affine if v is not None]
     out = [jnp.dtype(dtype)] + [(1, groups.members)] * 4
     y, *statistics = run("jaxnorm_column_forward", kernel, grid, [x], lines, out)
@@ -60,9 +68,10 @@ def backward(
     x: Array,
     ct: Array,
     location: Array,
-    scale: Array | None,
+    affine: tuple[Array | None, Array | None],
     given: Array | None,
     center: bool,
+    activation: str | None = None,
 ) -> list[Array]:
     """Returns the cotangent of `x`, and the sums of `ct` and of `ct xhat` for each channel.
 
@@ -72,9 +81,10 @@ def backward(
         x: [n, r, c].
         ct: [n, r, c].
         location: [n, 3, c], mean, tail and `1 / std`.
-        scale: [a, 1, c] or None.
+        affine: scale, and bias where it is activated, each [a, 1, c] or None.
         given: [n, 2, c], the cotangents of the mean and of `rstd / 2 dvar`; or None.
         center: whether the mean was subtracted.
+        activation: behind scale and bias, or None.
 
     Returns:
         [n, r, c], and [n, 1, 2, c].
@@ -83,12 +93,12 @@ def backward(
         >>> view, x = View(1, 2, 1, 1, 1, 0, 0), jnp.array([[[-1.0], [1.0]]])
         >>> grid = Grid(1, 2, 1, 2, 1, 1, "gpu_interpreted")
         >>> location = jnp.array([[[0.0], [0.0], [1.0]]])
-        >>> backward(view, grid, x, x, location, None, None, True)[1].ravel()
+        >>> backward(view, grid, x, x, location, (None, None), None, True)[1].ravel()
         Array([0., 2.], dtype=float32)
     """
-    has = (scale is not None, given is not None)
-    kernel = functools.partial(_backward, _Groups(view.c // view.g), has, center)
-    lines = [location, *(v for v in (scale, given) if v is not None)]
+    has = which((*affine, given))
+    kernel = functools.partial(_backward, _Groups(view.c // view.g), has, center, activation)
+    lines = [location, *present((*affine, given))]
     return run("jaxnorm_column_backward", kernel, grid, [x, ct], lines, [x.dtype, (2, 1)])
 
 
@@ -123,7 +133,9 @@ class _Groups:
         return wide.reshape(1, wide.size)
 
 
-def _forward(groups: _Groups, has, epsilon: float, center: bool, block: Block, x_ref, *refs):
+def _forward(
+    groups: _Groups, has, epsilon: float, center: bool, activation, block: Block, x_ref, *refs
+):
     affine_refs, (y_ref, *statistics_refs) = refs[: sum(has)], refs[sum(has) :]
     moments = tuple(groups.split(v) for v in block_moments(block, x_ref, epsilon, center))
     statistics = united(
@@ -132,22 +144,24 @@ def _forward(groups: _Groups, has, epsilon: float, center: bool, block: Block, x
     for ref, value in zip(statistics_refs, statistics, strict=True):
         block.store_line(ref, 0, value.reshape(1, value.size), groups.members)
     mean, tail, _, rstd = (groups.of_channels(v) for v in statistics)
-    normalized(block, x_ref, y_ref, mean, tail, rstd, has, affine_refs)
+    affine = affine_lines(block, has, affine_refs)
+    normalized(block, x_ref, y_ref, (mean, tail, rstd), affine, activation)
 
 
-def _backward(groups: _Groups, has, center: bool, block: Block, x_ref, ct_ref, *refs):
+def _backward(groups: _Groups, has, center: bool, activation, block: Block, x_ref, ct_ref, *refs):
     location_ref, *rest, out_ref, sums_ref = refs
-    mean, tail, rstd = location = tuple(block.line(location_ref, k) for k in range(3))
-    sums = block_sums(block, x_ref, ct_ref, *location)
+    rstd = (location := tuple(block.line(location_ref, k) for k in range(3)))[2]
+    affine = affine_lines(block, has[:2], rest)
+    sums = block_sums(block, x_ref, ct_ref, location, affine, activation)
     for k, value in enumerate(sums):
         block.store_line(sums_ref, k, value)
-    scale = block.line(rest[0], 0) if has[0] else jnp.float32(1)
+    scale = jnp.float32(1) if affine[0] is None else affine[0]
     share = 1 / (block.grid.r * groups.members)
     pull = []
     for k, value in enumerate(sums):
         total = groups.of_channels(groups.total(groups.split(scale * value)))
-        of_given = block.line(rest[-1], k) if has[1] else 0
+        of_given = block.line(rest[-1], k) if has[2] else 0
         pull.append((of_given - rstd * total) * share)
     start, slope = pull
     start = start if center else jnp.zeros_like(start)
-    pulled(block, x_ref, ct_ref, out_ref, (mean, tail, rstd, rstd * scale, slope, start))
+    pulled(block, x_ref, ct_ref, out_ref, location, affine, (start, slope), activation)

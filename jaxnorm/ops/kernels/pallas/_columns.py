@@ -8,18 +8,20 @@ import jax.numpy as jnp
 
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _column_parts, _column_whole
+from jaxnorm.ops.kernels.pallas._around import Backward, Forward
 from jaxnorm.ops.kernels.pallas._column_blocks import whole_grid, widest
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.typing import Array, DTypeLike
 
 
-def serves(view: View, dtypes: tuple, *, target: Target) -> str | None:
+def serves(view: View, dtypes: tuple, *, target: Target, arrays: int = 0) -> str | None:
     """Returns why the kernels do not serve, or None where they do.
 
     Args:
         view: of the array.
         dtypes: of x and y.
         target: what the kernels are compiled for.
+        arrays: how many the backward pass reads and writes.
 
     Returns:
         None: they take every size.
@@ -41,6 +43,7 @@ def standardize(
     center: bool,
     dtype: DTypeLike,
     target: Target,
+    around: Forward = Forward(),
 ) -> tuple:
     """Returns the normalized array and the statistics.
 
@@ -53,6 +56,7 @@ def standardize(
         center: whether the mean is subtracted.
         dtype: of `y`.
         target: what the kernels are compiled for.
+        around: of which the activation behind scale and bias is taken.
 
     Returns:
         `y` [n, r, c], and mean, tail (None where nothing is centred), var and rstd, each [n, g].
@@ -68,6 +72,7 @@ def standardize(
     """
     affine = _by_lines(view, scale), _by_lines(view, bias)
     options: dict = {"epsilon": epsilon, "center": center, "dtype": dtype}
+    options["activation"] = around.activation
     grid = whole_grid(view, widest(x.dtype, dtype), target)
     if grid is None:
         y, mean, tail, *rest = _column_parts.forward(view, x, affine, target=target, **options)
@@ -89,6 +94,7 @@ def cotangent(
     *,
     wanted: tuple[bool, bool, bool],
     target: Target,
+    around: Backward = Backward(),
 ) -> tuple:
     """Returns the cotangents of x, scale and bias, None where one is not wanted.
 
@@ -110,9 +116,10 @@ def cotangent(
         ct_half: that of `rstd / 2 dvar`, or None for zero.
         wanted: which of the cotangents of x, scale and bias.
         target: what the kernels are compiled for.
+        around: of which activation and bias are taken.
 
     Returns:
-        `d_x` [n, r, c] of the dtype of `x`; `d_scale` and `d_bias` [a, c], float32.
+        `d_x`, a list of one [n, r, c] of the dtype of `x`; `d_scale` and `d_bias` [a, c], float32.
 
     Examples:
         >>> view = View(n=1, r=2, c=1, g=1, a=1, row=1, member=0)
@@ -123,16 +130,18 @@ def cotangent(
     """
     location = _lines(view, mean, tail, rstd)
     given = None if ct_mean is ct_half is None else _lines(view, ct_mean, ct_half)
-    inputs = (x, ct, location, _by_lines(view, scale), given, mean is not None)
+    affine = _by_lines(view, scale), _by_lines(view, around.bias)
+    inputs = (x, ct, location, affine, given, mean is not None)
     grid = whole_grid(view, widest(x.dtype, ct.dtype), target)
     if not wanted[0]:
-        d_x, sums = None, _column_parts.sums(view, x, ct, location, target)
+        parts = (location, target, affine, around.activation)
+        d_x, sums = [], _column_parts.sums(view, x, ct, *parts)
     elif grid is None:
-        d_x, sums = _column_parts.backward(view, *inputs, target)
+        *d_x, sums = _column_parts.backward(view, *inputs, target, around.activation)
     else:
-        d_x, sums = _column_whole.backward(view, grid, *inputs)
+        *d_x, sums = _column_whole.backward(view, grid, *inputs, around.activation)
     sums = jnp.sum(sums.reshape(view.a, -1, 2, view.c), axis=1)
-    return d_x, sums[:, 1] if wanted[1] else None, sums[:, 0] if wanted[2] else None
+    return d_x or None, sums[:, 1] if wanted[1] else None, sums[:, 0] if wanted[2] else None
 
 
 def _lines(view: View, *statistics: Array | None) -> Array:

@@ -4,9 +4,9 @@
 `_columns` those of samples that span rows (batch, instance, group and ghost norms). Both have
 
     serves(view, dtypes, *, target) -> why not, or None
-    standardize(view, x, scale, bias, *, epsilon, center, dtype, target)
-        -> y, mean, tail, var, rstd
-    cotangent(view, ct, x, scale, mean, tail, rstd, ct_mean, ct_half, *, wanted, target)
+    standardize(view, x, scale, bias, *, epsilon, center, dtype, target, around)
+        -> y, the sum, the step, mean, tail, var, rstd
+    cotangent(view, ct, x, scale, mean, tail, rstd, ct_mean, ct_half, *, wanted, target, around)
         -> d_x, d_scale, d_bias
 
 with x, y, ct and d_x of [n, r, c], scale and bias and their cotangents float32 of [a, c] or None,
@@ -14,6 +14,10 @@ and statistics float32 of [n, g]. `dtypes` are those of x and y; ct has that of 
 Where nothing is centred mean, tail and ct_mean are None. `ct_half` is the cotangent of
 `rstd / 2 dvar`, so `d_x` has the terms `(ct_mean + xhat ct_half) / count`; either may be None.
 `wanted` says which of the three cotangents are computed; the others are None.
+
+`around` is what else a kernel does, `_around.Forward` or `_around.Backward`. The sum and the step
+are there only where they are asked for. `d_x` is a list: one array for each dtype in which the
+cotangent of what is normalized is wanted.
 """
 
 import functools
@@ -25,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._primitives import filled, which
+from jaxnorm.ops._operands import filled, present, which
 from jaxnorm.ops.kernels._layout import View, native_view
 from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
 from jaxnorm.typing import Shape
@@ -53,10 +57,10 @@ def why_not() -> str | None:
     return None
 
 
-def serves(
+def fuses(
     target: Target, problem: Problem, x: Any, parameters: tuple, cotangents: tuple
 ) -> str | None:
-    """Returns why the kernels do not serve, or None where they do.
+    """Returns why the kernels leave sum, activation and quantization to plain JAX, or None.
 
     Args:
         target: what they are compiled for.
@@ -70,11 +74,44 @@ def serves(
 
     Examples:
         >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((1, 64)), 1e-6, jnp.dtype(jnp.int8), quantized=True)
+        >>> fuses("gpu", problem, jnp.ones((8, 64)), (), ())
+        'the kernels add a residual to rows only, and quantize rows only'
+    """
+    if problem.sum is None and not problem.quantized:
+        return None
+    affine = _affine_shape([v.shape for v in parameters] + list(cotangents))
+    view = _view(x.shape, problem.stats_shape, affine)
+    if view is None or view.r != 1:
+        return "the kernels add a residual to rows only, and quantize rows only"
+    if not is_gpu(target) and problem.quantized and problem.dtype != jnp.int8:
+        return f"the TPU kernels write no {problem.dtype}"
+    return None
+
+
+def serves(
+    target: Target, problem: Problem, x: Any, parameters: tuple, cotangents: tuple
+) -> str | None:
+    """Returns why the kernels do not serve, or None where they do.
+
+    Args:
+        target: what they are compiled for.
+        problem: what is standardized how, in which `fuses` finds no fault.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
         >>> problem = Problem(Sampling((8, 64)), 1e-6, jnp.dtype(jnp.float32))
         >>> serves("gpu", problem, jnp.ones((8, 64)), (), ())
         'the kernels have no layout for these axes: nothing is reduced, or kept and reduced ...'
     """
-    dtypes = (jnp.dtype(x.dtype), problem.dtype)
+    counts = [problem.dtype] if problem.quantized else []
+    dtypes = [jnp.dtype(x.dtype), *([] if counts else [problem.dtype]), *(problem.sum or ())]
     if any(d not in STORAGE for d in dtypes):
         names = sorted({str(d) for d in dtypes})
         return f"the kernels take float32, bfloat16 and float16, not {names}"
@@ -93,49 +130,83 @@ def serves(
             "the kernels have no layout for these axes: nothing is reduced, or kept and reduced "
             "axes alternate too often, or scale and bias vary along too many"
         )
-    return _kernels(view).serves(view, dtypes, target=target)
+    arrays = 0 if problem.sum is None else 6
+    return _kernels(view).serves(view, (*dtypes, *counts), target=target, arrays=arrays)
 
 
 def standardize(target: Target, *operands, problem: Problem, has) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding."""
-    x, scale, bias = filled(has, operands)
+    from jaxnorm.ops.kernels.pallas._around import Forward
+
+    x, residual, scale, bias, step = filled(has, operands)
     affine = _affine_shape([v.shape for v in (scale, bias) if v is not None])
     view = _view(x.shape, problem.stats_shape, affine)
     assert view is not None  # `serves` has seen it
-    y, *statistics = _kernels(view).standardize(
+    around = Forward(
+        _viewed(residual, view),
+        None if problem.sum is None else problem.sum.total,
+        problem.activation,
+        problem.quantized,
+        None if step is None else step.reshape(view.n, view.g),
+    )
+    out = _kernels(view).standardize(
         view,
-        x.reshape(view.n, view.r, view.c),
+        _viewed(x, view),
         _of_channels(scale, view),
         _of_channels(bias, view),
         epsilon=problem.epsilon,
         center=problem.center,
         dtype=problem.dtype,
         target=target,
+        around=around,
     )
-    shaped = [v.reshape(problem.stats_shape) for v in statistics if v is not None]
-    return [y.reshape(x.shape), *shaped]
+    ys = 1 + (problem.sum is not None)
+    shaped = [v.reshape(problem.stats_shape) for v in out[ys:] if v is not None]
+    return [*(v.reshape(x.shape) for v in out[:ys]), *shaped]
 
 
 def cotangent(target: Target, *operands, problem: Problem, has, shapes) -> list:
     """Returns what `_primitives.plain_cotangent` does, to rounding."""
-    ct, ct_mean, ct_half, x, scale, mean, tail, rstd = filled(has, operands)
-    affine = [v for v in (None if scale is None else scale.shape, *shapes[1:]) if v is not None]
+    from jaxnorm.ops.kernels.pallas._around import Backward
+
+    ct, ct_total, ct_mean, ct_half, *kept = filled(has, operands)
+    x, residual, scale, bias, mean, tail, rstd = kept
+    affine = [v.shape for v in (scale, bias) if v is not None] + list(present(shapes[2:]))
     view = _view(x.shape, problem.stats_shape, _affine_shape(affine))
     assert view is not None  # `serves` has seen it
     if problem.center and tail is None:
         tail = jnp.zeros_like(mean)
     statistics = (mean, tail, rstd, ct_mean if problem.center else None, ct_half)
     small = [None if v is None else v.reshape(view.n, view.g) for v in statistics]
+    inputs = (x.dtype, x.dtype) if problem.sum is None else problem.sum[:2]
+    # x and the residual have one cotangent, which is written once for each dtype.
+    wanted = [None if s is None else jnp.dtype(d) for s, d in zip(shapes, inputs)]
+    dtypes = tuple(dict.fromkeys(present(wanted)))
+    around = Backward(
+        _viewed(residual, view),
+        _viewed(ct_total, view),
+        _of_channels(bias, view),
+        problem.activation,
+        dtypes,
+    )
     out = _kernels(view).cotangent(
         view,
-        *(v.reshape(view.n, view.r, view.c) for v in (ct, x)),
+        *(_viewed(v, view) for v in (ct, x)),
         _of_channels(scale, view),
         *small,
-        wanted=which(shapes),
+        wanted=(bool(dtypes), *which(shapes[2:])),
         target=target,
+        around=around,
     )
-    sums = [v if shape is None else _summed(v, shape) for v, shape in zip(out[1:], shapes[1:])]
-    return [v.reshape(s) for v, s in zip((out[0], *sums), shapes) if s is not None]
+    found = dict(zip(dtypes, out[0] or (), strict=True))
+    d_inputs = [None if d is None else found[d].reshape(x.shape) for d in wanted]
+    sums = [v if shape is None else _summed(v, shape) for v, shape in zip(out[1:], shapes[2:])]
+    d_affine = [v.reshape(s) for v, s in zip(sums, shapes[2:]) if s is not None]
+    return [*present(d_inputs), *d_affine]
+
+
+def _viewed(value, view: View):
+    return None if value is None else value.reshape(view.n, view.r, view.c)
 
 
 def _summed(cotangent, shape: Shape):

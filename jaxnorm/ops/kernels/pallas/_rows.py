@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _rows_gpu, _rows_tpu
+from jaxnorm.ops.kernels.pallas._around import Backward, Forward
 from jaxnorm.ops.kernels.pallas._blocks import row_blocks
 from jaxnorm.ops.kernels.pallas._targets import Target, is_gpu
+from jaxnorm.typing import Shape
 
 
 class Rows(NamedTuple):
@@ -35,13 +37,14 @@ def rows_of(view: View) -> Rows:
     return Rows(view.a, view.n // view.a, view.g, view.c // view.g, view.member)
 
 
-def serves(view: View, dtypes, *, target: Target) -> str | None:
+def serves(view: View, dtypes, *, target: Target, arrays: int = 0) -> str | None:
     """Returns why the kernels do not serve, or None where they do.
 
     Args:
         view: with one row in each sample.
-        dtypes: of x and y.
+        dtypes: of x, y and what else is read and written.
         target: what they are compiled for.
+        arrays: how many the backward pass reads and writes; three if 0.
 
     Examples:
         >>> import numpy as np
@@ -50,36 +53,64 @@ def serves(view: View, dtypes, *, target: Target) -> str | None:
     """
     if is_gpu(target):
         return None
-    rows, itemsize = rows_of(view), max(d.itemsize for d in dtypes)
+    rows, sizes = rows_of(view), [d.itemsize for d in dtypes]
     if rows.g > 1 and rows.m % 128:
         return f"the TPU kernels take groups of whole lanes of 128 entries, not of {rows.m}"
-    if row_blocks("rows backward", target, rows.p, rows.m, itemsize).rows == 0:
+    given = (rows.p, rows.m, max(sizes), arrays, min(sizes))
+    if row_blocks("rows backward", target, *given).rows == 0:
         return f"a row of {rows.m} entries does not fit the fast memory of a TPU"
     return None
 
 
-def standardize(view: View, x, scale, bias, *, epsilon, center, dtype, target: Target) -> list:
-    """Returns y, mean, tail, var and rstd; the contract is in `_entry`."""
+def standardize(
+    view: View, x, scale, bias, *, epsilon, center, dtype, target: Target, around: Forward
+) -> list:
+    """Returns y, what is written around it, mean, tail, var and rstd; see `_entry`."""
     rows = rows_of(view)
     kernels = _rows_gpu if is_gpu(target) else _rows_tpu
-    x = x.reshape(rows.a, rows.p, rows.g * rows.m)
-    options = {"epsilon": epsilon, "dtype": dtype, "target": target}
-    y, *statistics = kernels.forward(rows, x, scale, bias, center=center, **options)
-    statistics = [v.reshape(view.n, view.g) for v in statistics]
-    return [y.reshape(view.n, 1, view.c), *([] if center else [None, None]), *statistics]
+    whole, small = (rows.a, rows.p, rows.g * rows.m), (rows.a, rows.p, rows.g)
+    around = around._replace(
+        residual=_shaped(around.residual, whole), step=_shaped(around.step, small)
+    )
+    options = {"epsilon": epsilon, "dtype": dtype, "target": target, "around": around}
+    ys = 1 + (around.total is not None)
+    out = kernels.forward(rows, x.reshape(whole), scale, bias, center=center, **options)
+    wholes = [v.reshape(view.n, 1, view.c) for v in out[:ys]]
+    statistics = [v.reshape(view.n, view.g) for v in out[ys:]]
+    steps, statistics = statistics[: around.own_step], statistics[around.own_step :]
+    return [*wholes, *steps, *([] if center else [None, None]), *statistics]
 
 
 def cotangent(
-    view: View, ct, x, scale, mean, tail, rstd, ct_mean, ct_half, *, wanted, target: Target
+    view: View,
+    ct,
+    x,
+    scale,
+    mean,
+    tail,
+    rstd,
+    ct_mean,
+    ct_half,
+    *,
+    wanted,
+    target: Target,
+    around: Backward,
 ) -> list:
-    """Returns the cotangents of x, scale and bias; the contract is in `_entry`."""
+    """Returns the cotangents of what is normalized, scale and bias; see `_entry`."""
     rows = rows_of(view)
     kernels = _rows_gpu if is_gpu(target) else _rows_tpu
-    ct, x = (v.reshape(rows.a, rows.p, rows.g * rows.m) for v in (ct, x))
-    statistics = [
-        None if v is None else v.reshape(rows.a, rows.p, rows.g)
-        for v in (mean, tail, rstd, ct_mean, ct_half)
-    ]
-    d_x, *sums = kernels.backward(rows, ct, x, scale, *statistics, wanted=wanted, target=target)
-    d_x = None if d_x is None else d_x.reshape(view.n, 1, view.c)
+    whole, small = (rows.a, rows.p, rows.g * rows.m), (rows.a, rows.p, rows.g)
+    around = around._replace(
+        residual=_shaped(around.residual, whole), ct_total=_shaped(around.ct_total, whole)
+    )
+    ct, x = (v.reshape(whole) for v in (ct, x))
+    statistics = [_shaped(v, small) for v in (mean, tail, rstd, ct_mean, ct_half)]
+    d_x, *sums = kernels.backward(
+        rows, ct, x, scale, *statistics, wanted=wanted, target=target, around=around
+    )
+    d_x = None if d_x is None else [v.reshape(view.n, 1, view.c) for v in d_x]
     return [d_x, *(None if v is None else v.reshape(view.a, view.c) for v in sums)]
+
+
+def _shaped(value, shape: Shape):
+    return None if value is None else value.reshape(shape)

@@ -12,21 +12,32 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._activations import activated
+from jaxnorm.ops._operands import filled, present, which
+from jaxnorm.ops._quantization import step_of
 from jaxnorm.ops.kernels.pallas import _sample
-from jaxnorm.ops.kernels.pallas._blocks import PROGRAMS, Blocks, power_above, row_blocks
+from jaxnorm.ops.kernels.pallas._around import Backward, Forward, behind_activation, finished
+from jaxnorm.ops.kernels.pallas._blocks import PROGRAMS, Blocks, row_blocks
 from jaxnorm.ops.kernels.pallas._call import call
 from jaxnorm.ops.kernels.pallas._places import Places, program
+from jaxnorm.ops.kernels.pallas._rows_gpu_sums import partial_sums
 from jaxnorm.ops.kernels.pallas._targets import Target
-
-COLUMNS = 64  # entries of a row, and
-TALL = 32  # rows, that a program takes at a time where it adds up over rows
 
 
 def forward(
-    rows, x, scale, bias, *, epsilon, center, dtype, target: Target, blocks: Blocks | None = None
+    rows,
+    x,
+    scale,
+    bias,
+    *,
+    epsilon,
+    center,
+    dtype,
+    target: Target,
+    around: Forward = Forward(),
+    blocks: Blocks | None = None,
 ) -> list:
-    """Returns y and the statistics.
+    """Returns y, what is written around it, and the statistics.
 
     Args:
         rows: `_rows.Rows`.
@@ -37,42 +48,50 @@ def forward(
         center: whether the mean is subtracted.
         dtype: of y.
         target: what the kernel is compiled for.
+        around: what is done before and behind; the step is [a, p, g].
         blocks: the size of the blocks; that of `row_blocks` if None.
 
     Returns:
-        y [a, p, g m], then mean, tail (where centred), var and rstd [a, p, g] in float32.
+        y [a, p, g m]; the sum, like y, where a residual is added; then in float32 [a, p, g] the
+        step where y counts steps of its own, mean, tail (where centred), var and rstd.
     """
     if blocks is None:
         blocks = row_blocks("rows forward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
     whole = blocks.length >= rows.m
-    given = [v for v in (scale, bias) if v is not None]
+    given = (around.residual, scale, bias, around.step)
     statistic = jax.ShapeDtypeStruct((rows.a, rows.p, rows.g), jnp.float32)
     kernel = functools.partial(
         _forward if whole else _forward_in_steps,
         rows,
         blocks,
-        (scale is not None, bias is not None),
+        which(given),
+        around.static,
         epsilon,
         center,
     )
-    count = 4 if center else 2
+    totals = [] if around.total is None else [jax.ShapeDtypeStruct(x.shape, around.total)]
+    count = around.own_step + (4 if center else 2)
+    out_shape = [jax.ShapeDtypeStruct(x.shape, dtype), *totals, *[statistic] * count]
     return call(
         kernel,
         target,
         grid=(pl.cdiv(rows.p, blocks.rows), rows.g, rows.a),
-        in_specs=[pl.BlockSpec()] * (1 + len(given)),
-        out_specs=[pl.BlockSpec()] * (1 + count),
-        out_shape=[jax.ShapeDtypeStruct(x.shape, dtype), *[statistic] * count],
+        in_specs=[pl.BlockSpec()] * (1 + len(present(given))),
+        out_specs=[pl.BlockSpec()] * len(out_shape),
+        out_shape=out_shape,
         warps=blocks.warps,
-    )(x, *given)
+    )(x, *present(given))
 
 
-def _forward(rows, blocks: Blocks, has, epsilon: float, center: bool, x_ref, *refs):
-    affine, (y_ref, *out) = _affine(has, refs)
+def _forward(rows, blocks: Blocks, has, around: Forward, epsilon: float, center: bool, *refs):
+    x_ref, residual_ref, *affine, step_ref, out = _taken((True, *has), refs)
+    y_ref, total_ref, own_ref, kept = _outputs(around, out)
     me = program()
     at = Places(rows, blocks, me, me.index)
-    x = at.load(x_ref)
-    pivot = at.pivot(x_ref) if center else None
+    x = _loaded(at, x_ref, residual_ref)
+    if total_ref is not None:
+        at.store(total_ref, x)
+    pivot = _pivot(at, x_ref, residual_ref) if center else None
     largest, total = _about(pivot, at, x, rows.m)
     known = _sample.first(
         jnp.max(largest, axis=1, keepdims=True),
@@ -85,48 +104,95 @@ def _forward(rows, blocks: Blocks, has, epsilon: float, center: bool, x_ref, *re
     total, squares = (jnp.sum(v, axis=1, keepdims=True) for v in (d, d * d))
     found = _sample.second(total, squares, known, rows.m, epsilon)
     scale, bias = (None if ref is None else at.channels(ref) for ref in affine)
-    at.store(y_ref, _sample.placed(d, found, scale, bias))
-    for ref, v in zip(out, _kept(found), strict=True):
+    z = _sample.placed(d, found, scale, bias)
+    step = None if step_ref is None else at.statistic(step_ref)
+    y, step = finished(around, y_ref.dtype, z, step, lambda v: _largest(at.inside(v)))
+    at.store(y_ref, y)
+    if own_ref is not None:
+        at.store_statistic(own_ref, step)
+    for ref, v in zip(kept, _kept(found), strict=True):
         at.store_statistic(ref, v)
 
 
-def _forward_in_steps(rows, blocks: Blocks, has, epsilon: float, center: bool, x_ref, *refs):
-    affine, (y_ref, *out) = _affine(has, refs)
+def _forward_in_steps(
+    rows, blocks: Blocks, has, around: Forward, epsilon: float, center: bool, *refs
+):
+    x_ref, residual_ref, *affine, step_ref, out = _taken((True, *has), refs)
+    y_ref, total_ref, own_ref, kept = _outputs(around, out)
     n = pl.cdiv(rows.m, blocks.length)
     me = program()
     at = Places(rows, blocks, me, me.index)
-    pivot = at.pivot(x_ref) if center else None
+    pivot = _pivot(at, x_ref, residual_ref) if center else None
     zero = jnp.zeros((1, blocks.length), jnp.float32)
 
     def largest_and_total(i, sums):
         here = at.step(i)
-        largest, total = _about(pivot, here, here.load(x_ref), rows.m)
+        x = _loaded(here, x_ref, residual_ref)
+        if total_ref is not None:
+            here.store(total_ref, x)
+        largest, total = _about(pivot, here, x, rows.m)
         return jnp.maximum(sums[0], largest), sums[1] + total
 
     largest, total = lax.fori_loop(0, n, largest_and_total, (zero, zero))
     total = jnp.sum(total, axis=1, keepdims=True) if center else None
-    largest = jnp.max(largest, axis=1, keepdims=True)
-    known = _sample.first(largest, total, pivot, rows.m, epsilon)
+    known = _sample.first(_largest(largest), total, pivot, rows.m, epsilon)
 
     def total_and_squares(i, sums):
         here = at.step(i)
-        d = here.inside(_sample.deviation(here.load(x_ref), known))
+        d = here.inside(_sample.deviation(_loaded(here, x_ref, residual_ref), known))
         return sums[0] + d, sums[1] + d * d
 
     sums = lax.fori_loop(0, n, total_and_squares, (zero, zero))
     total, squares = (jnp.sum(v, axis=1, keepdims=True) for v in sums)
     found = _sample.second(total, squares, known, rows.m, epsilon)
 
-    def place(i, carry):
+    def placed(i):
         here = at.step(i)
         scale, bias = (None if ref is None else here.channels(ref) for ref in affine)
-        d = _sample.deviation(here.load(x_ref), known)
-        here.store(y_ref, _sample.placed(d, found, scale, bias))
+        d = _sample.deviation(_loaded(here, x_ref, residual_ref), known)
+        return here, _sample.placed(d, found, scale, bias)
+
+    def largest_output(i, largest):
+        here, z = placed(i)
+        y = activated(around.activation, z)
+        return jnp.maximum(largest, here.inside(jnp.abs(y)))
+
+    step = None if step_ref is None else at.statistic(step_ref)
+    if own_ref is not None:
+        largest = _largest(lax.fori_loop(0, n, largest_output, zero))
+        step = step_of(largest, y_ref.dtype)
+        at.store_statistic(own_ref, step)
+
+    def place(i, carry):
+        here, z = placed(i)
+        here.store(y_ref, finished(around, y_ref.dtype, z, step, _largest)[0])
         return carry
 
     lax.fori_loop(0, n, place, 0)
-    for ref, v in zip(out, _kept(found), strict=True):
+    for ref, v in zip(kept, _kept(found), strict=True):
         at.store_statistic(ref, v)
+
+
+def _loaded(at: Places, x_ref, residual_ref):
+    """Returns what is normalized, of some rows."""
+    x = at.load(x_ref)
+    return x if residual_ref is None else x + at.load(residual_ref)
+
+
+def _pivot(at: Places, x_ref, residual_ref):
+    """Returns one member of each row of what is normalized."""
+    x = at.pivot(x_ref)
+    return x if residual_ref is None else x + at.pivot(residual_ref)
+
+
+def _largest(values):
+    return jnp.max(values, axis=1, keepdims=True)
+
+
+def _outputs(around: Forward, refs: tuple) -> list:
+    """Returns the references to y, the sum, the step and the statistics."""
+    *out, statistics = _taken((True, around.total is not None, around.own_step), refs)
+    return [*out, statistics]
 
 
 def _about(pivot, at: Places, x, count: int):
@@ -140,10 +206,9 @@ def _kept(found: _sample.Statistics) -> list:
     return [*location, found.var, found.rstd]
 
 
-def _affine(has: tuple[bool, ...], refs: tuple) -> tuple[list, tuple]:
-    """Returns the references to what may be missing, None for what is, and the rest."""
-    rest = iter(refs)
-    return [next(rest) if there else None for there in has], tuple(rest)
+def _taken(has: tuple[bool, ...], refs: tuple) -> list:
+    """Returns the references to what may be missing, None for what is, and last the others."""
+    return [*filled(has, refs), refs[sum(has) :]]
 
 
 def backward(
@@ -159,6 +224,7 @@ def backward(
     *,
     wanted,
     target: Target,
+    around: Backward = Backward(),
     blocks: Blocks | None = None,
 ) -> list:
     """Returns the cotangents of x, scale and bias.
@@ -175,83 +241,105 @@ def backward(
         ct_half: the cotangent of half the variance's relative change, or None.
         wanted: which of the three are computed.
         target: what the kernels are compiled for.
+        around: what was done before and behind.
         blocks: the size of the blocks; that of `row_blocks` if None.
 
     Returns:
-        [a, p, g m] of the dtype of x, and two of [a, g m] in float32; None where not wanted.
+        The first [a, p, g m] in each of the dtypes that are asked for, and two of [a, g m] in
+        float32; None where not wanted.
     """
-    small = (scale, mean, tail, rstd, ct_mean, ct_half)
+    statistics = (mean, tail, rstd)
     if blocks is None:
         blocks = row_blocks("rows backward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
     whole = blocks.length >= rows.m
     d_x, sums = None, [None, None]
     if wanted[0]:
         with_sums = wanted[1:] if whole else (False, False)
-        d_x, *found = _input(rows, blocks, ct, x, small, with_sums, target)
+        given = (around.residual, around.ct_total, scale, around.bias, *statistics)
+        given = (*given, ct_mean, ct_half)
+        d_x, found = _input(rows, blocks, ct, x, given, with_sums, target, around)
         sums = filled(with_sums, [v.sum(axis=1) for v in found])
     missing = (wanted[1] and sums[0] is None, wanted[2] and sums[1] is None)
     if any(missing):
-        found = _parameters(rows, ct, x, small[1:4], missing, target)
+        given = (around.residual, scale, around.bias, *statistics)
+        found = partial_sums(rows, ct, x, given, missing, target, around.activation)
         sums = filled(missing, [v.sum(axis=1) for v in found])
     return [d_x, *sums]
 
 
-def _input(rows, blocks: Blocks, ct, x, small, sums: tuple[bool, bool], target: Target) -> list:
-    """Returns the cotangent of x, and the partial sums of scale and bias that are asked for."""
+def _input(
+    rows, blocks: Blocks, ct, x, given, sums: tuple[bool, bool], target: Target, around: Backward
+) -> tuple[list, list]:
+    """Returns the cotangent of x in each dtype, and the partial sums that are asked for.
+
+    `given` are the residual, the cotangent of the sum, scale, bias and the statistics.
+    """
     whole = blocks.length >= rows.m
     taken = pl.cdiv(rows.p, blocks.rows)
     # Each program adds up over several blocks: what it writes is then little beside what it reads.
     turns = pl.cdiv(taken, max(1, PROGRAMS // (rows.g * rows.a))) if any(sums) else 1
     programs = pl.cdiv(taken, turns)
-    given = [v for v in small if v is not None]
     partial = jax.ShapeDtypeStruct((rows.a, programs, rows.g * rows.m), jnp.float32)
+    dtypes = around.dtypes or (x.dtype,)
     kernel = functools.partial(
         _backward if whole else _backward_in_steps,
         rows,
         blocks,
         turns,
-        tuple(v is not None for v in small),
-        sums,
+        which(given),
+        around.activation,
+        (len(dtypes), sums),
     )
-    out_shape = [jax.ShapeDtypeStruct(x.shape, x.dtype), *[partial] * sum(sums)]
-    return call(
+    out_shape = [jax.ShapeDtypeStruct(x.shape, d) for d in dtypes] + [partial] * sum(sums)
+    out = call(
         kernel,
         target,
         grid=(programs, rows.g, rows.a),
-        in_specs=[pl.BlockSpec()] * (2 + len(given)),
+        in_specs=[pl.BlockSpec()] * (2 + len(present(given))),
         out_specs=[pl.BlockSpec()] * len(out_shape),
         out_shape=out_shape,
         warps=blocks.warps,
-    )(ct, x, *given)
+    )(ct, x, *present(given))
+    return out[: len(dtypes)], out[len(dtypes) :]
 
 
-def _backward(rows, blocks: Blocks, turns: int, has, sums, ct_ref, x_ref, *refs):
-    (scale_ref, *small), (dx_ref, *out) = _affine(has, refs)
-    me = program()
+def _backward(rows, blocks: Blocks, turns: int, has, activation, asked, ct_ref, x_ref, *refs):
+    (residual_ref, total_ref, scale_ref, bias_ref, *small, out) = _taken(has, refs)
+    (copies, sums), me = asked, program()
     zero = jnp.zeros((blocks.rows, blocks.length), jnp.float32)
 
     def turn(i, added):
         at = Places(rows, blocks, me, me.index * turns + i)
         mean, tail, rstd, *cts = (None if r is None else at.statistic(r) for r in small)
-        scale = None if scale_ref is None else at.channels(scale_ref)
-        ct = at.load(ct_ref)
-        xhat = at.inside(_sample.standardized(at.load(x_ref), mean, tail, rstd))
+        scale, bias = (None if r is None else at.channels(r) for r in (scale_ref, bias_ref))
+        x = _loaded(at, x_ref, residual_ref)
+        xhat = at.inside(_sample.standardized(x, mean, tail, rstd))
+        ct = behind_activation(activation, at.load(ct_ref), xhat, scale, bias)
         inner = ct if scale is None else ct * scale
         of_ct = None if mean is None else jnp.sum(inner, axis=1, keepdims=True)
         of_product = jnp.sum(inner * xhat, axis=1, keepdims=True)
         d_x = _sample.pulled_back(inner, xhat, (of_ct, of_product), rstd, cts, rows.m)
-        at.store(dx_ref, d_x)
+        _store(at, out[:copies], d_x, total_ref)
         terms = [v for v, asked in zip((ct * xhat, ct), sums) if asked]
         return tuple(total + term for total, term in zip(added, terms, strict=True))
 
     added = lax.fori_loop(0, turns, turn, (zero,) * sum(sums))
     at = Places(rows, blocks, me, 0)
-    for ref, v in zip(out, added, strict=True):
+    for ref, v in zip(out[copies:], added, strict=True):
         at.store_partial(ref, jnp.sum(v, axis=0, keepdims=True))
 
 
-def _backward_in_steps(rows, blocks: Blocks, turns: int, has, sums, ct_ref, x_ref, *refs):
-    (scale_ref, *small), (dx_ref,) = _affine(has, refs)
+def _store(at: Places, refs, d_x, total_ref) -> None:
+    """Stores the cotangent of what was normalized, with that of the sum itself."""
+    d_x = d_x if total_ref is None else d_x + at.load(total_ref)
+    for ref in refs:
+        at.store(ref, d_x)
+
+
+def _backward_in_steps(
+    rows, blocks: Blocks, turns: int, has, activation, asked, ct_ref, x_ref, *refs
+):
+    (residual_ref, total_ref, scale_ref, bias_ref, *small, out) = _taken(has, refs)
     n = pl.cdiv(rows.m, blocks.length)
     me = program()
     at = Places(rows, blocks, me, me.index)
@@ -260,9 +348,11 @@ def _backward_in_steps(rows, blocks: Blocks, turns: int, has, sums, ct_ref, x_re
 
     def parts(i):
         here = at.step(i)
-        xhat = here.inside(_sample.standardized(here.load(x_ref), mean, tail, rstd))
-        ct = here.load(ct_ref)
-        return here, xhat, ct if scale_ref is None else ct * here.channels(scale_ref)
+        x = _loaded(here, x_ref, residual_ref)
+        xhat = here.inside(_sample.standardized(x, mean, tail, rstd))
+        scale, bias = (None if r is None else here.channels(r) for r in (scale_ref, bias_ref))
+        ct = behind_activation(activation, here.load(ct_ref), xhat, scale, bias)
+        return here, xhat, ct if scale is None else ct * scale
 
     def add(i, totals):
         _, xhat, inner = parts(i)
@@ -275,50 +365,7 @@ def _backward_in_steps(rows, blocks: Blocks, turns: int, has, sums, ct_ref, x_re
     def place(i, carry):
         here, xhat, inner = parts(i)
         d_x = _sample.pulled_back(inner, xhat, (of_ct, of_product), rstd, cts, rows.m)
-        here.store(dx_ref, d_x)
+        _store(here, out, d_x, total_ref)
         return carry
 
     lax.fori_loop(0, n, place, 0)
-
-
-def _parameters(rows, ct, x, statistics, wanted: tuple[bool, bool], target: Target) -> list:
-    """Returns partial sums of scale and bias, [a, parts, g m], each over some of the rows."""
-    width = min(COLUMNS, power_above(rows.m))
-    blocks = Blocks(min(TALL, power_above(rows.p)), width, 4)
-    across = pl.cdiv(rows.m, width)
-    taken = pl.cdiv(rows.p, blocks.rows)
-    turns = pl.cdiv(taken, max(1, PROGRAMS // (across * rows.g * rows.a)))
-    programs = pl.cdiv(taken, turns)
-    given = [v for v in statistics if v is not None]
-    has = tuple(v is not None for v in statistics)
-    partial = jax.ShapeDtypeStruct((rows.a, programs, rows.g * rows.m), jnp.float32)
-    return call(
-        functools.partial(_sums, rows, blocks, turns, has, wanted),
-        target,
-        grid=(programs, rows.g * across, rows.a),
-        in_specs=[pl.BlockSpec()] * (2 + len(given)),
-        out_specs=[pl.BlockSpec()] * sum(wanted),
-        out_shape=[partial] * sum(wanted),
-        warps=blocks.warps,
-    )(ct, x, *given)
-
-
-def _sums(rows, blocks: Blocks, turns: int, has, wanted, ct_ref, x_ref, *refs):
-    small, out = _affine(has, refs)
-    across = pl.cdiv(rows.m, blocks.length)
-    me = program()
-    me, step = me._replace(group=me.group // across), me.group % across
-    zero = jnp.zeros((blocks.rows, blocks.length), jnp.float32)
-
-    def turn(i, added):
-        at = Places(rows, blocks, me, me.index * turns + i, step)
-        mean, tail, rstd = (None if r is None else at.statistic(r) for r in small)
-        ct = at.load(ct_ref)
-        xhat = at.inside(_sample.standardized(at.load(x_ref), mean, tail, rstd))
-        terms = [v for v, asked in zip((ct * xhat, ct), wanted) if asked]
-        return tuple(total + term for total, term in zip(added, terms, strict=True))
-
-    added = lax.fori_loop(0, turns, turn, (zero,) * sum(wanted))
-    at = Places(rows, blocks, me, 0, step)
-    for ref, v in zip(out, added, strict=True):
-        at.store_partial(ref, jnp.sum(v, axis=0, keepdims=True))

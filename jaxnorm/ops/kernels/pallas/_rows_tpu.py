@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
-from jaxnorm.ops._primitives import filled
+from jaxnorm.ops._operands import filled, present, which
 from jaxnorm.ops.kernels.pallas import _sample
+from jaxnorm.ops.kernels.pallas._around import Backward, Forward, behind_activation, finished
 from jaxnorm.ops.kernels.pallas._blocks import VMEM, row_blocks
 from jaxnorm.ops.kernels.pallas._call import call
 from jaxnorm.ops.kernels.pallas._targets import Target
@@ -23,8 +24,19 @@ from jaxnorm.ops.kernels.pallas._targets import Target
 LANES = 128
 
 
-def forward(rows, x, scale, bias, *, epsilon, center, dtype, target: Target) -> list:
-    """Returns y and the statistics.
+def forward(
+    rows,
+    x,
+    scale,
+    bias,
+    *,
+    epsilon,
+    center,
+    dtype,
+    target: Target,
+    around: Forward = Forward(),
+) -> list:
+    """Returns y, what is written around it, and the statistics.
 
     Args:
         rows: `_rows.Rows`.
@@ -35,32 +47,62 @@ def forward(rows, x, scale, bias, *, epsilon, center, dtype, target: Target) -> 
         center: whether the mean is subtracted.
         dtype: of y.
         target: what the kernel is compiled for.
+        around: what is done before and behind; the step is [a, p, g].
 
     Returns:
-        y [a, p, g m], then mean, tail (where centred), var and rstd [a, p, g] in float32.
+        y [a, p, g m]; the sum, like y, where a residual is added; then in float32 [a, p, g] the
+        step where y counts steps of its own, mean, tail (where centred), var and rstd.
     """
-    tall = _tall("rows forward", rows, max(x.dtype.itemsize, dtype.itemsize), target)
-    given = [v.reshape(rows.a, 1, -1) for v in (scale, bias) if v is not None]
-    has = (scale is not None, bias is not None)
-    count = 4 if center else 2
+    tall = tall_of("rows forward", rows, dtypes_of(x, dtype, around), target)
+    wholes = [x, *present((around.residual,))]
+    affine = [v.reshape(rows.a, 1, -1) for v in (scale, bias) if v is not None]
+    steps = [] if around.step is None else [_packed([around.step], rows, tall)]
+    count = around.own_step + (4 if center else 2)
     blocks = pl.cdiv(rows.p, tall)
-    y, statistics = call(
-        functools.partial(_forward, rows, has, epsilon, center),
+    dtypes = present((dtype, around.total))
+    *ys, statistics = call(
+        functools.partial(_forward, rows, which((scale, bias)), around.static, epsilon, center),
         target,
         grid=(rows.a, rows.g, blocks),
-        in_specs=[_entries(rows, tall), *[_channels(rows)] * len(given)],
-        out_specs=[_entries(rows, tall), _small(count, tall)],
+        in_specs=[
+            *[_entries(rows, tall)] * len(wholes),
+            *[_channels(rows)] * len(affine),
+            *[_small(1, tall)] * len(steps),
+        ],
+        out_specs=[*[_entries(rows, tall)] * len(dtypes), _small(count, tall)],
         out_shape=[
-            jax.ShapeDtypeStruct(x.shape, dtype),
+            *(jax.ShapeDtypeStruct(x.shape, d) for d in dtypes),
             jax.ShapeDtypeStruct((rows.a, rows.g, blocks, count, tall), jnp.float32),
         ],
         vmem=VMEM,
-    )(x, *given)
-    return [y, *_unpacked(statistics, rows)]
+    )(*wholes, *affine, *steps)
+    return [*ys, *_unpacked(statistics, rows)]
 
 
-def _tall(kernel: str, rows, itemsize: int, target: Target) -> int:
-    return row_blocks(kernel, target, rows.p, rows.m, itemsize).rows
+def dtypes_of(x, dtype, around: Forward) -> list:
+    """Returns the dtypes of the blocks that the forward pass holds.
+
+    Args:
+        x: an array or its aval.
+        dtype: of y.
+        around: what is done before and behind.
+    """
+    residual = [] if around.total is None else [around.residual.dtype, around.total]
+    return [x.dtype, dtype, *residual]
+
+
+def tall_of(kernel: str, rows, dtypes, target: Target) -> int:
+    """Returns how many rows a program takes; 0 where not even the fewest fit.
+
+    Args:
+        kernel: "rows forward" or "rows backward".
+        rows: `_rows.Rows`.
+        dtypes: of the arrays that it reads and writes.
+        target: what the kernel is compiled for.
+    """
+    sizes = [jnp.dtype(d).itemsize for d in dtypes]
+    blocks = row_blocks(kernel, target, rows.p, rows.m, max(sizes), len(sizes), min(sizes))
+    return blocks.rows
 
 
 def _entries(rows, tall: int) -> pl.BlockSpec:
@@ -107,30 +149,55 @@ def _as_columns(stacked) -> list:
     return [columns[:, i : i + 1] for i in range(count)]
 
 
-def _forward(rows, has, epsilon: float, center: bool, x_ref, *refs):
-    (scale, bias), (y_ref, out_ref) = _affine(has, refs)
-    x = x_ref[...].astype(jnp.float32)
+def _forward(rows, has, around: Forward, epsilon: float, center: bool, *refs):
+    there = (True, around.residual is not None, *has, around.step is not None)
+    x_ref, residual_ref, *affine_refs, step_ref = filled(there, refs)
+    outputs = (True, around.total is not None, True)
+    y_ref, total_ref, out_ref = filled(outputs, refs[sum(there) :])
+    scale, bias = (None if ref is None else ref[...] for ref in affine_refs)
+    x = _loaded(x_ref, residual_ref)
+    if total_ref is not None:
+        total_ref[...] = x.astype(total_ref.dtype)
     pivot = x[:, rows.member : rows.member + 1] if center else None
     d = x if pivot is None else x - pivot
     total = jnp.sum(d * _sample.share(rows.m)[0], axis=1, keepdims=True) if center else None
-    largest = jnp.max(jnp.abs(d), axis=1, keepdims=True)
-    known = _sample.first(largest, total, pivot, rows.m, epsilon)
+    known = _sample.first(_largest(jnp.abs(d)), total, pivot, rows.m, epsilon)
     d = _sample.deviation(x, known)
     total, squares = (jnp.sum(v, axis=1, keepdims=True) for v in (d, d * d))
     found = _sample.second(total, squares, known, rows.m, epsilon)
-    y_ref[...] = _sample.placed(d, found, scale, bias).astype(y_ref.dtype)
+    z = _sample.placed(d, found, scale, bias)
+    step = None if step_ref is None else _as_columns(step_ref[...])[0]
+    y, step = finished(around, y_ref.dtype, z, step, _largest)
+    y_ref[...] = y.astype(y_ref.dtype)
+    own = [step] if around.own_step else []
     location = [] if found.mean is None else [found.mean, found.tail]
-    out_ref[...] = _as_rows([*location, found.var, found.rstd])
+    out_ref[...] = _as_rows([*own, *location, found.var, found.rstd])
 
 
-def _affine(has: tuple[bool, ...], refs: tuple) -> tuple[list, tuple]:
-    """Returns what references to what may be missing hold, None for what is, and the rest."""
-    rest = iter(refs)
-    return [next(rest)[...] if there else None for there in has], tuple(rest)
+def _loaded(x_ref, residual_ref):
+    """Returns what is normalized."""
+    x = x_ref[...].astype(jnp.float32)
+    return x if residual_ref is None else x + residual_ref[...].astype(jnp.float32)
+
+
+def _largest(values):
+    return jnp.max(values, axis=1, keepdims=True)
 
 
 def backward(
-    rows, ct, x, scale, mean, tail, rstd, ct_mean, ct_half, *, wanted, target: Target
+    rows,
+    ct,
+    x,
+    scale,
+    mean,
+    tail,
+    rstd,
+    ct_mean,
+    ct_half,
+    *,
+    wanted,
+    target: Target,
+    around: Backward = Backward(),
 ) -> list:
     """Returns the cotangents of x, scale and bias.
 
@@ -146,59 +213,72 @@ def backward(
         ct_half: the cotangent of half the variance's relative change, or None.
         wanted: which of the three are computed.
         target: what the kernel is compiled for.
+        around: what was done before and behind.
 
     Returns:
-        [a, p, g m] of the dtype of x, and two of [a, g m] in float32; None where not wanted.
+        The first [a, p, g m] in each of the dtypes that are asked for, and two of [a, g m] in
+        float32; None where not wanted.
     """
-    tall = _tall("rows backward", rows, max(ct.dtype.itemsize, x.dtype.itemsize), target)
+    wholes = [ct, x, *present((around.residual, around.ct_total))]
+    dtypes = (around.dtypes or (x.dtype,)) if wanted[0] else ()
+    held = [*(v.dtype for v in wholes), *(around.dtypes or (x.dtype,))]
+    tall = tall_of("rows backward", rows, held, target)
     small = (mean, tail, rstd, ct_mean, ct_half)
-    given = [v for v in small if v is not None]
-    affine = [] if scale is None else [scale.reshape(rows.a, 1, -1)]
+    affine = [v.reshape(rows.a, 1, -1) for v in (scale, around.bias) if v is not None]
     sums = jax.ShapeDtypeStruct((rows.a, 1, rows.g * rows.m), jnp.float32)
-    outputs = [
-        (jax.ShapeDtypeStruct(x.shape, x.dtype), _entries(rows, tall)),
-        (sums, _channels(rows)),
-        (sums, _channels(rows)),
-    ]
-    outputs = [out for out, asked in zip(outputs, wanted) if asked]
-    has = tuple(v is not None for v in small)
-    out = call(
-        functools.partial(_backward, rows, tall, has, wanted, bool(affine)),
-        target,
-        grid=(rows.a, rows.g, pl.cdiv(rows.p, tall)),
-        in_specs=[
-            *[_entries(rows, tall)] * 2,
-            _small(len(given), tall),
-            *[_channels(rows)] * len(affine),
-        ],
-        out_specs=[spec for _, spec in outputs],
-        out_shape=[shape for shape, _ in outputs],
-        in_turn=(False, False, any(wanted[1:])),
-        vmem=VMEM,
-    )(ct, x, _packed(given, rows, tall), *affine)
-    return filled(wanted, out)
+    outputs = [(jax.ShapeDtypeStruct(x.shape, d), _entries(rows, tall)) for d in dtypes]
+    outputs += [(sums, _channels(rows))] * sum(wanted[1:])
+    has = (
+        which((around.residual, around.ct_total)),
+        which((scale, around.bias)),
+        which(small),
+    )
+    *d_x, d_scale, d_bias = filled(
+        (*(True for _ in dtypes), *wanted[1:]),
+        call(
+            functools.partial(
+                _backward, rows, tall, has, len(dtypes), wanted[1:], around.activation
+            ),
+            target,
+            grid=(rows.a, rows.g, pl.cdiv(rows.p, tall)),
+            in_specs=[
+                *[_entries(rows, tall)] * len(wholes),
+                *[_channels(rows)] * len(affine),
+                _small(len(present(small)), tall),
+            ],
+            out_specs=[spec for _, spec in outputs],
+            out_shape=[shape for shape, _ in outputs],
+            in_turn=(False, False, any(wanted[1:])),
+            vmem=VMEM,
+        )(*wholes, *affine, _packed(list(present(small)), rows, tall)),
+    )
+    return [d_x or None, d_scale, d_bias]
 
 
-def _backward(rows, tall: int, has, wanted, scaled: bool, ct_ref, x_ref, small_ref, *refs):
-    (scale,), refs = _affine((scaled,), refs)
-    mean, tail, rstd, *cts = filled(has, _as_columns(small_ref[...]))
-    ct, x = (ref[...].astype(jnp.float32) for ref in (ct_ref, x_ref))
-    xhat = _sample.standardized(x, mean, tail, rstd)
-    outputs = iter(refs)
-    if wanted[0]:
+def _backward(rows, tall: int, has, copies: int, sums, activation, ct_ref, x_ref, *refs):
+    of_sum, affine, statistics = has
+    there = (*of_sum, *affine, True)
+    residual_ref, total_ref, scale_ref, bias_ref, small_ref = filled(there, refs)
+    outputs = refs[sum(there) :]
+    mean, tail, rstd, *cts = filled(statistics, _as_columns(small_ref[...]))
+    scale, bias = (None if ref is None else ref[...] for ref in (scale_ref, bias_ref))
+    xhat = _sample.standardized(_loaded(x_ref, residual_ref), mean, tail, rstd)
+    ct = behind_activation(activation, ct_ref[...].astype(jnp.float32), xhat, scale, bias)
+    if copies:
         inner = ct if scale is None else ct * scale
         of_ct = None if mean is None else jnp.sum(inner, axis=1, keepdims=True)
         of_product = jnp.sum(inner * xhat, axis=1, keepdims=True)
         d_x = _sample.pulled_back(inner, xhat, (of_ct, of_product), rstd, cts, rows.m)
-        ref = next(outputs)
-        ref[...] = d_x.astype(ref.dtype)
+        d_x = d_x if total_ref is None else d_x + total_ref[...].astype(jnp.float32)
+        for ref in outputs[:copies]:
+            ref[...] = d_x.astype(ref.dtype)
     block = pl.program_id(2)
     # Past the last row lies whatever the memory held.
     index = lax.broadcasted_iota(jnp.int32, (tall, 1), 0) + block * tall
-    for asked, ref_of in zip(wanted[1:], (lambda: ct * xhat, lambda: ct)):
-        if asked:
-            term = jnp.where(index < rows.p, ref_of(), 0.0)
-            _add(next(outputs), jnp.sum(term, axis=0, keepdims=True), block)
+    terms = [of for of, asked in zip((lambda: ct * xhat, lambda: ct), sums) if asked]
+    for ref, of in zip(outputs[copies:], terms, strict=True):
+        term = jnp.where(index < rows.p, of(), 0.0)
+        _add(ref, jnp.sum(term, axis=0, keepdims=True), block)
 
 
 def _add(ref, values, block) -> None:

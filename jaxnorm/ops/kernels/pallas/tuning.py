@@ -110,7 +110,7 @@ def timed_call(kernel: str, size: Size, blocks: Blocks, target: Target) -> Calla
         run = functools.partial(_column_parts.forward, view, **options)
     elif kernel == "columns backward":
         location = jnp.zeros((1, 3, size.length)).at[:, 2].set(1)
-        given = (x, ct, location, affine)
+        given = (x, ct, location, (affine, affine))
         run = functools.partial(_column_parts.backward, view, given=None, center=True)
     elif kernel == "rows forward":
         given = (x, affine, affine)

@@ -31,7 +31,7 @@ def traced(case, epsilon, center=True, target="gpu_interpreted", dtype=None):
         )  # fmt: skip
         cts = [v if v is None else v.reshape(rstd.shape) for v in (ct_mean, ct_var)]
         cts = (cts[0] if center else None, None if cts[1] is None else 2 * cts[1] / rstd)
-        d_x, d_scale, d_bias = _columns.cotangent(
+        (d_x,), d_scale, d_bias = _columns.cotangent(
             view, ct.reshape(flat.shape), flat, given[0], mean, tail, rstd, *cts,
             wanted=(True, scale is not None, bias is not None), target=target,
         )  # fmt: skip
@@ -60,7 +60,7 @@ def compiled(case, epsilon, center=True, target="gpu_interpreted", dtype=None, w
     run = jax.jit(traced(case, epsilon, center, target, dtype))
 
     def call(*arrays):
-        with _whole(whole):
+        with in_one_block(whole):
             out = jax.block_until_ready(run(*arrays))
         if target == "tpu_interpreted":
             races = interpret_pallas_call.races
@@ -71,7 +71,7 @@ def compiled(case, epsilon, center=True, target="gpu_interpreted", dtype=None, w
 
 
 @contextlib.contextmanager
-def _whole(whole):
+def in_one_block(whole):
     """Lets samples be in one block, or in a few blocks of several tiles."""
     given = {} if whole else {"WHOLE": dict.fromkeys(_column_blocks.WHOLE, 0), "PROGRAMS": 8}
     before = {name: getattr(_column_blocks, name) for name in given}

@@ -32,20 +32,22 @@ def program(target, case, dtype, center=True, epsilon=1e-3, wanted=(True, True, 
     def run(x, scale, bias, cotangents):
         given = [v for v in (scale, bias) if v is not None]
         assert _entry.serves(target, problem, x, tuple(given), ()) is None
-        has = (True, scale is not None, bias is not None)
+        has = (True, False, scale is not None, bias is not None, False)
         y, *statistics = _entry.standardize(target, x, *given, problem=problem, has=has)
         *location, var, rstd = statistics
         mean, tail = location or (None, None)
         ct_y, ct_mean, ct_var = cotangents
         ct_mean = ct_mean if center else None
-        operands = (ct_y, ct_mean, 2 * ct_var / rstd, x, scale, mean, tail, rstd)
-        shapes = [None if v is None else v.shape for v in (x, scale, bias)]
+        kept = (x, None, scale, None, mean, tail, rstd)
+        operands = (ct_y, None, ct_mean, 2 * ct_var / rstd, *kept)
+        shapes = [None if v is None else v.shape for v in (x, None, scale, bias)]
+        asked = (wanted[0], False, *wanted[1:])
         gradients = _entry.cotangent(
             target,
             *(v for v in operands if v is not None),
             problem=problem,
             has=tuple(v is not None for v in operands),
-            shapes=tuple(s if asked else None for s, asked in zip(shapes, wanted)),
+            shapes=tuple(s if there else None for s, there in zip(shapes, asked)),
         )
         return (y, jnp.zeros_like(var) if mean is None else mean, var), gradients
 

@@ -115,7 +115,7 @@ ROWS = (
         "it; how the layers below change a layer's gradient",
         "with batch norm the loss and the gradient change less along a step; noise after batch "
         "norm costs little; the internal covariate shift is not smaller with batch norm",
-        {"smoke": "30 s, digits", "default": "5 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
+        {"smoke": "30 s, digits", "default": "54 min, CIFAR-10", "paper": "a GPU, CIFAR-10"},
         "Santurkar et al. 2018 (arXiv:1805.11604), sections 2.1, 2.2 and 3.1, figures 2 to 4",
     ),
     Row(

@@ -126,4 +126,4 @@ def test_figure_and_summary_come_from_the_files(smoke):
     folder, results = smoke
     assert smoothness.figures(folder)[0].stat().st_size > 10_000
     said = smoothness.summary(json.loads(json.dumps(results)))
-    assert len(said) == 6 and len(smoothness.claims(results)) == 5
+    assert len(said) == 6 and len(smoothness.claims(results)) == 6

@@ -63,6 +63,7 @@ class Config:
         count: What is counted there: "programs" of each normalizer, "registers" of the kernels, or
             the exchanges at "scale".
         chips: Of the slices that "scale" compiles for.
+        models: That "scale" compiles.
         sizes: Sizes of the inputs: "tiny", "core" (five normalizers at one size) or "models" (all).
         dtypes: Dtypes of the input; parameters are float32.
         rounds: How often each call is timed. The median counts.
@@ -75,6 +76,7 @@ class Config:
     aot: str = ""
     count: str = "programs"
     chips: tuple[int, ...] = (8, 64, 1024)
+    models: tuple[str, ...] = ("ResNet-50", "ViT-L/16")
     sizes: str = "core"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     rounds: int = 15

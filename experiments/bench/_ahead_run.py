@@ -21,7 +21,7 @@ def ahead(config: Any, cases: tuple[Case, ...], run: Run) -> dict[str, Any]:
     if (reason := why_not(config.aot)) is not None:
         raise RunError(reason)
     if config.count == "scale":
-        return at_scale(config.aot, config.chips, run)
+        return at_scale(config.aot, config.models, config.chips, run)
     if config.count == "registers":
         return count_registers(config.dtypes, run)
     rows: list[dict[str, Any]] = []

@@ -13,25 +13,28 @@ from ._scale_table import compiled_table, plan, plan_table, sentences
 _JOB = ("model", "layout", "chips")  # columns that tell what was compiled
 
 
-def at_scale(target: str, chips: Sequence[int], run: Run) -> dict[str, Any]:
+def at_scale(target: str, models: Sequence[str], chips: Sequence[int], run: Run) -> dict[str, Any]:
     """Count what each model and layout exchanges. The table `scale` has a row for each of them.
 
     Args:
         target: the chip.
+        models: names of `LARGE`.
         chips: of the slices.
         run: takes the tables. A resumed run compiles what it has not.
     """
     if unknown := sorted({*chips} - {*CHIPS[target].slices}):
         there_are = sorted(CHIPS[target].slices)
         raise RunError(f"chips={unknown} are no slices of {target} here; use some of {there_are}")
-    jobs = [(model.name, layout, n) for n in chips for model in LARGE for layout in LAYOUTS]
+    if unknown := sorted({*models} - {model.name for model in LARGE}):
+        raise RunError(f"models={unknown} are unknown; use some of {[m.name for m in LARGE]}")
+    jobs = [(name, layout, n) for n in chips for name in models for layout in LAYOUTS]
     present = run.recorded("scale", _JOB)
     with compiler(target) as call, run.progress("scale", len(jobs), "programs") as progress:
         for done, (name, layout, n) in enumerate(jobs, 1):
             if (name, layout, str(n)) not in present:
                 run.record("scale", [call(counted, target, name, layout, n)])
             progress(done, f"{name}, {layout}, {n} chips")
-        flops = {model.name: call(flops_of_image, model.name) for model in LARGE}
+        flops = {name: call(flops_of_image, name) for name in models}
     rows = sorted(_rows(run), key=lambda row: [row[name] for name in _JOB])
     plans = [
         plan(target, _nearest(rows, name, layout, n), flops[name], n)

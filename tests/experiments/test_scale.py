@@ -96,6 +96,7 @@ def test_gathered_moments_grow_with_the_chips_and_sums_do_not():
     [
         (["--count", "scale", "--aot", "h100"], "use one of ['v5e', 'v5p', 'v6e']"),
         (["--count", "atoms", "--aot", "v5e"], "count='atoms' is unknown"),
+        (["--count", "registers", "--aot", "v5e"], "use one of ['h100']"),
     ],
 )
 def test_what_cannot_be_counted_is_refused_with_what_can(tmp_path, capsys, options, said):

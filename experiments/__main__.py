@@ -107,8 +107,12 @@ def _experiment(console: Console, row: Row, arguments: list[str]) -> None:
     if not launch.distributed and ours == (None, None, None):
         _on_hosts(console, row, module, launch, config, arguments, Hosts())
         return
-    about = dict(zip(("coordinator", "processes", "process"), ours, strict=True))
-    with joined(row.hosts, **about) as hosts:
+    with joined(
+        row.hosts,
+        coordinator=launch.coordinator,
+        processes=launch.processes,
+        process=launch.process,
+    ) as hosts:
         shown = console if hosts.first else Console(quiet=True)
         _on_hosts(shown, row, module, launch, config, arguments, hosts)
 

@@ -181,7 +181,8 @@ class _Attempt:
     """The result of a function, or its error."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
-        self.result, self.error = None, None
+        self.result: Any = None
+        self.error: Exception | None = None
         try:
             self.result = function()
         except Exception as error:  # raised again once the other processes know

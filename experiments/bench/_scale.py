@@ -123,7 +123,7 @@ class Sizes(NamedTuple):
 def sizes_of(model: Any) -> Sizes:
     """Return the sizes of a model, which is not initialized for that."""
     forms = jax.eval_shape(lambda: model.init(jax.random.key(0), _images(1, PIXELS)))
-    flat = traverse_util.flatten_dict(forms["params"])
+    flat: Any = traverse_util.flatten_dict(forms["params"])
     norms = [leaf.size for path, leaf in flat.items() if path[-1] == "scale"]
     return Sizes(sum(norms), sum(leaf.size for leaf in flat.values()))
 

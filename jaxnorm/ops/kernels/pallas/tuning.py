@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm.ops.kernels._layout import View
+from jaxnorm.ops.kernels import _layout
 from jaxnorm.ops.kernels.pallas import _blocks, _column_blocks, _column_parts, _rows, _rows_gpu
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.typing import DTypeLike
@@ -103,7 +103,7 @@ def timed_call(kernel: str, size: Size, blocks: Blocks, target: Target) -> Calla
     x, ct = (jnp.asarray(rng.normal(size=(1, *size[:2])), size.dtype) for _ in "ab")
     affine = jnp.ones((1, 1, size.length) if columns else (1, size.length), jnp.float32)
     options = {"epsilon": 1e-6, "center": True, "dtype": x.dtype}
-    view = View(1, size.rows, size.length, size.length, 1, 0, 0)
+    view = _layout.View(1, size.rows, size.length, size.length, 1, 0, 0)
     rows = _rows.Rows(1, size.rows, 1, size.length, size.length // 2)
     if kernel == "columns forward":
         given = (x, (affine, affine))

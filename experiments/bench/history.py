@@ -31,7 +31,7 @@ _HEAD = """\
 
 Each row is a kept run of the benchmark, which the page about [speed and memory](performance.md)
 describes. A small file per run has its machine, its versions and the milliseconds of each case, in
-[experiments/results/bench/history](../experiments/results/bench/history).
+`experiments/results/bench/history`.
 
 Milliseconds of different machines do not compare. So the table and the figure show ratios: how many
 times as fast as `flax.linen` in the same process, in turns with it. They are geometric means over

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from ._exchanges import COLLECTIVES
+
 
 class Target(NamedTuple):
     """A chip to compile for."""
@@ -144,7 +146,6 @@ class Counts(NamedTuple):
 
 # Names for what is there already, and transfers that run beside the programs.
 _FREE = {"parameter", "tuple", "get-tuple-element", "bitcast", "constant", "iota", "after-all"}
-_COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
 def count(program: jax.stages.Compiled) -> Counts:
@@ -156,7 +157,7 @@ def count(program: jax.stages.Compiled) -> Counts:
         programs=sum(operations(text).values()),
         temporaries=memory.temp_size_in_bytes,
         accessed=cost.get("bytes accessed", float("nan")),
-        collectives=len(re.findall(rf" (?:{_COLLECTIVES})(?:-start)?\(", text)),
+        collectives=len(re.findall(rf" (?:{COLLECTIVES})(?:-start)?\(", text)),
         conditionals=text.count(" conditional("),
     )
 

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _WORK = re.compile(r" (?:fusion|convolution|dot|custom-call)\(")
 
 
@@ -34,7 +34,7 @@ def exchanges(text: str) -> list[Exchange]:
 def _of_computation(lines: list[str]) -> list[Exchange]:
     found = []
     for number, line in enumerate(lines):
-        match = re.match(rf"\s+(?:ROOT )?(%[\w.\-]+) = (.*?) ({_KINDS})(-start)?\(", line)
+        match = re.match(rf"\s+(?:ROOT )?(%[\w.\-]+) = (.*?) ({COLLECTIVES})(-start)?\(", line)
         if match is None:
             continue
         name, shapes, kind, apart = match.groups()

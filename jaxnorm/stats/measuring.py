@@ -281,16 +281,11 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
     # never the only one.
     outlying = w is not None and sampling.variance == "one_pass"
     if sampling.center and (sampling.variance == "two_pass" or outlying):
-        deviation = deviation - spread(offset, x.shape)
-        # The first sum was rounded as far as the pivot is from the mean: this one has what it lost.
-        rest = average(deviation)
-        var = average(real_product(deviation, deviation)) - real_product(rest, rest)
-        mean, tail = sum_of_two(pivot, offset)
-        mean, tail = sum_of_two(mean, tail + rest)
+        mean, tail, var = _about_mean(sampling, pivot, offset, deviation, average)
     else:
         var = average(real_product(deviation, deviation)) - real_product(offset, offset)
+        var = jnp.maximum(var, 0)
         mean, tail = sum_of_two(pivot, offset)
-    var = jnp.maximum(var, 0)
     measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
         lost = beyond(var, epsilon)
@@ -301,6 +296,20 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
         measured = rescue_p.bind(*operands, sampling=sampling, vanishing=vanishing)
     mean, tail, var, unit = measured
     return Measured(mean, tail, var, unit, count)
+
+
+def _about_mean(
+    sampling: Sampling, pivot, offset, deviation, average: Callable, unit: Array | float = 1.0
+):
+    """Returns mean, tail and variance by a second pass, about the mean `pivot + offset * unit`.
+
+    The first sum was rounded as far as the pivot is from the mean. The second has what it lost.
+    """
+    deviation = deviation - spread(offset, deviation.shape)
+    rest = average(deviation) if sampling.center else jnp.zeros_like(pivot)
+    var = average(real_product(deviation, deviation)) - real_product(rest, rest)
+    mean, tail = sum_of_two(pivot, offset * unit)
+    return *sum_of_two(mean, tail + rest * unit), jnp.maximum(var, 0)
 
 
 def beyond(var: Array, epsilon: float | Array | None) -> Array:
@@ -344,11 +353,7 @@ def _rescued(lost, epsilon, mean, tail, var, unit, x, w=None, *, sampling: Sampl
         unit = power_of_two(jnp.maximum(largest, jnp.sqrt(epsilon)))
         scaled = inside / spread(unit, x.shape)
         offset = average(scaled) if sampling.center else jnp.zeros_like(pivot)
-        scaled = scaled - spread(offset, x.shape)
-        rest = average(scaled) if sampling.center else jnp.zeros_like(pivot)
-        var = jnp.maximum(average(real_product(scaled, scaled)) - real_product(rest, rest), 0)
-        mean, tail = sum_of_two(pivot, offset * unit)
-        return *sum_of_two(mean, tail + rest * unit), var, unit
+        return *_about_mean(sampling, pivot, offset, scaled, average, unit), unit
 
     return list(lax.cond(jnp.any(lost), again, lambda: (mean, tail, var, unit)))
 

@@ -150,6 +150,27 @@ def check_epsilon(epsilon: object) -> None:
         )
 
 
+def finite(values: Array) -> Array:
+    """Returns where a number is neither infinite nor NaN, by a comparison.
+
+    Pallas for GPU lowers no `jnp.isfinite` before jax 0.9.
+
+    Args:
+        values: [*shape], floating or complex.
+
+    Returns:
+        [*shape], boolean.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> finite(jnp.array([1.0, jnp.inf, jnp.nan]))
+        Array([ True, False, False], dtype=bool)
+    """
+    if jnp.iscomplexobj(values):
+        return finite(values.real) & finite(values.imag)
+    return jnp.abs(values) < jnp.inf
+
+
 def sum_of_two(a: Array, b: Array) -> tuple[Array, Array]:
     """Returns `a + b` rounded, and what rounding took away: together they are the exact sum.
 
@@ -173,7 +194,7 @@ def sum_of_two(a: Array, b: Array) -> tuple[Array, Array]:
     of_a = total - of_b
     rest = (a - of_a) + (b - of_b)
     # An infinite sum has no rest. A derivative is that of the sum.
-    rest = jnp.where(jnp.isfinite(total), rest, jnp.zeros((), rest.dtype))
+    rest = jnp.where(finite(total), rest, jnp.zeros((), rest.dtype))
     return total, jax.lax.stop_gradient(rest)
 
 
@@ -200,7 +221,7 @@ def product_of_two(a: Array, b: Array) -> tuple[Array, Array]:
     product = a * b
     (a_high, a_low), (b_high, b_low) = map(_halves, (a, b))
     lost = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return product, jax.lax.stop_gradient(jnp.where(jnp.isfinite(lost), lost, 0))
+    return product, jax.lax.stop_gradient(jnp.where(finite(lost), lost, 0))
 
 
 def _halves(value: Array) -> tuple[Array, Array]:
@@ -232,7 +253,7 @@ def power_of_two(values: Array) -> Array:
     bits = jax.lax.bitcast_convert_type(values, integers) & jnp.asarray(exponent, integers)
     power = jax.lax.bitcast_convert_type(bits, values.dtype)
     power = jnp.clip(power, float(info.tiny), 1 / float(info.tiny))
-    return jnp.where((values > 0) & jnp.isfinite(values), power, 1)
+    return jnp.where((values > 0) & finite(values), power, 1)
 
 
 def quotient(dividend: Array, divisor: Array) -> Array:

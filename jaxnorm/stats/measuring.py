@@ -284,7 +284,7 @@ def _measure_block(sampling, x, w, epsilon) -> Measured:
         mean, tail, var = _about_mean(sampling, pivot, offset, deviation, average)
     else:
         var = average(real_product(deviation, deviation)) - real_product(offset, offset)
-        var = jnp.maximum(var, 0)
+        var = _not_negative(var)
         mean, tail = sum_of_two(pivot, offset)
     measured = [mean, tail, var, jnp.ones_like(var)]
     if sampling.variance != "fast" and x.size:
@@ -309,7 +309,15 @@ def _about_mean(
     rest = average(deviation) if sampling.center else jnp.zeros_like(pivot)
     var = average(real_product(deviation, deviation)) - real_product(rest, rest)
     mean, tail = sum_of_two(pivot, offset * unit)
-    return *sum_of_two(mean, tail + rest * unit), jnp.maximum(var, 0)
+    return *sum_of_two(mean, tail + rest * unit), _not_negative(var)
+
+
+def _not_negative(var: Array) -> Array:
+    """Returns zero where rounding made a variance negative; its derivative is that of `var`.
+
+    `jnp.maximum` would halve the derivative of a variance of zero, such as that of one entry.
+    """
+    return var - lax.stop_gradient(jnp.minimum(var, 0))
 
 
 def beyond(var: Array, epsilon: float | Array | None) -> Array:

@@ -200,3 +200,18 @@ def test_each_pivot_is_a_constant_for_derivatives():
     blocks = spread(np.arange(8.0).reshape(GROUPS), SHAPE)
     expected = (blocks == np.arange(8).reshape(*GROUPS, 1, 1, 1)) / 6
     assert relative_error(jacobian, expected) < BOUND
+
+
+def test_the_curvature_at_a_sample_of_one_entry_is_that_of_the_definition():
+    rng = np.random.default_rng(0)
+    x, cotangent = rng.normal(2, 1, (4, 3)), rng.normal(size=(4, 3))
+    weights = np.eye(4)[:, :3] / 2  # each variance is zero, and grows with any other weight
+
+    def curvature(function):
+        def of(weights):
+            return jnp.sum(function(x, (1, 3), epsilon=EPSILON, weights=weights)[0] * cotangent)
+
+        return compiled(jax.hessian(of))(weights)
+
+    error = relative_error(curvature(standardize), curvature(naive_standardize), 1.0)
+    assert error < BOUND

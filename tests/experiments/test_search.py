@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import search
+from experiments._seeds import last_rows
 from experiments._sweep import NORMS
 from experiments._tables import read_table, select
 
@@ -45,6 +46,19 @@ def test_the_best_trial_of_each_search_meets_the_test_set(smoke):
         best = smoke[1][norm]["best"]
         assert len(best) == len(search.PRESETS["smoke"].seeds)
         assert all(0 <= each["test_accuracy"] <= 1 for each in best)
+
+
+@pytest.mark.slow
+def test_each_norm_is_compared_at_the_rate_that_is_best_for_it_in_the_scan(smoke):
+    scan = last_rows(read_table(smoke[0] / "trials.csv"), part="scan")
+    for norm in NORMS:
+        for seed, found in zip(
+            search.PRESETS["smoke"].seeds, smoke[1][norm]["scanned"], strict=True
+        ):
+            rows = select(scan, norm=norm, seed=float(seed))
+            assert found["validation_accuracy"] == pytest.approx(rows["validation_accuracy"].max())
+    (table,) = [each for each in search.summary(smoke[1]) if each.startswith("Both ways")]
+    assert table.count("\n") == 2 + 1 + len(NORMS)
 
 
 @pytest.mark.slow

@@ -63,14 +63,14 @@ def test_a_third_of_the_photograph_is_held_out_of_training():
 
 
 def test_features_are_not_trained_on_grey_images(tmp_path):
-    with Run(tmp_path, tmp_path, resume=False, console=Console(quiet=True)) as run:
-        with pytest.raises(RunError, match="images of digits have 1; train the features on"):
-            trained_features(run, "digits", ((4,),), epochs=1, examples=None)
+    run = Run(tmp_path, tmp_path, resume=False, console=Console(quiet=True))
+    with run, pytest.raises(RunError, match="images of digits have 1; train the features on"):
+        trained_features(run, "digits", ((4,),), epochs=1, examples=None)
 
 
 @pytest.mark.slow
 def test_features_are_those_of_the_network_that_tells_the_classes(tmp_path, monkeypatch):
-    """Classes that differ in colour alone are told apart, and a resumed run does not train again."""
+    """Classes that differ in colour are told apart, and a resumed run does not train again."""
     labels = np.arange(640) % 2
     images = np.zeros((640, 8, 8, 3), np.uint8)
     images[np.arange(640), :, :, labels] = 200

@@ -89,7 +89,7 @@ class Config:
     trained_on: str | None = "cifar10"
     stages: Stages = ((16, 16), (32, 32), (64, 64))
     feature_examples: int | None = None
-    feature_epochs: int = 5
+    feature_epochs: int = 4
 
 
 PRESETS = {
@@ -192,10 +192,11 @@ def run(config: Config, run: Run) -> dict[str, Any]:
     features, told = _features(config, run, photos)
     loss = perceptual_loss(features, photos.style, config.style_weight)
     for norm in config.norms:
+        trainer = _make_trainer(config, photos, loss, norm)
         for seed in config.seeds:
-            state, model = _trained(run, config, photos, loss, norm, seed)
+            state = _trained(run, config, trainer, norm, seed)
             if seed == config.seeds[0]:
-                rendered = model.apply(state.variables, photos.held_out, train=False)
+                rendered: Any = trainer.model.apply(state.variables, photos.held_out, train=False)
                 run.keep(f"rendered_{norm}", rendered[0])
     run.keep("content", photos.held_out[0])
     run.keep("style", photos.style[0])
@@ -237,32 +238,46 @@ class _Styled(nn.Module):
         return generator(x, jnp.asarray(self.style), train=train)
 
 
-def _trained(
-    run: Run, config: Config, photos: Photographs, loss: Any, norm: str, seed: int
-) -> tuple[TrainState, nn.Module]:
-    """Train a generator, and return its last state and its network."""
+class _Trainer(NamedTuple):
+    """A generator with its compiled steps, which all seeds share."""
+
+    model: nn.Module
+    start: Callable[[jax.Array], TrainState]  # key -> state
+    advance: Callable[[TrainState], tuple[TrainState, Metrics]]
+    evaluate: Callable[[TrainState], Metrics]  # -> losses of the held-out part
+
+
+def _make_trainer(config: Config, photos: Photographs, loss: Any, norm: str) -> _Trainer:
     model = _Styled(config, norm, np.asarray(photos.style))
     tx = optax.adam(config.learning_rate)
     step = make_train_step(model, tx, loss, augment=_crops(photos.content, config))
     evaluate = make_eval_step(model, loss)
     batch = {"inputs": jnp.zeros((config.batch_size, config.crop, config.crop, 3))}
+    return _Trainer(
+        model=model,
+        start=lambda key: create_train_state(model, key, batch["inputs"], tx),
+        advance=lambda state: step(state, batch),
+        evaluate=lambda state: evaluate(state, {"inputs": photos.held_out}),
+    )
+
+
+def _trained(run: Run, config: Config, trainer: _Trainer, norm: str, seed: int) -> TrainState:
+    """Train a generator, and return its last state."""
 
     def measure(point: Point) -> Measured:
-        measured = evaluate(point.state, {"inputs": photos.held_out})
-        parts = {"train_": point.metrics, "": measured}
+        parts = {"train_": point.metrics, "": trainer.evaluate(point.state)}
         row = {f"{of}{part}": parts[of][part] for of in parts for part in ("content", "style")}
         return Measured({"losses": [row]}, f"style {row['style']:.3g}")
 
-    state = train(
+    return train(
         run,
         f"{norm}-{seed}",
-        lambda: create_train_state(model, jax.random.key(seed), batch["inputs"], tx),
-        lambda state: step(state, batch),
+        lambda: trainer.start(jax.random.key(seed)),
+        trainer.advance,
         measure,
         points=every(config.steps // config.points, config.points),
         where={"norm": norm, "seed": seed},
     )
-    return state, model
 
 
 def _crops(content: jax.Array, config: Config) -> Callable[[jax.Array, Any], Any]:

@@ -89,7 +89,7 @@ class Config:
     trained_on: str | None = "cifar10"
     stages: Stages = ((16, 16), (32, 32), (64, 64))
     feature_examples: int | None = None
-    feature_epochs: int = 4
+    feature_epochs: int = 3
 
 
 PRESETS = {

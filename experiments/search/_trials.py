@@ -115,21 +115,9 @@ def search(bench: Bench, test: Data) -> list[dict[str, float]]:
         {name: narrowed(RANGES[name], np.log10(first.columns[name][s, 0])) for name in RANGES}
         for s in range(seeds)
     ]
-    return chosen(bench, first.joined(_halving(bench, "2", drawn(bench.config, 2, ranges))), test)
-
-
-def scan(bench: Bench, test: Data) -> list[dict[str, float]]:
-    """Train the whole grid to the end, and return the best trial of each seed likewise."""
-    trials = train_trials(bench, "scan", grid(bench.config), 0, bench.config.rungs[-1])
-    return chosen(bench, _ranked(bench, trials), test)
-
-
-def chosen(bench: Bench, ranked: Trials, test: Data) -> list[dict[str, float]]:
-    """Return each seed's trial that is best in validation, with its test accuracy.
-
-    The test set is used here only, on the networks that validation has chosen.
-    """
-    best = ranked.kept(ranked.columns["accuracy"].argmax(1)[:, None])
+    both = first.joined(_halving(bench, "2", drawn(bench.config, 2, ranges)))
+    best = both.kept(both.columns["accuracy"].argmax(1)[:, None])
+    # The test set is used here only, on the network that validation has chosen for each seed.
     tested = bench.measured(best, test)["accuracy"]
     return [
         {
@@ -137,7 +125,7 @@ def chosen(bench: Bench, ranked: Trials, test: Data) -> list[dict[str, float]]:
             "validation_accuracy": float(best.columns["accuracy"][s, 0]),
             "test_accuracy": float(tested[s, 0]),
         }
-        for s in range(len(bench.config.seeds))
+        for s in range(seeds)
     ]
 
 

@@ -32,7 +32,8 @@ class Config:
 
     Expected: without batch norm, rates near 1e-2, the searched range's upper end, learn within the
     steps. With batch norm the range of good rates lies about a decade higher, above the searched
-    range, and is not wider. Each at its own best rate, both are equally accurate. On digits with few steps (`--preset smoke`) it is wider by a decade.
+    range, and is not wider. Each at its own best rate, both are equally accurate. On digits with
+    few steps (`--preset smoke`) the range is wider by a decade.
 
     Attributes:
         dataset: Name of a data set that is in memory.

@@ -30,7 +30,7 @@ def test_one_step_at_a_time_gives_the_numbers_of_the_whole_sequence(offset):
     assert relative_error(np.moveaxis(np.asarray(ys), 0, 1), np.asarray(whole)) < bound
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_step_depends_on_a_later_one():
     x = drawn()
     later = jnp.asarray(x).at[:, 4:].set(jnp.nan)
@@ -55,7 +55,7 @@ def test_prefix_moments_are_those_of_each_prefix(offset, center):
             assert relative_error(np.asarray(have)[:, t : t + 1], expected) < bound
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_of_the_channels_share_the_prefixes():
     x = drawn()
     halves = jnp.stack(jnp.split(x, 2, axis=-1))

@@ -101,6 +101,7 @@ def test_a_share_of_one_is_the_norm_without_a_share_and_has_a_gradient():
 
 @every_norm
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e20])
+@pytest.mark.sampled(4)
 def test_nodes_that_are_all_equal_have_finite_outputs_and_gradients(name, value):
     x = np.full_like(X, value)
     for leaf in jax.tree.leaves(output_and_gradients(name, 2)(x, ids=IDS)):

@@ -130,12 +130,13 @@ PLACEMENTS = {
 }
 
 
-SLOW = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
+NIGHTLY = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(v, marks=[pytest.mark.slow] * (v in SLOW)) for v in PLACEMENTS]
+    "name", [pytest.param(v, marks=[pytest.mark.nightly] * (v in NIGHTLY)) for v in PLACEMENTS]
 )
+@pytest.mark.sampled(4)
 def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothing_is_whole(name):
     stats_shape, spec, parameters, once, both = PLACEMENTS[name]
     values = arrays()

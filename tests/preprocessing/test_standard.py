@@ -115,7 +115,7 @@ def test_stream_of_batches_in_a_scan_equals_the_whole():
     assert_scaled(transform(state, x), x, reference(x), EPS32)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_of_different_sizes_and_places_pool_to_the_whole():
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((30, 2)) + np.repeat([0, 100, 1000], 10)[:, None]).astype(np.float32)

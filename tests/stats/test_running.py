@@ -148,6 +148,7 @@ def test_before_any_batch_the_reading_is_the_identity(estimator):
 
 
 @every_estimator
+@pytest.mark.sampled(6)
 def test_a_batch_without_samples_changes_nothing(estimator):
     state = state_after(estimator, 3)
     empty = Moments(jnp.zeros(FEATURES), jnp.zeros(FEATURES), jnp.zeros(()))
@@ -183,6 +184,7 @@ def test_a_state_is_never_below_float32(estimator):
 
 
 @every_estimator
+@pytest.mark.sampled(4)
 def test_complex_means_are_kept_complex_and_their_variances_real(estimator):
     x = (np.random.default_rng(0).normal(size=(5, 4, 2, 2)) @ np.array([1.0, 1j])).astype("c8")
     readings, states = run(estimator, x, jnp.complex64)
@@ -235,6 +237,7 @@ def test_frozen_statistics_stay_as_they_are():
 
 @pytest.mark.parametrize("name", ["cumulative", "window"])
 @pytest.mark.parametrize(("mean", "std"), [(1e4, 1.0), (1e6, 1.0), (-1e9, 1e3)])
+@pytest.mark.sampled(4)
 def test_the_mean_of_the_population_keeps_its_digits_far_from_zero(name, mean, std):
     batches = far_batches(mean, std)
     readings, _ = run(ESTIMATORS[name], batches)

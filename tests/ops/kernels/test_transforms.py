@@ -104,6 +104,7 @@ def test_reverse_over_forward_is_the_second_derivative():
     "mapped", [(0, None, None), (0, 0, 0), (0, 0, None), (None, 0, 0), (2, 1, 0)]
 )
 @LAYOUTS
+@pytest.mark.sampled(4)
 def test_vmap_is_a_loop(stats_shape, mapped):
     batch, single = arrays(3), arrays()
     inputs = [
@@ -139,6 +140,7 @@ def test_jacobians_map_the_derivatives(jacobian):
 
 @pytest.mark.parametrize("mapped", [(0, None, None), (0, 0, None)])
 @LAYOUTS
+@pytest.mark.sampled(4)
 def test_the_gradient_of_vmap_sums_over_what_is_shared(stats_shape, mapped):
     inputs = [a if axis is None else b for a, b, axis in zip(arrays(), arrays(3), mapped)]
 

@@ -49,14 +49,14 @@ def scanned(function, stats_shape):
     return jax.grad(lambda *a: jnp.sum(jnp.sin(run(*a))), (0, 1, 2))
 
 
-SLOW = pytest.mark.slow
+NIGHTLY = pytest.mark.nightly
 
 
 @pytest.mark.parametrize(
-    "stats_shape", [BATCH, pytest.param(GROUP, marks=SLOW)], ids=["batch", "group"]
+    "stats_shape", [BATCH, pytest.param(GROUP, marks=NIGHTLY)], ids=["batch", "group"]
 )
 @pytest.mark.parametrize(
-    "build", [remat, twice, mapped, *(pytest.param(b, marks=SLOW) for b in (forward, scanned))]
+    "build", [remat, twice, mapped, *(pytest.param(b, marks=NIGHTLY) for b in (forward, scanned))]
 )
 def test_a_transformation_is_that_of_the_formulas(build, stats_shape):
     programs = (jax.jit(build(function, stats_shape)) for function in (kernels, plain))

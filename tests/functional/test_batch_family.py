@@ -53,7 +53,7 @@ def assert_right(have, want):
 
 
 @over_family
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_an_entry_of_weight_two_stands_there_twice(name):
     norm = normalizer(name, use_running_average=False)
     y, stats = norm(X, weights=SHARES)
@@ -62,7 +62,7 @@ def test_an_entry_of_weight_two_stands_there_twice(name):
 
 
 @over_family
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_shards_share_their_statistics(name):
     norm = normalizer(name, use_running_average=False)
     mapped = normalizer(name, use_running_average=False, axis_name="shards")

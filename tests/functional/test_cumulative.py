@@ -43,6 +43,7 @@ def test_no_step_depends_on_a_later_one():
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.sampled(2)
 def test_prefix_moments_are_those_of_each_prefix(offset, center):
     x = np.random.default_rng(1).normal(offset, 1, SHAPE).astype(np.float32)
     weights = np.random.default_rng(2).uniform(0, 2, SHAPE).astype(np.float32)

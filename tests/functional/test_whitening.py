@@ -34,6 +34,7 @@ over = pytest.mark.parametrize(("function", "how"), MEMBERS)
 
 
 @over
+@pytest.mark.sampled(1)
 def test_the_covariance_of_the_output_is_the_identity(function, how):
     for offset in (0.0, 1e4):
         y, _ = whitened(function, X + np.float32(offset), **how)
@@ -78,6 +79,7 @@ def test_a_state_of_other_groups_is_refused(function, how):
 
 
 @over
+@pytest.mark.sampled(1)
 def test_gradients_of_a_constant_batch_are_finite(function, how):
     def loss(x):
         return jnp.square(whitened(function, x, **how)[0] - 1).sum()

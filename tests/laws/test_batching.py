@@ -52,7 +52,7 @@ def assert_same(got, expected):
 
 @over([*ACTIVATIONS, *KERNELS])
 @MOSTLY_KERNELS
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_jit_gives_what_eager_gives(member, implementation):
     x = array(mean=3.0)
     assert_same(jax.jit(functools.partial(output, member))(x), output(member, x))
@@ -69,7 +69,7 @@ def test_vmap_gives_what_a_loop_gives(member, implementation):
 
 
 @over(claiming("mask"))
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
     axis = whole_axis(member)
     keep = np.arange(SHAPE[axis]) != 1
@@ -87,6 +87,7 @@ def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
 
 
 @over(claiming("mask"), FEW)
+@pytest.mark.sampled(2)
 def test_any_mask_gives_the_numbers_of_its_definition(member):
     x, cotangent = array(mean=3.0), array(1)
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
@@ -96,6 +97,7 @@ def test_any_mask_gives_the_numbers_of_its_definition(member):
 
 
 @over(claiming("weights"), FEW)
+@pytest.mark.sampled(2)
 def test_integer_weights_are_repetitions(member):
     axis = whole_axis(member)
     times = np.array([2, 0, 3, 1])[: SHAPE[axis]]
@@ -137,7 +139,7 @@ def test_unequal_masked_shards_give_what_the_whole_gives(member):
 
 
 @over(SAMPLED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_micro_batches_pooled_are_the_batch(member):
     axis, x = whole_axis(member), array(mean=3.0)
     stats_shape, center = member.stats_shape(SHAPE), member.center

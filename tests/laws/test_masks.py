@@ -46,7 +46,7 @@ def parameters():
 
 
 @over(claiming("mask"))
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_gradients_are_those_of_the_valid_entries_over_nan_and_inf(member):
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
     x, (scale, bias) = array(mean=3.0), parameters()

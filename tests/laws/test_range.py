@@ -113,7 +113,7 @@ def assert_in_range(run, member, dtype, given_inputs, parameters=None, **options
 
 @over(claiming("offset"))
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_output_and_derivatives_with_nothing_added_to_the_variance(member, dtype, implementation):
     run = program(member, dtype, 0.0)
     assert_in_range(run, member, dtype, inputs(DTYPES[dtype]), epsilon=0.0)
@@ -121,7 +121,7 @@ def test_output_and_derivatives_with_nothing_added_to_the_variance(member, dtype
 
 @over(claiming("offset"), FEW)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_output_and_derivatives_with_the_members_own_epsilon(member, dtype, implementation):
     assert_in_range(program(member, dtype), member, dtype, inputs(DTYPES[dtype]))
 
@@ -287,7 +287,7 @@ def test_given_moments_serve_every_size_whose_variance_is_representable(member, 
 @pytest.mark.usefixtures("x64")
 @over(CENTRED)
 @pytest.mark.parametrize("power", [-600, 600])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_float64_has_the_same_edges(member, power):
     # Scaled by a power of two, which changes no digit of the expected output.
     x, cotangent = draw(0, SHAPE, np.float64), draw(3, SHAPE, np.float64)
@@ -336,7 +336,7 @@ ROOMS = {"linen": of_linen, "nnx": of_nnx}
 @over([m for m in SAMPLED if m.name in CLASSES])
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_the_modules_have_the_same_range(member, room, dtype):
     has_bias = getattr(jaxnorm.linen, CLASSES[member.name]).use_bias
     parameters = arguments(member) if has_bias else arguments(member)[:1]

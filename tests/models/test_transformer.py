@@ -85,7 +85,7 @@ def test_a_block_is_the_one_by_hand(placement, qk_norm):
 
 
 @every_placement
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_position_depends_on_earlier_tokens_only(placement):
     net = model(placement=placement, qk_norm=True)
     variables = net.init(jax.random.key(0), TOKENS)

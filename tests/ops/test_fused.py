@@ -101,6 +101,7 @@ KERNELS = [
 
 
 @pytest.mark.parametrize(("case", "dtype", "activation", "implementation"), PLAIN)
+@pytest.mark.sampled(2)
 def test_plain_jax_and_native_kernels_are_float64s(case, dtype, activation, implementation):
     check(case, dtype, activation, implementation)
 
@@ -222,6 +223,7 @@ QUANTIZED = [
 
 
 @pytest.mark.parametrize(("name", "dtype", "implementation"), QUANTIZED)
+@pytest.mark.sampled(2)
 def test_quantized_rows_are_within_half_a_step_of_float64(name, dtype, implementation):
     x, residual, scale, bias, _ = arrays(ROWS, dtype)
     run = functools.partial(

@@ -86,13 +86,13 @@ def assert_taylor(function, oracle):
 
 
 @over(SAMPLED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_taylor_coefficients_are_the_derivatives_along_a_curve(member):
     assert_taylor(functools.partial(output, member), functools.partial(naive_output, member))
 
 
 @over(MASKED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_taylor_coefficients_of_a_masked_sample(member):
     mask = hidden()
     oracle = functools.partial(naive_output, member, weights=mask.astype(float))
@@ -110,7 +110,7 @@ def test_taylor_coefficients_of_evaluation():
 
 
 @over(SAMPLED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_linearized_function_is_the_tangent_everywhere(member):
     x, first, second = array(), array(1, 0.0), array(2, 0.0)
 
@@ -146,7 +146,7 @@ def test_float_checks_pass_ordinary_numbers_and_name_the_others(member):
 
 
 @over(MASKED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_float_checks_pass_what_a_mask_excludes(member):
     mask, x, cotangent = hidden(), array(), array(1, 0.0)
 
@@ -171,7 +171,7 @@ def test_a_jaxpr_prints_and_computes_the_same(member):
 
 
 @over(SAMPLED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_shapes_and_dtypes_are_known_without_computing(member):
     for dtype in (jnp.float32, jnp.bfloat16):
         x = jnp.asarray(array(), dtype)
@@ -203,7 +203,7 @@ def test_a_norm_may_stand_within_a_rule_of_ones_own_for_vmap(member):
 @pytest.mark.parametrize(
     "dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.nightly)]
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_program_is_exported_for_every_platform(member, dtype):
     x, cotangent = jnp.asarray(array(), dtype), jnp.asarray(array(1, 0.0), dtype)
     run = jax.jit(with_gradient(functools.partial(output, member)))
@@ -219,7 +219,7 @@ def test_a_program_is_exported_for_every_platform(member, dtype):
 
 @over(claiming("shards"))
 @pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_gradients_of_replicated_parameters_sum_over_the_shards(member, check_vma):
     # The examples of a shard are whole: no statistic is shared, but scale and bias are.
     x, cotangent = array(shape=(16, *SHAPE[1:])), array(1, 0.0, shape=(16, *SHAPE[1:]))

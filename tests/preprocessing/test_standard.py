@@ -38,12 +38,14 @@ def assert_scaled(y, x, sk, eps) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.sampled(2)
 def test_float32_table_is_scaled_as_by_scikit_learn(name):
     x = table(name).astype(np.float32)
     assert_scaled(fit_and_transform(x), x, reference(x), EPS32)
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.sampled(2)
 def test_float64_table_is_scaled_as_by_scikit_learn(name):
     x = table(name)
     with jax.enable_x64(True):

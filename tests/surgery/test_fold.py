@@ -37,6 +37,7 @@ def assert_same_function(model, variables, other, folded, x=X):
 
 @pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm])
 @pytest.mark.parametrize("network", [mlp, cnn])
+@pytest.mark.sampled(2)
 def test_the_model_without_norms_is_the_same_function(network, norm):
     model = network(norm)
     variables = trained(model)
@@ -214,7 +215,7 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("name", BEFORE)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_norm_before_a_layer_folds_into_it(name):
     layer, norms = BEFORE[name]
     model = Before(layer, norms)

@@ -78,6 +78,7 @@ def alone():
         ),
     ],
 )
+@pytest.mark.sampled(2)
 def test_the_losses_are_those_of_one_device(alone, data, model, layout):
     curve, stats = losses(data, model, layout)
     want, running = alone

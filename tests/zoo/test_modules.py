@@ -46,7 +46,7 @@ def assert_equal(case, arrays, y, state):
 
 
 @over(OF_MODULES)
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(6)
 def test_the_linen_module_computes_the_definition(case):
     arrays = draw(case)
     given = {name: arrays[name] for name in case.given}

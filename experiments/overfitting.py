@@ -53,8 +53,8 @@ class Config:
     Expected: nothing and batch norm learn the training images by heart, batch norm in the fewest
     steps and with the widest gap to test images. Weight decay and dropout narrow the gap by holding
     training back, and lose test accuracy. The ensemble is better on test images than its members.
-    Each at its own rate, dropout is the best. Batch norm is as good as nothing in place of 26 points
-    behind, and its gap is a little narrower.
+    Each at its own rate, dropout is the best. Batch norm is as good as nothing in place of 26
+    points behind, and its gap is a little narrower.
 
     Attributes:
         dataset: Name of a data set that is in memory.

@@ -18,6 +18,7 @@ def imported(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "code"), BLOCKS, ids=[f"line{line}" for line, _ in BLOCKS])
+@pytest.mark.sampled(4)
 def test_a_snippet_runs_and_prints_what_the_page_shows(line, code, capsys, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     for name in imported(code):

@@ -317,7 +317,7 @@ def _not_negative(var: Array) -> Array:
 
     `jnp.maximum` would halve the derivative of a variance of zero, such as that of one entry.
     """
-    return var - lax.stop_gradient(jnp.minimum(var, 0))
+    return var - lax.stop_gradient(jnp.where(var < 0, var, 0))
 
 
 def beyond(var: Array, epsilon: float | Array | None) -> Array:

@@ -143,6 +143,7 @@ def test_the_gradient_of_the_running_statistics_is_there_for_those_who_ask():
     [debiased(0.9), cumulative(), window(3), guarded(ema(0.9)), ema(0.9, unbiased=True)],
     ids=["debiased", "cumulative", "window", "guarded", "unbiased"],
 )
+@pytest.mark.sampled(4)
 def test_any_estimator_may_keep_the_statistics(estimator):
     state = estimator.init((6,))
     _, state = batch_norm(X, state, use_running_average=False, estimator=estimator)

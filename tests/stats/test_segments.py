@@ -94,7 +94,7 @@ def by_segments(x, weights):
     return segment_moments(x, IDS, SEGMENTS, weights=weights)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gradients_in_both_modes_are_those_of_the_definition_and_zero_in_padding():
     weights = np.random.default_rng(1).uniform(0.5, 2, (len(IDS), 1)).astype(np.float32)
     weights = jnp.asarray(weights)

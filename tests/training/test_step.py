@@ -182,7 +182,10 @@ def test_inputs_are_picked_out_of_the_batch():
 
 @pytest.mark.parametrize(
     ("check_vma", "accumulate_steps"),
-    [(True, 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((True, 1), (False, 1)))],
+    [
+        (True, 2),
+        *(pytest.param(*pair, marks=pytest.mark.nightly) for pair in ((True, 1), (False, 1))),
+    ],
 )
 def test_sharded_step_equals_the_step_on_the_whole_batch(check_vma, accumulate_steps):
     norm = functools.partial(batch_norm, axis_name="data")

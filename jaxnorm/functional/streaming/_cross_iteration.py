@@ -1,4 +1,4 @@
-"""Cross-iteration batch normalization: earlier batches, carried over to the kernel of now.
+"""Cross-iteration batch normalization: earlier batches, carried over to the current kernel.
 
 Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020.
 """
@@ -42,7 +42,7 @@ def cross_iteration_batch_norm(
     """Returns `x` over the moments of this batch and of the last ones, and the statistics after it.
 
     `x` is the output of a layer with a kernel `w`. A batch of an earlier kernel `w'`, of mean `m`
-    and variance `v`, counts with what they are to first order for the kernel of now:
+    and variance `v`, counts with what they are to first order for the current kernel:
     `m + dm . (w - w')` and `max(v + dv . (w - w') - (dm . (w - w'))^2, 0)`, where `dm` and `dv` are
     derivatives by the filter of the feature. All batches weigh the same, and the earlier ones are
     constants for derivatives; `y = (x - mean) / sqrt(var + epsilon) * scale + bias`. Statistics

@@ -62,7 +62,7 @@ def starts(
     """Returns the parts of the state of a module, each by what makes it.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: has the fields `param_dtype` and, for running statistics, `estimator`.
         shape: [*features].
         complex_as: a complex dtype where the running mean is complex.
@@ -96,7 +96,7 @@ def running_shape(spec: Spec, layer: Any, shape: Shape) -> Shape:
     """Returns the shape in which a module keeps its running mean and variance.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: the module.
         shape: [*features].
 
@@ -170,7 +170,7 @@ def running_stats(spec: Spec, layer: Any, store: Store, x: Array, shape: Shape) 
     """Returns the running mean and variance of a module, made where they are not there yet.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: see `starts`.
         store: where the module keeps them.
         x: the input.

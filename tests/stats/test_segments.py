@@ -26,7 +26,7 @@ def reference(x, weights=None, center=True):
     for s in range(SEGMENTS):
         for c in range(x.shape[1]):
             rows = (s == IDS) & (w[:, c] > 0)
-            values, shares = np.float64(x[rows, c]), w[rows, c]
+            values, shares = x[rows, c].astype(np.float64), w[rows, c]
             count[s, c] = shares.sum()
             if rows.any():
                 mean[s, c] = np.average(values, weights=shares) if center else 0

@@ -112,7 +112,7 @@ def claims(results: dict[str, Any]) -> dict[str, bool]:
         np.mean(own["batch"][name]) - np.mean(own["none"][name]) for name in ("low", "decades")
     )
     more = {
-        way: np.subtract(*(_validation(results, way, norm) for norm in ("batch", "none")))
+        way: np.subtract(_validation(results, way, "batch"), _validation(results, way, "none"))
         for way in ("searched", "scanned")
     }
     return {

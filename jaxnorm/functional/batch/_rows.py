@@ -173,7 +173,13 @@ def _l1_start(module: Any, features: Shape) -> L1State:
 RUNNING = ("epsilon", "variance")
 
 SPECS: dict[str, Spec] = {
-    "batch_norm": Spec("BatchNorm", batch_norm, axes="axis", decay="momentum"),
+    "batch_norm": Spec(
+        "BatchNorm",
+        batch_norm,
+        axes="axis",
+        options=("epsilon", "activation"),
+        decay="momentum",
+    ),
     "ghost_batch_norm": Spec(
         "GhostBatchNorm",
         ghost_batch_norm,

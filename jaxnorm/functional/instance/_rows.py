@@ -99,10 +99,15 @@ SPECS: dict[str, Spec] = {
         "GroupNorm",
         group_norm,
         axes="axis",
-        options=("num_groups", "group_size", "reduction_axes", "epsilon"),
+        options=("num_groups", "group_size", "reduction_axes", "epsilon", "activation"),
         fixed={"single_value": "allow"},
     ),
-    "instance_norm": Spec("InstanceNorm", instance_norm, fixed={"single_value": "allow"}),
+    "instance_norm": Spec(
+        "InstanceNorm",
+        instance_norm,
+        options=("epsilon", "activation"),
+        fixed={"single_value": "allow"},
+    ),
     "filter_response_norm": Spec(
         "FilterResponseNorm",
         filter_response_norm,

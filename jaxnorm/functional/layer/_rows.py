@@ -129,13 +129,13 @@ SPECS: dict[str, Spec] = {
     "layer_norm": Spec(
         "LayerNorm",
         layer_norm,
-        options=("reduction_axes", "epsilon", "zero_centered"),
+        options=("reduction_axes", "epsilon", "zero_centered", "activation"),
         fixed={"single_value": "allow"},
     ),
     "rms_norm": Spec(
         "RMSNorm",
         rms_norm,
-        options=("reduction_axes", "epsilon", "zero_centered", "cast"),
+        options=("reduction_axes", "epsilon", "zero_centered", "cast", "activation"),
     ),
     "p_rms_norm": Spec("PRMSNorm", p_rms_norm, axes="axis", options=("share", "epsilon")),
     "scale_norm": Spec(

@@ -53,6 +53,8 @@ class Config:
     Expected: nothing and batch norm learn the training images by heart, batch norm in the fewest
     steps and with the widest gap to test images. Weight decay and dropout narrow the gap by holding
     training back, and lose test accuracy. The ensemble is better on test images than its members.
+    Each at its own rate, dropout is the best, and batch norm is 5 points behind nothing in place of
+    26, with the widest gap still.
 
     Attributes:
         dataset: Name of a data set that is in memory.

@@ -52,6 +52,20 @@ def standardize(*operands, part: Part, has) -> list:
     return _fusing.standardize(bare, *operands, problem=part.problem, has=has)
 
 
+def measured(x: Array, w: Array | None = None, *, part: Part) -> list:
+    """Returns a shard's part of what `measure_p` does.
+
+    Args:
+        x: its part of the array.
+        w: its part of the weights, or None.
+        part: what it knows of the whole.
+    """
+    block = measure(part.problem.sampling, x, w, part.problem.epsilon)
+    if part.through:
+        block = _pooled(block, part)
+    return list(block[: 4 + (w is not None)])
+
+
 def _shared(*operands, problem: Problem, part: Part, has) -> list:
     """Returns this shard's part of the results where shards share samples."""
     part, cuts = part._replace(problem=problem), part.cuts

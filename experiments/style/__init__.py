@@ -54,7 +54,8 @@ class Config:
 
     Expected: the style loss falls faster and ends lower with instance norm than with batch norm,
     most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016). Adaptive instance norm is
-    close to instance norm.
+    close to instance norm. With features trained for 3 epochs, at this style weight little of the
+    content stays with any norm, and the seeds differ by more than with random features.
 
     Attributes:
         norms: Names of the norms.
@@ -320,8 +321,9 @@ def _draw_losses(folder: Path) -> Path:
     grid = subplots(figure, 1, 2, sharex=True)
     for axes, part in zip(grid.flat, ("style", "content"), strict=True):
         draw_curves(axes, table, y=part, by="norm", labels=LABELS)
-        axes.set(xlabel="step", yscale="log", ylabel=f"{part} loss of the held-out part, relative")
-        log_axis(axes.yaxis)
+        axes.set(xlabel="step", ylabel=f"{part} loss of the held-out part, relative")
+    grid[0, 0].set_yscale("log")
+    log_axis(grid[0, 0].yaxis)
     legend(figure, grid[0, 0])
     return save(figure, folder / "losses.png")
 

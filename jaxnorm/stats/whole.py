@@ -52,7 +52,21 @@ def measure_whole(
 
 
 def plain_measure(x, w=None, *, sampling: Sampling, epsilon: float | None) -> list:
-    """Returns what `measure_p` computes."""
+    """Returns what `measure_p` computes.
+
+    Args:
+        x: [*shape].
+        w: weights of the rank of `x`, or None.
+        sampling: without mapped axes.
+        epsilon: see `measure`.
+
+    Returns:
+        Its results, [*stats_shape] each.
+
+    Examples:
+        >>> plain_measure(jnp.array([1.0, 3.0]), sampling=Sampling((1,)), epsilon=None)[0]
+        Array([2.], dtype=float32)
+    """
     return list(measure(sampling, x, w, epsilon)[: 4 + (w is not None)])
 
 

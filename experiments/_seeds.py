@@ -18,7 +18,11 @@ def over_seeds(values: Any, form: str, unit: str = "", *, of: str = "over seeds"
         '51.0% (50.0% to 52.0% over seeds)'
         >>> over_seeds([1.0, 2.0], "+.1f", " points", of="")
         '+1.5 points (+1.0 to +2.0)'
+        >>> over_seeds([0.5], ".1%")
+        '50.0% (one seed)'
     """
+    if np.size(values) == 1:
+        return f"{np.mean(values):{form}}{unit} (one seed)"
     low, high = f"{np.min(values):{form}}", f"{np.max(values):{form}}"
     return f"{np.mean(values):{form}}{unit} ({low} to {high} {of}".rstrip() + ")"
 

@@ -53,6 +53,8 @@ class Config:
     Expected: nothing and batch norm learn the training images by heart, batch norm in the fewest
     steps and with the widest gap to test images. Weight decay and dropout narrow the gap by holding
     training back, and lose test accuracy. The ensemble is better on test images than its members.
+    Each at its own rate, dropout is the best, and batch norm is 5 points behind nothing in place of
+    26, with the widest gap still.
 
     Attributes:
         dataset: Name of a data set that is in memory.
@@ -113,7 +115,7 @@ def run(config: Config, run: Run) -> dict[str, Any]:
         if config.rates:
             hyper = {"weight_decay": decay, "learning_rate": config.rates}
             rates = tuple(f"{rate:g}" for rate in config.rates)
-            tried = Group(f"{method}, each rate", sweep, config.seeds, rates, hyper)
+            tried = Group(_group_of_rates(method), sweep, config.seeds, rates, hyper)
             own[method] = _at_own_rate(run, tried, validation, test, steps=steps)
     return {
         "learning_rate": config.learning_rate,
@@ -155,12 +157,23 @@ def _at_own_rate(
 
     group.train(run, measure, points=[steps])
     rows = select(read_table(run.table("rates")), group=group.name)
-    by_rate = {rate: select(rows, trial=float(rate)) for rate in group.trials}
-    best = max(by_rate, key=lambda rate: by_rate[rate]["validation_accuracy"].mean())
+    best = _best_rate(rows)
+    own = select(rows, trial=best)
     return {
-        "rate": float(best),
-        **{name: by_rate[best][f"{name}_accuracy"].tolist() for name in ("train", "test")},
+        "rate": best,
+        **{name: own[f"{name}_accuracy"].tolist() for name in ("train", "test")},
     }
+
+
+def _group_of_rates(method: str) -> str:
+    return f"{method}, each rate"
+
+
+def _best_rate(rows: dict[str, np.ndarray]) -> float:
+    """Return the learning rate of the greatest validation accuracy, a mean over seeds."""
+    rates = np.unique(rows["trial"])
+    means = [select(rows, trial=rate)["validation_accuracy"].mean() for rate in rates]
+    return float(rates[np.argmax(means)])
 
 
 def _ensemble(group: Group, states: TrainState, test: Data) -> float:
@@ -171,7 +184,12 @@ def _ensemble(group: Group, states: TrainState, test: Data) -> float:
 
 
 def figures(folder: Path) -> list[Path]:
-    """Draw training and test accuracy against steps, a panel each, a line per method."""
+    """Draw accuracy against steps, and against the learning rate where rates were tried."""
+    pictures = [_draw_steps(folder)]
+    return [*pictures, _draw_rates(folder)] if (folder / "rates.csv").exists() else pictures
+
+
+def _draw_steps(folder: Path) -> Path:
     table = read_table(folder / "curves.csv")
     figure = new_figure(9.5, 4.0)
     grid = subplots(figure, 1, 2, sharex=True, sharey=True)
@@ -181,7 +199,28 @@ def figures(folder: Path) -> list[Path]:
         axes.set(title=name, xlabel="step", ylim=(0, 1.02))
     grid[0, 0].set_ylabel("accuracy")
     legend(figure, grid[0, 0])
-    return [save(figure, folder / "overfitting.png")]
+    return save(figure, folder / "overfitting.png")
+
+
+def _draw_rates(folder: Path) -> Path:
+    """Draw accuracy after the last step against the learning rate, a panel per split."""
+    table = read_table(folder / "rates.csv")
+    labels = {_group_of_rates(method): method for method in METHODS}
+    figure = new_figure(9.5, 4.0)
+    grid = subplots(figure, 1, 2, sharex=True, sharey=True)
+    for axes, split in zip(grid.flat, ("train", "test"), strict=True):
+        y = f"{split}_accuracy"
+        draw_curves(axes, table, y=y, by="group", x="trial", labels=labels)
+        name = "training images" if split == "train" else "test images"
+        axes.set(title=name, xlabel="learning rate", xscale="log", ylim=(0, 1.02))
+        for line, group in zip(axes.get_lines(), labels, strict=True):
+            rate = _best_rate(select(table, group=group))
+            own = select(table, group=group, trial=rate)
+            picked = {"marker": "o", "ls": "", "color": line.get_color()}
+            axes.plot([rate], [own[y].mean()], label="validation's choice", **picked)
+    grid[0, 0].set_ylabel("accuracy after the last step")
+    legend(figure, grid[0, 0])
+    return save(figure, folder / "rates.png")
 
 
 def claims(results: dict[str, Any]) -> dict[str, bool]:

@@ -24,6 +24,7 @@ BLOCKS = python_blocks(README.read_text("utf-8"))
 
 
 @pytest.mark.parametrize(("line", "code"), BLOCKS, ids=[f"line{line}" for line, _ in BLOCKS])
+@pytest.mark.sampled(4)
 def test_a_snippet_runs(line, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Lines before the snippet keep the numbers of a traceback those of the README.

@@ -76,3 +76,18 @@ def widths(ranges: dict[str, np.ndarray]) -> dict[str, Any]:
         }
         for standard in ("own", "common")
     }
+
+
+def best_of_scan(trials: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return by norm each seed's best learning rate of the scan, and its validation accuracy."""
+    scan = last_rows(trials, part="scan")
+    found: dict[str, Any] = {}
+    for norm in NORMS:
+        own = select(scan, norm=norm)
+        rows = [select(own, seed=seed) for seed in np.unique(own["seed"])]
+        places = [int(np.argmax(each["validation_accuracy"])) for each in rows]
+        found[norm] = {
+            name: [float(each[name][i]) for each, i in zip(rows, places, strict=True)]
+            for name in ("learning_rate", "validation_accuracy")
+        }
+    return found

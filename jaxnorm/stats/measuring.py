@@ -19,7 +19,7 @@ from jax import lax
 from jax.extend.core import Primitive
 
 from jaxnorm import _internals
-from jaxnorm.numerics import accumulation_dtype, power_of_two, real_dtype, sum_of_two
+from jaxnorm.numerics import accumulation_dtype, finite, power_of_two, real_dtype, sum_of_two
 from jaxnorm.stats import _collectives, shapes
 from jaxnorm.stats.sampling import Sampling, settled
 from jaxnorm.stats.sums import block_max, block_sum, spread
@@ -157,7 +157,7 @@ def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:
     # Where all lies within the ordinary range the unit stays 1, and var the variance itself.
     ordinary = (parts.unit == 1) | (n == 0)
     plain = block_max(jnp.where(ordinary, 0.0, 1.0), to) == 0
-    plain &= jnp.isfinite(var * unit * unit)
+    plain &= finite(var * unit * unit)
     var, unit = jnp.where(plain, var * unit * unit, var), jnp.where(plain, 1, unit)
     pooled = Measured(mean, tail, var, unit, total)
     return Measured(*(v[0] for v in pooled)) if stacked else pooled
@@ -347,7 +347,7 @@ def _not_negative(var: Array) -> Array:
 
     `jnp.maximum` would halve the derivative of a variance of zero, such as that of one entry.
     """
-    return var - lax.stop_gradient(jnp.minimum(var, 0))
+    return var - lax.stop_gradient(jnp.where(var < 0, var, 0))
 
 
 def beyond(var: Array, epsilon: float | Array | None) -> Array:
@@ -366,7 +366,7 @@ def beyond(var: Array, epsilon: float | Array | None) -> Array:
     """
     info = jnp.finfo(var.dtype)
     smallest = float(info.tiny) / float(info.eps)
-    overflowed = ~jnp.isfinite(var)
+    overflowed = ~finite(var)
     if epsilon is None:
         # A variance whose every square has vanished is zero, and not representable.
         return overflowed | ((var < smallest) & (var > 0))
@@ -406,7 +406,7 @@ def _rescued_by_choice(
     pivot, deviation, _, average = _sums(sampling, x, w)
     inside = deviation if w is None else jnp.where(w > 0, deviation, 0)
     large = 2.0 ** (jnp.finfo(var.dtype).maxexp * 5 // 8)
-    overflowed = ~jnp.isfinite(var)
+    overflowed = ~finite(var)
     found = mean, tail, var, unit
     choices = [(overflowed, large), (lost & ~overflowed, 1 / large)]
     for wanted, power in choices[: 1 + vanishing]:

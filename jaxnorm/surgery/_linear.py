@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -81,6 +82,6 @@ def _each(value: Any, kernel: Shape) -> Shape:
 
 def _widest(value: Any) -> int:
     """Returns the largest of integers in nested sequences, 0 for None."""
-    if value is None or isinstance(value, int):
-        return value or 0
+    if value is None or np.ndim(value) == 0:  # JAX before 0.9 pads by integers of NumPy
+        return int(value or 0)
     return max(map(_widest, value), default=0)

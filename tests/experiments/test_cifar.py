@@ -60,3 +60,13 @@ def test_the_summary_says_the_gap_in_points_and_the_turn_of_the_loss():
         "Without batch norm, validation loss is least at epoch 5 and then rises by 0.50 nats"
         in loss
     )
+
+
+def test_a_loss_that_turns_early_and_rises_with_batch_norm_too_does_not_show_the_posts_claim():
+    network = {"train_loss_halfway": [0.5], "accuracy": [0.6], "least_loss": [1.0], "loss": [2.0]}
+    none = {**network, "least_loss_at_epoch": [6]}
+    batch = {**none, "train_loss_halfway": [0.4], "accuracy": [0.65], "loss": [1.7]}
+    early = cifar.claims({"epochs": 30, "none": none, "batch": batch})
+    assert list(early.values()) == [True, True, False, False, True]
+    none["least_loss_at_epoch"], batch["loss"] = [14], [1.2]
+    assert all(cifar.claims({"epochs": 30, "none": none, "batch": batch}).values())

@@ -89,6 +89,7 @@ def parameters(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [row.name for row in _registry.ROWS if "bench" not in row.name])
 def test_killing_and_resuming_gives_the_same_tables_results_and_bits(name, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"

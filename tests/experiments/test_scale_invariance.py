@@ -89,6 +89,7 @@ def trained(norm: str, trial: str, steps: int = 40) -> np.ndarray:
 
 
 @pytest.mark.parametrize("trial", ["scaled", "growing"])
+@pytest.mark.sampled(1)
 def test_before_a_norm_the_trial_is_the_same_function_in_float64(x64, trial):
     reference = trained("batch", "0.01 at 0.1")
     assert np.abs(trained("batch", trial) - reference).max() < 1e-10

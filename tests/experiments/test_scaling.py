@@ -15,6 +15,7 @@ def smoke(run_smoke):
 
 @pytest.mark.parametrize("way", ["whole", "stream", "shards"])
 @pytest.mark.parametrize("scaler", ["standard", "min_max"])
+@pytest.mark.sampled(2)
 def test_every_way_of_fitting_equals_scikit_learn_to_rounding(smoke, scaler, way):
     largest = np.abs(StandardScaler().fit_transform(load_wine().data)).max()
     assert smoke[1]["wine"][scaler][way] < 100 * np.finfo(np.float64).eps * largest

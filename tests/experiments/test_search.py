@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import search
+from experiments._seeds import last_rows
 from experiments._sweep import NORMS
 from experiments._tables import read_table, select
 
@@ -45,6 +46,21 @@ def test_the_best_trial_of_each_search_meets_the_test_set(smoke):
         best = smoke[1][norm]["best"]
         assert len(best) == len(search.PRESETS["smoke"].seeds)
         assert all(0 <= each["test_accuracy"] <= 1 for each in best)
+
+
+@pytest.mark.slow
+def test_each_norm_is_compared_at_the_rate_that_is_best_for_it_in_the_scan(smoke):
+    scan = last_rows(read_table(smoke[0] / "trials.csv"), part="scan")
+    for norm in NORMS:
+        found = smoke[1]["scanned"][norm]
+        for i, seed in enumerate(search.PRESETS["smoke"].seeds):
+            rows = select(scan, norm=norm, seed=float(seed))
+            best = rows["validation_accuracy"].max()
+            assert found["validation_accuracy"][i] == best
+            at = select(rows, learning_rate=found["learning_rate"][i])
+            assert at["validation_accuracy"].tolist() == [best]
+    (table,) = [each for each in search.summary(smoke[1]) if each.startswith("Both ways")]
+    assert table.count("\n") == 2 + 1 + len(NORMS)
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def test_a_row_per_point_and_the_state_of_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("cut_at", [2, 4, 8])
+@pytest.mark.sampled(2)
 def test_a_training_that_is_cut_off_and_resumed_is_the_whole_one(tmp_path, cut_at):
     whole = trained(tmp_path / "whole")
     folder = tmp_path / "cut"
@@ -68,6 +69,7 @@ def test_a_training_that_is_cut_off_and_resumed_is_the_whole_one(tmp_path, cut_a
 
 
 @pytest.mark.parametrize("signal_at", [1, 5, 8])
+@pytest.mark.sampled(2)
 def test_sigterm_saves_where_the_training_is_and_not_one_step_is_taken_twice(tmp_path, signal_at):
     whole = trained(tmp_path / "whole")
     folder = tmp_path / "ended"

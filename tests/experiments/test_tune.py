@@ -104,6 +104,7 @@ FEW = {
 
 
 @pytest.mark.parametrize("kernel", FEW)
+@pytest.mark.slow
 def test_a_measurement_times_every_candidate_and_each_gives_the_same_numbers(monkeypatch, kernel):
     monkeypatch.setattr(tune, "candidates", lambda kernel, size: FEW[kernel])
     size = Size(7, 6, "float32")

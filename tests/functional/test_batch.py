@@ -143,6 +143,7 @@ def test_the_gradient_of_the_running_statistics_is_there_for_those_who_ask():
     [debiased(0.9), cumulative(), window(3), guarded(ema(0.9)), ema(0.9, unbiased=True)],
     ids=["debiased", "cumulative", "window", "guarded", "unbiased"],
 )
+@pytest.mark.sampled(4)
 def test_any_estimator_may_keep_the_statistics(estimator):
     state = estimator.init((6,))
     _, state = batch_norm(X, state, use_running_average=False, estimator=estimator)
@@ -223,6 +224,13 @@ def test_a_parameter_that_fits_neither_features_nor_input_is_refused():
 def test_an_axis_that_is_not_mapped_is_named_with_the_remedy():
     with pytest.raises(ValueError, match=r"mapped axis 'batch', but no vmap.*axis_name=None"):
         batch_norm(X, RUNNING, use_running_average=False, axis_name="batch")
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_running_statistics_of_other_features_are_refused_with_their_shape(average):
+    stats = ema().init((4,))
+    with pytest.raises(ValueError, match=r"running statistics of shape \[4\]"):
+        jaxnorm.batch_norm(X, stats, use_running_average=average)
 
 
 def test_evaluation_ignores_an_axis_that_is_not_mapped():

@@ -53,6 +53,7 @@ def assert_right(have, want):
 
 
 @over_family
+@pytest.mark.sampled(2)
 def test_an_entry_of_weight_two_stands_there_twice(name):
     norm = normalizer(name, use_running_average=False)
     y, stats = norm(X, weights=SHARES)
@@ -61,6 +62,7 @@ def test_an_entry_of_weight_two_stands_there_twice(name):
 
 
 @over_family
+@pytest.mark.sampled(2)
 def test_shards_share_their_statistics(name):
     norm = normalizer(name, use_running_average=False)
     mapped = normalizer(name, use_running_average=False, axis_name="shards")
@@ -80,6 +82,7 @@ def test_evaluation_keeps_the_statistics(name):
 
 
 @over_family
+@pytest.mark.sampled(4)
 def test_the_statistics_may_stay_in_training(name):
     y, stats = normalizer(name, use_running_average=False, update_stats=False)(X)
     want, _ = normalizer(name, use_running_average=False)(X)
@@ -89,6 +92,7 @@ def test_the_statistics_may_stay_in_training(name):
 
 
 @over_family
+@pytest.mark.sampled(4)
 def test_the_statistics_may_move_in_evaluation(name):
     _, stats = normalizer(name, use_running_average=True, update_stats=True)(X)
     _, want = normalizer(name, use_running_average=False)(X)

@@ -57,6 +57,7 @@ def test_every_claim_is_explained_in_the_documentation_of_the_row(member):
 
 
 @pytest.mark.parametrize("member", SAMPLED, ids=lambda m: m.name)
+@pytest.mark.sampled(2)
 def test_the_statistics_shape_is_one_of_its_input(member):
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     taken = moments(x, member.stats_shape(SHAPE), center=member.center)

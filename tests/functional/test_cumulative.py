@@ -30,7 +30,7 @@ def test_one_step_at_a_time_gives_the_numbers_of_the_whole_sequence(offset):
     assert relative_error(np.moveaxis(np.asarray(ys), 0, 1), np.asarray(whole)) < bound
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_step_depends_on_a_later_one():
     x = drawn()
     later = jnp.asarray(x).at[:, 4:].set(jnp.nan)
@@ -43,6 +43,7 @@ def test_no_step_depends_on_a_later_one():
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.sampled(2)
 def test_prefix_moments_are_those_of_each_prefix(offset, center):
     x = np.random.default_rng(1).normal(offset, 1, SHAPE).astype(np.float32)
     weights = np.random.default_rng(2).uniform(0, 2, SHAPE).astype(np.float32)
@@ -55,7 +56,7 @@ def test_prefix_moments_are_those_of_each_prefix(offset, center):
             assert relative_error(np.asarray(have)[:, t : t + 1], expected) < bound
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_of_the_channels_share_the_prefixes():
     x = drawn()
     halves = jnp.stack(jnp.split(x, 2, axis=-1))

@@ -18,6 +18,7 @@ def shards_of_sizes():
 
 
 @pytest.mark.parametrize("name", ["b0", "b1", "b2"])
+@pytest.mark.sampled(2)
 def test_shards_have_the_statistics_of_the_whole_batch(name):
     function = getattr(jaxnorm, f"evo_norm_{name}")
     stats, x = jaxnorm.ema().init((2,)), shards_of_sizes()
@@ -34,6 +35,7 @@ def test_shards_have_the_statistics_of_the_whole_batch(name):
 
 
 @pytest.mark.parametrize("name", ["s0", "s1", "s2"])
+@pytest.mark.sampled(2)
 def test_shards_of_channels_have_the_statistics_of_the_whole_group(name):
     function = getattr(jaxnorm, f"evo_norm_{name}")
     x = shards_of_sizes().transpose(2, 1, 0)

@@ -51,6 +51,7 @@ def assert_equal(got, want):
 
 
 @every_norm
+@pytest.mark.sampled(2)
 def test_padded_nodes_change_nothing_whatever_they_hold(name):
     want = output_and_gradients(name, 2)(X, ids=IDS)
     padding = np.full((3, 4), np.nan, np.float32)
@@ -62,6 +63,7 @@ def test_padded_nodes_change_nothing_whatever_they_hold(name):
 
 
 @every_norm
+@pytest.mark.sampled(2)
 def test_each_graph_of_a_batch_is_normalized_as_if_alone(name):
     y, *_ = output_and_gradients(name, 2)(X, ids=IDS)
     for graph in (0, 1):
@@ -70,6 +72,7 @@ def test_each_graph_of_a_batch_is_normalized_as_if_alone(name):
 
 
 @every_norm
+@pytest.mark.sampled(2)
 def test_nodes_without_ids_are_one_graph(name):
     mask = np.array([1, 1, 0, 1, 1, 1, 0], bool)[:, None]
     hidden = np.where(mask, X, np.nan)
@@ -101,6 +104,7 @@ def test_a_share_of_one_is_the_norm_without_a_share_and_has_a_gradient():
 
 @every_norm
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e20])
+@pytest.mark.sampled(2)
 def test_nodes_that_are_all_equal_have_finite_outputs_and_gradients(name, value):
     x = np.full_like(X, value)
     for leaf in jax.tree.leaves(output_and_gradients(name, 2)(x, ids=IDS)):

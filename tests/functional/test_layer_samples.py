@@ -30,6 +30,7 @@ CLAIMS = {member.name: member.claims for member in jaxnorm.CATALOGUE}
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if "shards" in CLAIMS[name]])
+@pytest.mark.sampled(2)
 def test_features_in_shards_have_the_statistics_of_the_whole(name):
     def whole(x, other):
         return CALLS[name](x, other)
@@ -52,6 +53,7 @@ def test_features_in_shards_have_the_statistics_of_the_whole(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if "weights" in CLAIMS[name]])
+@pytest.mark.sampled(2)
 def test_an_entry_of_weight_two_is_one_that_stands_there_twice(name):
     weights = np.ones(8, np.float32)
     weights[0] = 2

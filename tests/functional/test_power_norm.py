@@ -50,7 +50,7 @@ def test_several_steps_are_those_of_the_papers_algorithm():
             assert relative_error(np.asarray(have), expected) < bound
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_share_both_statistics():
     x = jnp.asarray(np.random.default_rng(1).normal(size=(8, 3)), jnp.float32)
     state = PowerState(jnp.ones(3), jnp.full(3, 0.2))

@@ -37,7 +37,7 @@ def test_divisive_norm_by_whole_axes_is_layer_norm_and_instance_norm():
     assert relative_error(instance, expected) < rounding(np.float32, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @every_member
 def test_an_example_of_zeros_gives_zeros_and_finite_gradients(norm):
     y, gradient = jax.value_and_grad(lambda x: jnp.sum(norm(x) ** 2 + norm(x)))(0 * X)
@@ -45,14 +45,14 @@ def test_an_example_of_zeros_gives_zeros_and_finite_gradients(norm):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @every_member
 def test_an_example_does_not_depend_on_the_size_of_another(norm):
     apart = np.concatenate([X[:1], X[1:] * np.float32(1e20)])
     assert relative_error(norm(apart)[0], np.asarray(norm(X)[0])) < rounding(np.float32)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @every_member
 def test_a_small_entry_far_from_a_very_large_one_stays_finite(norm):
     x = X.copy()

@@ -34,6 +34,7 @@ def test_modules_of_rms_norm_have_a_bias_where_it_is_asked_for(room):
 
 
 @pytest.mark.parametrize(("share", "measured"), [(1e-3, 1), (0.25, 2), (0.26, 3), (1.0, 8)])
+@pytest.mark.sampled(2)
 def test_the_number_of_measured_features_is_rounded_up(share, measured):
     square = (X[:, :measured].astype(np.float64) ** 2).mean(-1, keepdims=True)
     y = p_rms_norm(X, share=share)

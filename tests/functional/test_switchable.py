@@ -26,7 +26,7 @@ CALLS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("average", [False, True])
 def test_all_weight_on_the_batch_is_batch_norm(average):
     run = functools.partial(batch_norm, estimator=ema(0.9), use_running_average=average)
@@ -40,7 +40,7 @@ def test_all_weight_on_the_batch_is_batch_norm(average):
         assert relative_error(new.var, np.asarray(stats.var)) < rounding(np.float32, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CALLS)
 def test_shards_of_a_batch_give_the_whole(name):
     def run(x, axis_name=None):

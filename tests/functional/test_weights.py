@@ -214,7 +214,7 @@ def test_an_integer_kernel_is_refused_with_a_remedy(call):
         call(KERNEL.astype(np.int32))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("size", [1e-30, 1e-14, 1e14])
 def test_the_direction_of_a_spectral_norm_does_not_depend_on_the_size_of_the_kernel(size):
     kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

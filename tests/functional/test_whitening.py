@@ -34,6 +34,7 @@ over = pytest.mark.parametrize(("function", "how"), MEMBERS)
 
 
 @over
+@pytest.mark.sampled(1)
 def test_the_covariance_of_the_output_is_the_identity(function, how):
     for offset in (0.0, 1e4):
         y, _ = whitened(function, X + np.float32(offset), **how)
@@ -49,7 +50,7 @@ def test_running_statistics_of_the_same_batch_give_the_same(function, how):
     assert same is state
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over
 def test_shards_share_the_statistics_whatever_their_sizes(function, how):
     x = X * np.array([1.0, 30.0, 1.0, 0.02, 1.0, 5.0], np.float32)[:, None, None]
@@ -78,6 +79,7 @@ def test_a_state_of_other_groups_is_refused(function, how):
 
 
 @over
+@pytest.mark.sampled(1)
 def test_gradients_of_a_constant_batch_are_finite(function, how):
     def loss(x):
         return jnp.square(whitened(function, x, **how)[0] - 1).sum()
@@ -85,7 +87,7 @@ def test_gradients_of_a_constant_batch_are_finite(function, how):
     assert np.isfinite(jax.grad(loss)(jnp.ones((3, 4)))).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gradients_of_a_white_batch_are_those_of_newtons_method():
     # Every eigenvalue of this batch is one.
     x = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.float32)
@@ -114,7 +116,7 @@ def complex_whitened(x):
     return jaxnorm.complex_batch_norm(x, state, use_running_average=False, epsilon=0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_parts_of_complex_output_are_white():
     x = jnp.asarray(X + 1j * (0.5 * X[::-1] + X), jnp.complex64)
     y, state = complex_whitened(x)
@@ -124,7 +126,7 @@ def test_the_parts_of_complex_output_are_white():
     assert state.mean.shape == (4, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gradients_of_constant_complex_batches_are_finite():
     def loss(x):
         return jnp.square(jnp.abs(complex_whitened(x)[0] - 1)).sum()

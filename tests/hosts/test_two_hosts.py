@@ -76,6 +76,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("moment", ["step 3 1", "checkpoint 4 0", "checkpoint 4 1"])
 def test_killed_host_ends_the_other_and_the_restart_has_the_bits_of_a_whole_run(
     tmp_path, whole, moment

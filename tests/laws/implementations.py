@@ -11,11 +11,13 @@ VARIABLE = "JAXNORM_IMPLEMENTATION"
 
 
 # The interpreter of the Pallas kernels takes seconds to compile what they take milliseconds for.
-PALLAS = pytest.param("pallas", marks=pytest.mark.slow)
+PALLAS = pytest.param("pallas", marks=pytest.mark.nightly)
 
-# The kernels in the suite, plain JAX with what is slow.
+# The kernels in the suite, plain JAX every night.
 MOSTLY_KERNELS = pytest.mark.parametrize(
-    "implementation", ["native", pytest.param("xla", marks=pytest.mark.slow), PALLAS], indirect=True
+    "implementation",
+    ["native", pytest.param("xla", marks=pytest.mark.nightly), PALLAS],
+    indirect=True,
 )
 
 

@@ -34,13 +34,13 @@ def claiming(*claims, among=CORE):
 
 
 FEW = ("batch_norm", "rms_norm", "group_norm")
-"""A column, a row and a group: the members over which a slow law runs every time."""
+"""A column, a row and a group: the members over which a long law runs every time."""
 
 
 def over(members, quick=None):
-    """Parametrizes a test by member; it is slow for those that `quick`, if given, does not name."""
-    slow = [quick is not None and m.name not in quick for m in members]
-    params = [pytest.param(m, marks=[pytest.mark.slow] * s) for m, s in zip(members, slow)]
+    """Parametrizes a test by member; those that `quick`, if given, does not name run nightly."""
+    late = [quick is not None and m.name not in quick for m in members]
+    params = [pytest.param(m, marks=[pytest.mark.nightly] * n) for m, n in zip(members, late)]
     return pytest.mark.parametrize("member", params, ids=[m.name for m in members])
 
 

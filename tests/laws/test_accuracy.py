@@ -65,6 +65,7 @@ def errors(member, x, cotangent):
 
 
 @over(claiming("offset"))
+@pytest.mark.sampled(2)
 def test_output_gradient_and_variance_hold_at_every_offset(member, implementation):
     cotangent = array(1, shape_of(member))
     for offset in OFFSETS:
@@ -85,6 +86,7 @@ def test_output_gradient_and_variance_hold_with_an_extreme_outlier_as_the_first_
 
 
 @over(claiming("offset", "mask"))
+@pytest.mark.sampled(2)
 def test_masked_samples_hold_at_every_offset_with_an_outlier_as_the_first_valid_member(member):
     shape = shape_of(member)
     mask = np.random.default_rng(2).random(shape) < 0.8
@@ -103,6 +105,7 @@ def test_masked_samples_hold_at_every_offset_with_an_outlier_as_the_first_valid_
 
 @over(CENTRED)
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30])
+@pytest.mark.sampled(8)
 def test_a_constant_input_gives_exactly_the_bias(member, value, implementation):
     x = np.full(SHAPE, value, np.float32)
     scale, bias = array(1, SHAPE[-1:]), array(2, SHAPE[-1:])
@@ -115,7 +118,7 @@ def compiled_with_parameters(member):
     return jax.jit(functools.partial(output, member))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(claiming("offset"))
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @MOSTLY_KERNELS
@@ -141,6 +144,7 @@ def test_low_precision_costs_one_rounding_of_the_result_at_a_large_offset(
 
 
 @over(claiming("offset", among=CENTRED))
+@pytest.mark.sampled(6)
 def test_two_passes_hold_as_well(member, implementation):
     options = options_of(member, variance="two_pass")
     if not options:

@@ -79,6 +79,7 @@ def test_feature_axes_may_be_named_in_any_order_and_sign(ndim):
 
 
 @pytest.mark.parametrize("ndim", range(6, 11))
+@pytest.mark.sampled(2)
 def test_reduced_kept_and_grouped_axes_may_alternate_up_to_rank_ten(ndim):
     shape = (4, 2, 3, 4, 1, 2, 1, 2, 1, 4)[:ndim]
     rng = np.random.default_rng(ndim)

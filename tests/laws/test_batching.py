@@ -52,12 +52,14 @@ def assert_same(got, expected):
 
 @over([*ACTIVATIONS, *KERNELS])
 @MOSTLY_KERNELS
+@pytest.mark.sampled(2)
 def test_jit_gives_what_eager_gives(member, implementation):
     x = array(mean=3.0)
     assert_same(jax.jit(functools.partial(output, member))(x), output(member, x))
 
 
 @over([*ACTIVATIONS, *KERNELS])
+@pytest.mark.sampled(4)
 def test_vmap_gives_what_a_loop_gives(member, implementation):
     batch = array(shape=(3, *SHAPE), mean=3.0)
     run = compiled(functools.partial(output, member))
@@ -67,6 +69,7 @@ def test_vmap_gives_what_a_loop_gives(member, implementation):
 
 
 @over(claiming("mask"))
+@pytest.mark.sampled(2)
 def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
     axis = whole_axis(member)
     keep = np.arange(SHAPE[axis]) != 1
@@ -84,6 +87,7 @@ def test_a_masked_sample_is_the_array_without_its_invalid_entries(member):
 
 
 @over(claiming("mask"), FEW)
+@pytest.mark.sampled(2)
 def test_any_mask_gives_the_numbers_of_its_definition(member):
     x, cotangent = array(mean=3.0), array(1)
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
@@ -93,6 +97,7 @@ def test_any_mask_gives_the_numbers_of_its_definition(member):
 
 
 @over(claiming("weights"), FEW)
+@pytest.mark.sampled(2)
 def test_integer_weights_are_repetitions(member):
     axis = whole_axis(member)
     times = np.array([2, 0, 3, 1])[: SHAPE[axis]]
@@ -107,7 +112,7 @@ def test_integer_weights_are_repetitions(member):
     assert np.max(taken.count) == want.count.max()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(claiming("shards"))
 def test_unequal_masked_shards_give_what_the_whole_gives(member):
     axis = whole_axis(member)
@@ -134,6 +139,7 @@ def test_unequal_masked_shards_give_what_the_whole_gives(member):
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(2)
 def test_micro_batches_pooled_are_the_batch(member):
     axis, x = whole_axis(member), array(mean=3.0)
     stats_shape, center = member.stats_shape(SHAPE), member.center
@@ -172,6 +178,7 @@ def test_statistics_collected_over_micro_batches_are_those_of_all_examples(membe
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(4)
 def test_coarser_moments_come_from_finer_ones(member):
     axis, x = whole_axis(member), array(mean=3.0)
     coarse, center = member.stats_shape(SHAPE), member.center

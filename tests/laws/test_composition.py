@@ -25,7 +25,8 @@ OFFSETS = [0.0, 1.0, 1e3, 1e4, 1e5, 1e6]
 SHAPE = (4, 4, 8, 64)
 SAMPLES = {"masked": ("mask",), "whole": (), "weighted": ("weights",)}
 EVERY_SAMPLE = pytest.mark.parametrize(
-    "sample", ["masked", *(pytest.param(s, marks=pytest.mark.slow) for s in ("whole", "weighted"))]
+    "sample",
+    ["masked", *(pytest.param(s, marks=pytest.mark.nightly) for s in ("whole", "weighted"))],
 )
 SHARDS = 4
 
@@ -193,7 +194,7 @@ MAPS = {"vmap": over_vmap, "shard_map": over_shard_map}
 MAPPED_SAMPLES = [
     ("shard_map", "weighted"),
     *(
-        pytest.param(*pair, marks=pytest.mark.slow)
+        pytest.param(*pair, marks=pytest.mark.nightly)
         for pair in (
             ("vmap", "whole"),
             ("vmap", "masked"),

@@ -59,6 +59,7 @@ def derivatives(function, given, tangent):
 
 
 @over(SAMPLED, FEW)
+@pytest.mark.sampled(2)
 def test_every_mode_of_differentiation_agrees_with_plain_autodiff(member):
     given, tangent = arguments(member), arguments(member, 1)
     got = derivatives(functools.partial(output, member), given, tangent)

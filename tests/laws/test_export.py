@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import export
 
 from tests.laws.members import ACTIVATIONS, array, expected_gradient, expected_output, output, over
@@ -28,6 +29,7 @@ def assert_right(member, program, shape):
 
 
 @over([m for m in ACTIVATIONS if "ghost_batch_size" not in m.options])
+@pytest.mark.sampled(2)
 def test_one_exported_program_serves_every_batch_size(member):
     symbolic = jax.ShapeDtypeStruct(export.symbolic_shape("n, 3, 4"), jnp.float32)
     program = export.export(trained(member))(symbolic, symbolic)

@@ -33,6 +33,7 @@ def without_epsilon(member):
 
 @over(CORE)
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.sampled(6)
 def test_the_output_is_invariant_just_where_the_row_says_so(member, change, implementation):
     run = without_epsilon(member)
     y, _ = run(EXACT, array(1))

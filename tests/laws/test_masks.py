@@ -46,6 +46,7 @@ def parameters():
 
 
 @over(claiming("mask"))
+@pytest.mark.sampled(2)
 def test_gradients_are_those_of_the_valid_entries_over_nan_and_inf(member):
     mask = np.random.default_rng(2).random(SHAPE) < 0.7
     x, (scale, bias) = array(mean=3.0), parameters()
@@ -140,7 +141,7 @@ MASK_SHAPES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(claiming("mask"))
 def test_a_mask_of_every_broadcastable_shape_is_its_broadcast(member):
     x = array(shape=RANK_3, mean=3.0)

@@ -113,13 +113,15 @@ def assert_in_range(run, member, dtype, given_inputs, parameters=None, **options
 
 @over(claiming("offset"))
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.sampled(2)
 def test_output_and_derivatives_with_nothing_added_to_the_variance(member, dtype, implementation):
     run = program(member, dtype, 0.0)
     assert_in_range(run, member, dtype, inputs(DTYPES[dtype]), epsilon=0.0)
 
 
 @over(claiming("offset"), FEW)
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
+@pytest.mark.sampled(2)
 def test_output_and_derivatives_with_the_members_own_epsilon(member, dtype, implementation):
     assert_in_range(program(member, dtype), member, dtype, inputs(DTYPES[dtype]))
 
@@ -192,6 +194,7 @@ def masked(member):
 
 @over(claiming("mask", "offset"), FEW)
 @pytest.mark.parametrize("hidden", [0.0, 3e38, np.inf, np.nan])
+@pytest.mark.sampled(4)
 def test_what_a_mask_hides_has_no_say_in_the_size(member, hidden):
     mask = ~np.broadcast_to(members_of_zero(member), SHAPE)
     for size in SIZES:
@@ -210,7 +213,7 @@ def test_what_a_mask_hides_has_no_say_in_the_size(member, hidden):
             assert units(have, want, "float32") < DERIVATIVE, size
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(claiming("shards", "offset"))
 def test_shards_may_have_different_sizes(member):
     axis = whole_axis(member, SHAPE)
@@ -244,6 +247,7 @@ def taken(member):
 
 @over(SAMPLED)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.sampled(6)
 def test_a_variance_is_infinite_only_where_the_true_one_is_not_representable(member, dtype):
     near_the_smallest = draw(0, SHAPE, DTYPES[dtype], std=1e-18)
     for what, x, _ in (("1e-18", near_the_smallest, 1e-18), *inputs(DTYPES[dtype])):
@@ -261,6 +265,7 @@ def test_a_variance_is_infinite_only_where_the_true_one_is_not_representable(mem
 
 @over(SAMPLED)
 @pytest.mark.parametrize("size", [1e-18, 1e15])  # at 1e18 the cotangent of var vanishes
+@pytest.mark.sampled(6)
 def test_given_moments_serve_every_size_whose_variance_is_representable(member, size):
     s, center = member.stats_shape(SHAPE), member.center
 
@@ -282,6 +287,7 @@ def test_given_moments_serve_every_size_whose_variance_is_representable(member, 
 @pytest.mark.usefixtures("x64")
 @over(CENTRED)
 @pytest.mark.parametrize("power", [-600, 600])
+@pytest.mark.sampled(2)
 def test_float64_has_the_same_edges(member, power):
     # Scaled by a power of two, which changes no digit of the expected output.
     x, cotangent = draw(0, SHAPE, np.float64), draw(3, SHAPE, np.float64)
@@ -329,7 +335,8 @@ ROOMS = {"linen": of_linen, "nnx": of_nnx}
 
 @over([m for m in SAMPLED if m.name in CLASSES])
 @pytest.mark.parametrize("room", ROOMS)
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
+@pytest.mark.sampled(2)
 def test_the_modules_have_the_same_range(member, room, dtype):
     has_bias = getattr(jaxnorm.linen, CLASSES[member.name]).use_bias
     parameters = arguments(member) if has_bias else arguments(member)[:1]

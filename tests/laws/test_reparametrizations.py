@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnorm import spectral_norm, spectral_norm_init, weight_norm, weight_norm_scale
 from tests.laws.members import KERNELS, SAMPLED, array, expected_output, output, over
@@ -16,6 +17,7 @@ BOUND = rounding(np.float32, 36)
 
 
 @over(KERNELS)
+@pytest.mark.sampled(2)
 def test_a_call_leaves_its_kernel_alone_and_gives_the_same_again(member):
     kernel = jnp.asarray(array(shape=SHAPE))
     before = np.asarray(kernel).copy()

@@ -50,6 +50,7 @@ def arrays(member):
 
 
 @over(claiming("shards"))
+@pytest.mark.sampled(2)
 def test_unequal_masked_shards_on_devices_give_what_the_whole_gives(member):
     x, cotangent, mask = arrays(member)
     y, dx = sharded(member)(x, cotangent, mask)
@@ -59,6 +60,7 @@ def test_unequal_masked_shards_on_devices_give_what_the_whole_gives(member):
 
 
 @over(claiming("shards"))
+@pytest.mark.sampled(2)
 def test_shards_cost_at_most_one_collective_forward_and_one_backward(member):
     lines = sharded(member).lower(*arrays(member)).compile(OPTIMIZED).as_text().splitlines()
     collectives = [line for line in lines if any(name in line for name in COLLECTIVES)]

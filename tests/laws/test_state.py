@@ -192,6 +192,7 @@ def program(member):
 
 
 @over(ACTIVATIONS)
+@pytest.mark.sampled(6)
 def test_no_shape_is_remembered_from_one_call_to_the_next(member):
     for shape in (SHAPE, (2, 5, 2, 6), (8, 2, 3, 4), SHAPE):
         x = array(shape=shape, mean=3.0)

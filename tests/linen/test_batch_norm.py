@@ -50,7 +50,7 @@ def test_initialization_takes_nothing_from_the_batch():
     assert_array_equal(stats["var"], np.ones(5))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_law_2_masked_shards_pooled_are_the_whole():
     x = sample(4.0, (2, 8, 3)) * np.array([1.0, 3.0])[:, None, None]
     mask = np.arange(8)[:, None] < np.array([[[8]], [[1]]])
@@ -166,7 +166,7 @@ def test_law_21_one_value_per_feature_uses_the_running_statistics_and_says_so():
     assert_stats_close(stats, {"mean": np.zeros(5), "var": np.ones(5)}, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_law_21_one_value_per_shard_is_a_sample_of_all_shards():
     x = sample(3.0, (8, 1, 5))
     norm = BatchNorm(use_running_average=False, momentum=0.9, axis_name="shards")

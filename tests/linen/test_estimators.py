@@ -81,6 +81,7 @@ def test_mean_and_var_are_what_the_estimator_reads(name):
 
 
 @every_estimator
+@pytest.mark.sampled(2)
 def test_an_evaluating_flax_model_reads_the_same_statistics(name):
     norm = norm_with(name)
     variables = train(norm, norm.init(KEY, BATCHES[0], use_running_average=False))
@@ -96,6 +97,7 @@ def test_an_evaluating_flax_model_reads_the_same_statistics(name):
 
 @every_estimator
 @pytest.mark.parametrize("use_running_average", [True, False])
+@pytest.mark.sampled(6)
 def test_init_in_either_mode_gives_the_identity_statistics(name, use_running_average):
     norm = norm_with(name)
     variables = norm.init(KEY, BATCHES[0], use_running_average=use_running_average)
@@ -106,6 +108,7 @@ def test_init_in_either_mode_gives_the_identity_statistics(name, use_running_ave
 
 
 @every_estimator
+@pytest.mark.sampled(2)
 def test_training_goes_on_from_a_checkpoint(name, tmp_path):
     norm = norm_with(name)
     start = norm.init(KEY, BATCHES[0], use_running_average=False)
@@ -147,6 +150,7 @@ def test_ghost_batch_norm_takes_in_the_whole_batch():
 
 
 @every_estimator
+@pytest.mark.sampled(2)
 def test_collected_moments_make_one_exact_update(name):
     norm = norm_with(name, use_running_average=False)
     variables = norm.init(KEY, BATCHES[0])

@@ -41,6 +41,7 @@ def fields_of(name):
 
 @pytest.mark.parametrize("param_dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_init_makes_the_variables_that_flax_makes(name, param_dtype):
     ours, theirs = (
         layer.init(KEY, X) for layer in pair(name, param_dtype=param_dtype, **fields_of(name))
@@ -102,7 +103,7 @@ def test_a_dtype_that_holds_no_fractions_is_refused():
         jaxnorm.linen.LayerNorm(dtype=jnp.int32).init(KEY, X)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("layer", [nn.Dense(5), nn.Conv(4, (3, 3))], ids=["dense", "conv"])
 @pytest.mark.parametrize(
     "fields", [{}, {"feature_axes": None}, {"variable_filter": None}, {"use_scale": False}]

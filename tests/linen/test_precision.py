@@ -106,6 +106,7 @@ def test_a_float64_module_keeps_its_statistics_to_1e_14(room, x64):
 
 @every_norm
 @both_rooms
+@pytest.mark.sampled(6)
 def test_float32_inputs_of_a_float64_module_are_normalized_in_float64(make, name, x64):
     x = sample(3.0)
     params, call = make(name, x, np.float64(SCALE), np.float64(BIAS), param_dtype=jnp.float64)

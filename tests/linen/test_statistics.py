@@ -26,7 +26,7 @@ MASKS = [
     (4, 1, 1, 1),
     (4, 3, 5, 1),
     (6,),
-    *(pytest.param(s, marks=pytest.mark.slow) for s in BETWEEN),
+    *(pytest.param(s, marks=pytest.mark.nightly) for s in BETWEEN),
 ]
 
 
@@ -90,6 +90,7 @@ def test_law_1_the_running_variance_is_within_4e_6_of_float64_at_mean_over_std_1
 
 
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_law_5_gradients_are_finite_and_right_under_a_mask_over_nan_and_inf(name):
     mask, cotangent = mask_of(SHAPE), sample(seed=2)
     x = np.where(mask, sample(), np.where(sample(seed=3) > 0, np.nan, np.inf)).astype(np.float32)
@@ -104,6 +105,7 @@ def test_law_5_gradients_are_finite_and_right_under_a_mask_over_nan_and_inf(name
 
 @pytest.mark.parametrize("shape", MASKS)
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_law_14_every_broadcastable_mask_selects_the_sample(name, shape):
     x, mask = sample(), mask_of(shape)
     expected = reference(NORMS[name], x, mask).y
@@ -118,6 +120,7 @@ def test_law_14_flax_refuses_a_mask_of_one_column_in_group_norm():
 
 
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_law_16_a_floating_mask_weighs_the_entries(name):
     x, weights = sample(), np.random.default_rng(4).random(SHAPE).astype(np.float32)
     y = output(layer(name), x, weights)

@@ -67,6 +67,7 @@ def drawn(model):
         (linen.BatchNorm, own(0, 1e-5)),
     ],
 )
+@pytest.mark.sampled(2)
 def test_hidden_states_in_training_are_those_by_hand(norm, normalize):
     model = LSTM(F, norm=norm)
     variables, params = drawn(model)
@@ -76,6 +77,7 @@ def test_hidden_states_in_training_are_those_by_hand(norm, normalize):
 
 
 @pytest.mark.parametrize("stats_steps", [1, 2, T, T + 2])
+@pytest.mark.sampled(2)
 def test_running_statistics_of_each_step_are_its_own_and_the_last_the_mean_of_the_rest(stats_steps):
     model = LSTM(F, norm=BATCH, stats_steps=stats_steps)
     variables, params = drawn(model)
@@ -95,6 +97,7 @@ def test_running_statistics_of_each_step_are_its_own_and_the_last_the_mean_of_th
 
 
 @pytest.mark.parametrize("stats_steps", [1, 3, T + 2])
+@pytest.mark.sampled(2)
 def test_in_eval_mode_each_step_uses_its_running_statistics_and_later_ones_the_last(stats_steps):
     model = LSTM(F, norm=BATCH, stats_steps=stats_steps)
     variables, params = drawn(model)

@@ -27,6 +27,7 @@ def forward(params, *, norm: bool, train: bool) -> tuple[np.ndarray, list[np.nda
 
 @pytest.mark.parametrize("norm", [None, linen.BatchNorm])
 @pytest.mark.parametrize("train", [True, False])
+@pytest.mark.sampled(2)
 def test_output_and_sown_preactivations_are_those_by_hand(norm, train):
     model = MLP(features=(5, 3), num_outputs=2, norm=norm, activation=nn.tanh)
     state = reference.random_variables(model, X)

@@ -66,6 +66,7 @@ def linen_and_nnx(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sampled(4)
 def test_output_and_statistics_are_those_of_linen(name):
     linen, variables, model, x = linen_and_nnx(name)
 

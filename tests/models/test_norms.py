@@ -187,6 +187,7 @@ MODELS = {
 
 @every_norm
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.sampled(24)
 def test_a_layer_has_a_bias_just_where_its_norm_has_none(model, norm):
     make, x, layers, number = MODELS[model]
     factory, norm_has_bias = NORMS[norm]

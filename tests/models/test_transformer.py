@@ -72,6 +72,7 @@ def reference_block(x, p, placement, alpha, qk_norm):
 
 @every_placement
 @pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.sampled(6)
 def test_a_block_is_the_one_by_hand(placement, qk_norm):
     block = TransformerBlock(
         2, 16, linen.LayerNorm, placement, qk_norm, activation=nn.tanh, alpha=1.5
@@ -84,6 +85,7 @@ def test_a_block_is_the_one_by_hand(placement, qk_norm):
 
 
 @every_placement
+@pytest.mark.sampled(2)
 def test_a_position_depends_on_earlier_tokens_only(placement):
     net = model(placement=placement, qk_norm=True)
     variables = net.init(jax.random.key(0), TOKENS)

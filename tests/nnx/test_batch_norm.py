@@ -43,7 +43,7 @@ def test_running_statistics_are_the_moving_average_of_the_batch():
     assert_took_in(norm, x)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_law_2_masked_shards_pooled_are_the_whole():
     x = sample(4.0, (2, 8, 3)) * np.float32([1, 3])[:, None, None]
     mask = np.arange(8)[:, None] < np.array([[[8]], [[1]]])

@@ -65,6 +65,7 @@ def test_flat_statistics_serve_several_feature_axes(name):
 
 
 @every_estimator
+@pytest.mark.sampled(4)
 def test_training_goes_on_from_a_checkpoint(name, tmp_path):
     half = train(norm_with(name), BATCHES[:3])
     graphdef, state = nnx.split(half)

@@ -51,6 +51,7 @@ def test_the_same_seed_makes_the_same_state_and_leaves_the_same_keys(name, param
 
 
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_a_state_of_flax_gives_the_same_output_and_update(name):
     (ours, theirs), _ = norms(name)
     nnx.update(ours, jax.tree.map(lambda v: v + 0.5, nnx.state(theirs)))
@@ -93,6 +94,7 @@ def conv(rngs):
 
 @pytest.mark.parametrize("make", [dense, conv])
 @pytest.mark.parametrize("fields", [{}, {"feature_axes": None}, {"use_scale": False}])
+@pytest.mark.sampled(4)
 def test_weight_norm_serves_the_state_of_flax(make, fields):
     ours, theirs = wrapped("WeightNorm", make, **fields)
     assert_states_close(ours, theirs)

@@ -171,6 +171,7 @@ def takes_rngs(kind):
 
 
 @pytest.mark.parametrize("case", MADE, ids=lambda case: case.label)
+@pytest.mark.sampled(8)
 def test_every_norm_is_split_copied_shaped_and_shown(case, capsys):
     norm = make(case)
     graphdef, state = nnx.split(norm)

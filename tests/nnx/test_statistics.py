@@ -84,6 +84,7 @@ def test_law_12_evaluation_in_bfloat16_uses_the_running_statistics_as_they_are_s
 @pytest.mark.parametrize(
     "axes", [(*kept, 3) for n in range(4) for kept in itertools.combinations(range(3), n)]
 )
+@pytest.mark.sampled(6)
 def test_law_13_group_norm_over_any_axes_is_within_4e_6_of_float64(axes):
     x = sample(1e3)
     groups = np.float64(x).reshape(*SHAPE[:-1], 2, 3)
@@ -104,6 +105,7 @@ def test_law_13_flax_repeats_the_statistics_along_the_wrong_axis():
 
 
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_law_5_gradients_are_finite_and_right_under_a_mask_over_nan(name):
     mask, cotangent = mask_of(SHAPE), sample(seed=2)
     x = np.where(mask, sample(), np.nan).astype(np.float32)
@@ -115,7 +117,7 @@ def test_law_5_gradients_are_finite_and_right_under_a_mask_over_nan(name):
     assert relative_error(jax.jit(jax.grad(loss))(x) * mask, expected * mask) < BOUND
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("shape", [(4, 1, 1, 1), (4, 3, 5, 1), (3, 5, 6)])
 @pytest.mark.parametrize("name", NORMS)
 def test_law_14_every_broadcastable_mask_selects_the_sample(name, shape):
@@ -127,6 +129,7 @@ def test_law_14_every_broadcastable_mask_selects_the_sample(name, shape):
 
 
 @pytest.mark.parametrize("name", NORMS)
+@pytest.mark.sampled(4)
 def test_law_16_a_floating_mask_weighs_the_entries(name):
     x, weights = sample(), np.random.default_rng(4).random(SHAPE).astype(np.float32)
     expected = reference(NORMS[name], x, weights).y

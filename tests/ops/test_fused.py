@@ -26,7 +26,7 @@ MODULATED = Case((3, 4, 20), (3, 4, 1), (3, 1, 20))
 GROUPS = Case((2, 3, 5, 16), (2, 1, 1, 4), (1, 1, 1, 16))
 LONG = Case((2, 9001), (2, 1), (1, 9001))
 LONGEST = Case((2, 20_000), (2, 1), (1, 20_000))
-slow = pytest.mark.slow
+nightly = pytest.mark.nightly
 
 
 def arrays(case, dtype=np.float32, seed=0):
@@ -78,7 +78,7 @@ PLAIN = [
     (ROWS, np.float32, "silu", "xla"),
     (MODULATED, jnp.bfloat16, "relu", "xla"),
     *(
-        pytest.param(case, dtype, activation, implementation, marks=slow)
+        pytest.param(case, dtype, activation, implementation, marks=nightly)
         for case, dtype, activation in (
             (ROWS, np.float32, "silu"),
             (MODULATED, jnp.bfloat16, "relu"),
@@ -92,7 +92,7 @@ KERNELS = [
     (ROWS, jnp.bfloat16, None),
     (GROUPS, np.float32, "silu"),
     *(
-        pytest.param(case, dtype, activation, marks=slow)
+        pytest.param(case, dtype, activation, marks=nightly)
         for case in (ROWS, MODULATED, GROUPS, LONG, LONGEST)
         for dtype in (np.float32, jnp.bfloat16)
         for activation in (None, *ACTIVATIONS)
@@ -101,6 +101,7 @@ KERNELS = [
 
 
 @pytest.mark.parametrize(("case", "dtype", "activation", "implementation"), PLAIN)
+@pytest.mark.sampled(2)
 def test_plain_jax_and_native_kernels_are_float64s(case, dtype, activation, implementation):
     check(case, dtype, activation, implementation)
 
@@ -110,7 +111,7 @@ def test_a_gpus_kernels_are_float64s(case, dtype, activation):
     check(case, dtype, activation, "pallas")
 
 
-@slow
+@nightly
 @pytest.mark.parametrize("implementation", ["xla", "pallas"])
 @pytest.mark.parametrize("residual_dtype", [np.float32, jnp.bfloat16])
 def test_a_sum_in_another_dtype_is_normalized_before_it_is_rounded(implementation, residual_dtype):
@@ -122,7 +123,7 @@ SHARDED = {"rows": P("a"), "rows and entries": P("a", "b"), "entries": P(None, (
 
 
 @pytest.mark.parametrize(
-    "name", ["rows and entries", *(pytest.param(v, marks=slow) for v in ("rows", "entries"))]
+    "name", ["rows and entries", *(pytest.param(v, marks=nightly) for v in ("rows", "entries"))]
 )
 def test_shards_of_a_mesh_add_and_activate_as_one_device_does(name):
     case = Case((8, 64), (8, 1), (1, 64))
@@ -139,7 +140,7 @@ def test_shards_of_a_mesh_add_and_activate_as_one_device_does(name):
 
 
 @pytest.mark.parametrize(
-    "activation", ["silu", *(pytest.param(v, marks=slow) for v in ("relu", "gelu"))]
+    "activation", ["silu", *(pytest.param(v, marks=nightly) for v in ("relu", "gelu"))]
 )
 def test_masked_samples_are_activated_with_the_same_slope(activation):
     x, _, scale, bias, (ct, _) = arrays(ROWS)
@@ -213,7 +214,7 @@ QUANTIZED = [
     ("int8", jnp.bfloat16, None),
     ("float8_e4m3fn", np.float32, "xla"),
     *(
-        pytest.param(name, dtype, implementation, marks=slow)
+        pytest.param(name, dtype, implementation, marks=nightly)
         for name in ("int8", "float8_e4m3fn")
         for dtype in (np.float32, jnp.bfloat16)
         for implementation in (None, "xla", "pallas")
@@ -222,6 +223,7 @@ QUANTIZED = [
 
 
 @pytest.mark.parametrize(("name", "dtype", "implementation"), QUANTIZED)
+@pytest.mark.sampled(2)
 def test_quantized_rows_are_within_half_a_step_of_float64(name, dtype, implementation):
     x, residual, scale, bias, _ = arrays(ROWS, dtype)
     run = functools.partial(
@@ -242,7 +244,7 @@ def test_quantized_rows_are_within_half_a_step_of_float64(name, dtype, implement
     assert values.dtype == jnp.dtype(name)
 
 
-@pytest.mark.parametrize("implementation", ["xla", pytest.param("pallas", marks=slow)])
+@pytest.mark.parametrize("implementation", ["xla", pytest.param("pallas", marks=nightly)])
 @pytest.mark.parametrize("name", ["int8", "float8_e4m3fn"])
 def test_what_a_given_step_cannot_count_becomes_the_largest_count(name, implementation):
     x, _, scale, bias, _ = arrays(ROWS)
@@ -258,7 +260,7 @@ def test_what_a_given_step_cannot_count_becomes_the_largest_count(name, implemen
     np.testing.assert_array_equal(steps, np.full((5, 1), step, np.float32))
 
 
-@slow
+@nightly
 @pytest.mark.parametrize("implementation", ["xla", "pallas"])
 def test_rows_of_zeros_and_rows_past_a_block_are_quantized(implementation):
     run = functools.partial(jaxnorm.quantized_rms_norm, implementation=implementation)

@@ -123,7 +123,7 @@ def name_of(value):
     return "".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("rank", range(2, 6))
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_placement_can_be_traced_with_explicit_axes(norm, rank):
@@ -137,19 +137,21 @@ def test_every_placement_can_be_traced_with_explicit_axes(norm, rank):
 
 EVERY_PLACEMENT = pytest.mark.parametrize(
     "axes",
-    [(0,), (3,), *(pytest.param(a, marks=pytest.mark.slow) for a in ((0, 3), (1,), (2,)))],
+    [(0,), (3,), *(pytest.param(a, marks=pytest.mark.nightly) for a in ((0, 3), (1,), (2,)))],
     ids=name_of,
 )
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @EVERY_PLACEMENT
+@pytest.mark.sampled(2)
 def test_every_sharded_axis_of_an_explicit_mesh_gives_the_numbers_of_one_device(norm, axes):
     assert_as_on_one_device(norm, 4, axes, "explicit")
 
 
 @pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "group_norm-2"])
 @pytest.mark.parametrize("axes", [(0,), (3,)], ids=name_of)
+@pytest.mark.sampled(2)
 def test_automatic_axes_give_the_numbers_of_one_device(norm, axes):
     assert_as_on_one_device(norm, 4, axes, "auto")
 
@@ -166,17 +168,19 @@ def test_automatic_axes_give_the_numbers_of_one_device(norm, axes):
     ids=name_of,
 )
 @pytest.mark.parametrize("sample", ["masked", "weighted"])
+@pytest.mark.sampled(2)
 def test_sharded_masks_and_weights_give_the_numbers_of_one_device(norm, axes, sample):
     assert_as_on_one_device(norm, 4, axes, "explicit", sample)
 
 
 @pytest.mark.parametrize("rank", [2, 3, 5])
 @pytest.mark.parametrize("norm", ["batch_norm", "group_norm-6"])
+@pytest.mark.sampled(2)
 def test_other_ranks_give_the_numbers_of_one_device(norm, rank):
     assert_as_on_one_device(norm, rank, (0, rank - 1), "explicit")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize(("norm", "rank", "axes"), cases(SHAPES)[::5], ids=name_of)
 def test_every_fifth_combination_gives_the_numbers_of_one_device(norm, rank, axes, kind):
@@ -186,6 +190,7 @@ def test_every_fifth_combination_gives_the_numbers_of_one_device(norm, rank, axe
 
 
 @pytest.mark.parametrize("shape", [(24, 1, 1, 1), (24,), (4, 1, 1)], ids=name_of)
+@pytest.mark.sampled(2)
 def test_a_mask_that_lies_on_every_device_serves_a_sharded_array(shape):
     (x, *parameters), cotangent, _ = arguments("batch_norm", 4, "whole")
     mask = np.random.default_rng(9).random(shape) < 0.6
@@ -240,7 +245,8 @@ def of_nnx(name, x, options):
 
 @pytest.mark.parametrize("room", [of_linen, of_nnx])
 @pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("axis", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("axis", [0, pytest.param(3, marks=pytest.mark.nightly)])
+@pytest.mark.sampled(2)
 def test_modules_on_an_explicit_mesh_give_the_numbers_of_one_device(name, room, axis):
     norm, options = MODULES[name]
     member, of_function = NORMS[norm]

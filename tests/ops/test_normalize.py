@@ -147,6 +147,7 @@ LARGE = (8, 64, 96)  # large enough for the formulas that the CPU has of its own
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("stats_shape", [(1, 1, 96), (8, 64, 1), (8, 1, 4)])
 @pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.sampled(6)
 def test_gradients_and_tangents_of_large_arrays_are_those_of_float64(
     stats_shape, dtype, mean, implementation
 ):

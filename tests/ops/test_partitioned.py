@@ -131,12 +131,13 @@ PLACEMENTS = {
 }
 
 
-SLOW = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
+NIGHTLY = {"sequence", "batch and positions", "instances", "ghost batches of two shards"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(v, marks=[pytest.mark.slow] * (v in SLOW)) for v in PLACEMENTS]
+    "name", [pytest.param(v, marks=[pytest.mark.nightly] * (v in NIGHTLY)) for v in PLACEMENTS]
 )
+@pytest.mark.sampled(4)
 def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothing_is_whole(name):
     stats_shape, spec, parameters, once, both = PLACEMENTS[name]
     values = arrays()
@@ -174,6 +175,7 @@ def test_plain_jax_on_request_is_left_to_xla_which_exchanges_more():
 
 @pytest.mark.parametrize("stats_shape", [(24, 1), (1, 24)])
 @pytest.mark.parametrize("spec", [P("a"), P("b", "a")])
+@pytest.mark.sampled(2)
 def test_bfloat16_and_rms_are_those_of_one_device(stats_shape, spec):
     values = arrays((24, 24), jnp.bfloat16)
     got = compiled(with_gradients(stats_shape, False), placed(values, spec))(*placed(values, spec))
@@ -196,6 +198,7 @@ def test_parameters_sharded_to_save_memory_are_gathered_and_nothing_else_is():
         ((12, 24), (12, 8), P(None, ("b", "a"))),
     ],
 )
+@pytest.mark.sampled(2)
 def test_six_devices_give_the_numbers_of_one(shape, stats_shape, spec):
     values = arrays(shape)
     given = placed(values, spec, on=mesh(6))

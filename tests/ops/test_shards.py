@@ -112,7 +112,7 @@ def derivatives(function):
     return compute
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_derivatives_over_shards_are_those_of_plain_autodiff_of_the_whole(variant):

@@ -103,6 +103,7 @@ def test_masks_and_weights_enter_output_gradient_and_moments(center):
 @pytest.mark.parametrize(
     ("scale", "bias"), [((6,), (6,)), ((4, 1, 6), (3, 1)), (SHAPE, SHAPE), ((), (4, 1, 1))]
 )
+@pytest.mark.sampled(2)
 def test_scale_and_bias_may_be_anything_that_broadcasts(scale, bias):
     x, cotangent, scale, bias = arrays(SHAPE, scale, bias)
     got = results(x, cotangent, scale=scale, bias=bias)

@@ -86,11 +86,13 @@ def assert_taylor(function, oracle):
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(2)
 def test_taylor_coefficients_are_the_derivatives_along_a_curve(member):
     assert_taylor(functools.partial(output, member), functools.partial(naive_output, member))
 
 
 @over(MASKED)
+@pytest.mark.sampled(2)
 def test_taylor_coefficients_of_a_masked_sample(member):
     mask = hidden()
     oracle = functools.partial(naive_output, member, weights=mask.astype(float))
@@ -108,6 +110,7 @@ def test_taylor_coefficients_of_evaluation():
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(2)
 def test_a_linearized_function_is_the_tangent_everywhere(member):
     x, first, second = array(), array(1, 0.0), array(2, 0.0)
 
@@ -127,6 +130,7 @@ def test_a_linearized_function_is_the_tangent_everywhere(member):
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(6)
 def test_float_checks_pass_ordinary_numbers_and_name_the_others(member):
     run = checkify.checkify(
         with_gradient(functools.partial(output, member)), errors=checkify.float_checks
@@ -142,6 +146,7 @@ def test_float_checks_pass_ordinary_numbers_and_name_the_others(member):
 
 
 @over(MASKED)
+@pytest.mark.sampled(2)
 def test_float_checks_pass_what_a_mask_excludes(member):
     mask, x, cotangent = hidden(), array(), array(1, 0.0)
 
@@ -155,6 +160,7 @@ def test_float_checks_pass_what_a_mask_excludes(member):
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(6)
 def test_a_jaxpr_prints_and_computes_the_same(member):
     x, cotangent = array(), array(1, 0.0)
     closed = jax.make_jaxpr(with_gradient(functools.partial(output, member)))(x, cotangent)
@@ -165,6 +171,7 @@ def test_a_jaxpr_prints_and_computes_the_same(member):
 
 
 @over(SAMPLED)
+@pytest.mark.sampled(2)
 def test_shapes_and_dtypes_are_known_without_computing(member):
     for dtype in (jnp.float32, jnp.bfloat16):
         x = jnp.asarray(array(), dtype)
@@ -193,7 +200,10 @@ def test_a_norm_may_stand_within_a_rule_of_ones_own_for_vmap(member):
 
 
 @over(SAMPLED)
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.nightly)]
+)
+@pytest.mark.sampled(2)
 def test_a_program_is_exported_for_every_platform(member, dtype):
     x, cotangent = jnp.asarray(array(), dtype), jnp.asarray(array(1, 0.0), dtype)
     run = jax.jit(with_gradient(functools.partial(output, member)))
@@ -209,6 +219,7 @@ def test_a_program_is_exported_for_every_platform(member, dtype):
 
 @over(claiming("shards"))
 @pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.sampled(2)
 def test_gradients_of_replicated_parameters_sum_over_the_shards(member, check_vma):
     # The examples of a shard are whole: no statistic is shared, but scale and bias are.
     x, cotangent = array(shape=(16, *SHAPE[1:])), array(1, 0.0, shape=(16, *SHAPE[1:]))
@@ -281,7 +292,7 @@ def test_other_values_of_the_same_shape_are_not_traced_again(member):
         assert relative_error(run(x), expected_output(member, x)) < BOUND
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(SAMPLED)
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
 def test_float8_has_statistics_of_float32_and_one_rounding_of_the_result(member, dtype):
@@ -330,5 +341,6 @@ def test_an_epsilon_that_makes_roots_of_negative_numbers_is_refused(name, epsilo
 
 
 @pytest.mark.parametrize("name", with_epsilon(1.0))
+@pytest.mark.sampled(6)
 def test_an_epsilon_of_zero_is_none(name):
     chex.assert_tree_all_finite(with_epsilon(0.0)[name]())

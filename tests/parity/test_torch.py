@@ -96,6 +96,7 @@ def granted(case, expected, n):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.sampled(24)
 def test_output_and_gradients_are_right_to_rounding(case, implementation):
     if (implementation, case.dtype) == ("native", "float64"):
         pytest.skip("the kernels know float32 and narrower")

@@ -65,6 +65,7 @@ def their_training(x, target, dtype):
 
 
 @pytest.mark.parametrize("ndim", SHAPES)
+@pytest.mark.sampled(2)
 def test_five_steps_and_an_evaluation_end_where_pytorch_in_float64_ends(ndim):
     x, target = batches(ndim)
     expected = their_training(x.astype(np.float32), target.astype(np.float32), torch.float64)

@@ -36,6 +36,7 @@ def test_float32_table_is_scaled_as_by_scikit_learn(name, feature_range):
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.sampled(2)
 def test_float64_table_is_scaled_as_by_scikit_learn(name):
     x, scaler = table(name), MinMaxScaler()
     with jax.enable_x64(True):

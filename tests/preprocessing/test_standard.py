@@ -38,12 +38,14 @@ def assert_scaled(y, x, sk, eps) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.sampled(2)
 def test_float32_table_is_scaled_as_by_scikit_learn(name):
     x = table(name).astype(np.float32)
     assert_scaled(fit_and_transform(x), x, reference(x), EPS32)
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.sampled(2)
 def test_float64_table_is_scaled_as_by_scikit_learn(name):
     x = table(name)
     with jax.enable_x64(True):
@@ -115,7 +117,7 @@ def test_stream_of_batches_in_a_scan_equals_the_whole():
     assert_scaled(transform(state, x), x, reference(x), EPS32)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_of_different_sizes_and_places_pool_to_the_whole():
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((30, 2)) + np.repeat([0, 100, 1000], 10)[:, None]).astype(np.float32)

@@ -22,6 +22,7 @@ def reference(x, groups, w=None):
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
 @pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.sampled(4)
 def test_covariance_keeps_its_digits_at_every_offset(groups, offset):
     x = (X + offset).astype(np.float32)
     taken, (mean, cov) = covariance(x, groups), reference(x, groups)
@@ -60,7 +61,7 @@ def test_an_empty_sample_has_no_covariance():
     assert not np.asarray(taken.count).any()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shards_share_one_covariance():
     want = covariance(X.reshape(30, 4), 2)
     got = jax.vmap(lambda x: covariance(x, 2, axis_name="batch"), axis_name="batch")(X)

@@ -58,12 +58,14 @@ def test_moments_are_those_of_numpy(variance, center):
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.sampled(2)
 def test_a_mask_leaves_entries_out(variance):
     x, mask = sample(), np.random.default_rng(1).random(SHAPE) < 0.4
     assert_right(taken(x, {"mask": mask}, variance=variance), x, mask)
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.sampled(2)
 def test_weights_that_are_no_integers_weigh(variance):
     x, weights = sample(), np.random.default_rng(1).exponential(size=SHAPE).astype(np.float32)
     assert_right(taken(x, {"weights": weights}, variance=variance), x, weights)
@@ -85,6 +87,7 @@ def test_integer_and_boolean_weights_are_accepted():
 
 @pytest.mark.parametrize("variance", VARIANCES)
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.sampled(2)
 def test_complex_samples_have_complex_means_and_real_variances(variance, weighted):
     x = sample(dtype=np.complex64)
     weights = np.random.default_rng(1).random(SHAPE).astype(np.float32) if weighted else None
@@ -96,6 +99,7 @@ def test_complex_samples_have_complex_means_and_real_variances(variance, weighte
 
 @pytest.mark.parametrize("variance", VARIANCES)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.sampled(2)
 def test_low_precision_is_summed_in_float32(dtype, variance):
     x = jnp.asarray(sample()).astype(dtype)
     got = taken(x, {}, variance=variance)
@@ -105,6 +109,7 @@ def test_low_precision_is_summed_in_float32(dtype, variance):
 
 @pytest.mark.parametrize("variance", ["one_pass", "two_pass"])
 @pytest.mark.parametrize("offset", [1e2, 1e4, 1e6])
+@pytest.mark.sampled(2)
 def test_the_variance_keeps_its_digits_at_any_offset(variance, offset):
     x = sample(mean=offset)
     assert_right(taken(x, {}, variance=variance), x)
@@ -149,6 +154,7 @@ def test_the_first_valid_entry_may_be_an_outlier(sample_arguments):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4, 1e30, 1e-30])
+@pytest.mark.sampled(2)
 def test_a_constant_sample_has_exactly_its_value_as_mean_and_no_variance(value):
     for variance in ("one_pass", "two_pass"):
         mean, var, *_ = moments(np.full((3, 5), value, np.float32), (3, 1), variance=variance)
@@ -193,6 +199,7 @@ def test_a_non_finite_entry_inside_the_sample_shows():
 @pytest.mark.parametrize(
     ("shape", "expected"), [(s, (1,) * (3 - len(s)) + s) for s in [(), (6,), (3, 1), (4, 1, 1)]]
 )
+@pytest.mark.sampled(2)
 def test_a_mask_of_lower_rank_broadcasts_as_in_numpy(shape, expected):
     x, mask = sample(), np.asarray(np.random.default_rng(2).random(shape) < 0.7)
     assert_right(taken(x, {"mask": mask}), x, mask.reshape(expected))
@@ -205,6 +212,7 @@ def test_the_count_is_one_number_where_all_samples_are_equally_large():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.sampled(2)
 def test_double_precision_is_summed_in_double_precision(variance):
     x = sample(dtype=np.float64)
     for s in STATS_SHAPES:
@@ -227,15 +235,16 @@ def test_a_narrower_dtype_than_the_default_changes_nothing():
     assert moments(sample(), (1, 1, 6), dtype=jnp.bfloat16).var.dtype == np.float32
 
 
-SLOW = [pytest.param(ndim, marks=pytest.mark.slow) for ndim in range(6, 11)]
+NIGHTLY = [pytest.param(ndim, marks=pytest.mark.nightly) for ndim in range(6, 11)]
 
 
-@pytest.mark.parametrize("ndim", [*range(1, 6), *SLOW])
+@pytest.mark.parametrize("ndim", [*range(1, 6), *NIGHTLY])
+@pytest.mark.sampled(2)
 def test_every_subset_of_kept_axes_gives_the_moments_of_numpy(ndim):
     assert_subsets_right(ndim, list(itertools.product((False, True), repeat=ndim)))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("ndim", range(6, 11))
 def test_some_subsets_of_kept_axes_give_the_moments_of_numpy_at_high_rank(ndim):
     assert_subsets_right(ndim, np.random.default_rng(ndim).random((12, ndim)) < 0.5)

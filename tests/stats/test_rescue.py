@@ -34,6 +34,7 @@ def no_branch(monkeypatch):
         ("one_pass", True, MASK.astype(np.float32)),
     ],
 )
+@pytest.mark.sampled(6)
 def test_mean_and_variance_hold_for_every_size(stats_shape, variance, center, weights):
     sampling = Sampling(stats_shape, center=center, variance=variance)
     w = None if weights is None else jnp.asarray(weights)

@@ -114,6 +114,7 @@ def test_cumulative_statistics_are_those_of_all_samples_seen(unbiased):
 
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.sampled(2)
 def test_a_window_holds_the_samples_of_its_last_batches(n, unbiased):
     readings, _ = history(window(n, unbiased=unbiased))
     for step in CHECKED:
@@ -148,6 +149,7 @@ def test_before_any_batch_the_reading_is_the_identity(estimator):
 
 
 @every_estimator
+@pytest.mark.sampled(6)
 def test_a_batch_without_samples_changes_nothing(estimator):
     state = state_after(estimator, 3)
     empty = Moments(jnp.zeros(FEATURES), jnp.zeros(FEATURES), jnp.zeros(()))
@@ -183,6 +185,7 @@ def test_a_state_is_never_below_float32(estimator):
 
 
 @every_estimator
+@pytest.mark.sampled(2)
 def test_complex_means_are_kept_complex_and_their_variances_real(estimator):
     x = (np.random.default_rng(0).normal(size=(5, 4, 2, 2)) @ np.array([1.0, 1j])).astype("c8")
     readings, states = run(estimator, x, jnp.complex64)
@@ -209,6 +212,7 @@ def test_a_complex_batch_for_a_real_state_is_refused_with_a_remedy(name):
 
 
 @pytest.mark.parametrize("name", ["ema", "debiased", "cumulative", "window"])
+@pytest.mark.sampled(2)
 def test_a_guarded_estimator_leaves_out_batches_that_are_not_finite_and_counts_them(name):
     dirty = np.insert(BATCHES[:-3], [4, 7, 7], BATCHES[:3], axis=0)
     dirty[[4, 8, 9], 2, 1] = np.inf, -np.inf, np.nan
@@ -235,6 +239,7 @@ def test_frozen_statistics_stay_as_they_are():
 
 @pytest.mark.parametrize("name", ["cumulative", "window"])
 @pytest.mark.parametrize(("mean", "std"), [(1e4, 1.0), (1e6, 1.0), (-1e9, 1e3)])
+@pytest.mark.sampled(2)
 def test_the_mean_of_the_population_keeps_its_digits_far_from_zero(name, mean, std):
     batches = far_batches(mean, std)
     readings, _ = run(ESTIMATORS[name], batches)

@@ -94,6 +94,7 @@ def test_an_equally_weighted_average_of_shards_is_wrong_where_the_pool_is_right(
 
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize(("axis_name", "sizes"), [("a", (8,)), (("a", "b"), (4, 2))])
+@pytest.mark.sampled(2)
 def test_shard_map_sees_the_moments_of_the_whole(axis_name, sizes, check_vma):
     x, mask = sample(), unequal_mask()
     assert_right(in_shard_map(check_vma, axis_name, sizes)(x, mask), x, mask)

@@ -48,6 +48,7 @@ def run(x, window, axes, **options):
 @pytest.mark.parametrize(
     ("window", "axes"), [(3, 1), (4, -1), ((5, 2), (1, 2)), ((TAPS, 3), (2, 3)), (9, (1, 2))]
 )
+@pytest.mark.sampled(4)
 def test_mean_variance_and_count_are_those_of_each_window(window, axes):
     named = axes if isinstance(axes, tuple) else (axes,)
     each = window if isinstance(window, tuple) else (window,) * len(named)

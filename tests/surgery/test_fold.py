@@ -37,6 +37,7 @@ def assert_same_function(model, variables, other, folded, x=X):
 
 @pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm])
 @pytest.mark.parametrize("network", [mlp, cnn])
+@pytest.mark.sampled(2)
 def test_the_model_without_norms_is_the_same_function(network, norm):
     model = network(norm)
     variables = trained(model)
@@ -141,6 +142,7 @@ LINEAR_LAYERS = [
 
 
 @pytest.mark.parametrize("fields", LINEAR_LAYERS, ids=str)
+@pytest.mark.sampled(6)
 def test_every_kind_of_linear_layer_folds(fields):
     model = Chain(**fields)
     folding = fold_batch_norm(model, trained(model), X)
@@ -160,6 +162,7 @@ NOT_FOLDED = {
 
 
 @pytest.mark.parametrize("between", NOT_FOLDED)
+@pytest.mark.sampled(4)
 def test_what_is_not_a_pair_stays_and_is_reported(between):
     model = Chain(between=between)
     x = X[..., :4] if between != "called twice" else jnp.ones((2, 4))
@@ -212,6 +215,7 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("name", BEFORE)
+@pytest.mark.sampled(2)
 def test_a_norm_before_a_layer_folds_into_it(name):
     layer, norms = BEFORE[name]
     model = Before(layer, norms)

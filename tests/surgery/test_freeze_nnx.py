@@ -104,6 +104,7 @@ def test_all_norms_that_keep_statistics_are_known_in_both_rooms():
 
 
 @pytest.mark.parametrize("name", ["BatchRenorm", "EMABatchNorm", "EvoNormB0", "IterativeNorm"])
+@pytest.mark.sampled(2)
 def test_every_norm_with_statistics_is_frozen_in_both_rooms(name):
     x = jnp.asarray(np.random.default_rng(0).normal(1, 2, (16, 3)), jnp.float32)
     norm = getattr(jaxnorm.nnx, name)(3, use_running_average=False, rngs=nnx.Rngs(0))

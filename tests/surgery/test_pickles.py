@@ -124,7 +124,7 @@ def journey():
     return pickle.loads(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_modules_are_equal_after_a_journey(journey):
     modules = [make() for make in LINEN.values()]
     values, text = journey
@@ -147,7 +147,7 @@ def test_a_frozen_module_is_not_the_module(name):
     assert not isinstance(MODULES[name](), type(FROZEN[name]()))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_frozen_module_is_frozen_after_a_journey(journey):
     model = Net()
     variables = model.init(jax.random.key(0), X)

@@ -94,7 +94,7 @@ def test_algorithm_2_loses_what_lies_between_sorted_batches_and_pooling_does_not
     np.testing.assert_allclose(stats(pooled)["var"][0], true, **TIGHT)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_window_pools_the_last_batches():
     found = stats(recalibrate(APPLY, VARIABLES, BATCHES, estimator=jaxnorm.window(2)))
     np.testing.assert_allclose(found["var"], hidden(digits()[300:500]).var(0), **TIGHT)

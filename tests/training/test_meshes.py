@@ -65,10 +65,10 @@ def alone():
         (2, 1, replicated),
         (4, 1, fully_sharded),
         (2, 2, tensor_parallel),
-        pytest.param(4, 1, replicated, marks=pytest.mark.slow),
-        pytest.param(2, 1, fully_sharded, marks=pytest.mark.slow),
+        pytest.param(4, 1, replicated, marks=pytest.mark.nightly),
+        pytest.param(2, 1, fully_sharded, marks=pytest.mark.nightly),
         *(
-            pytest.param(data, 8 // data, layout, marks=pytest.mark.slow)
+            pytest.param(data, 8 // data, layout, marks=pytest.mark.nightly)
             for data, layout in (
                 (8, replicated),
                 (8, fully_sharded),
@@ -78,6 +78,7 @@ def alone():
         ),
     ],
 )
+@pytest.mark.sampled(2)
 def test_the_losses_are_those_of_one_device(alone, data, model, layout):
     curve, stats = losses(data, model, layout)
     want, running = alone

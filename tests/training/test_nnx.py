@@ -69,7 +69,7 @@ def test_a_step_that_is_not_finite_leaves_all_of_the_state():
     assert bits(trained(new)) == bits(trained(state))
 
 
-@pytest.mark.parametrize("estimator", [cumulative(), pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("estimator", [cumulative(), pytest.param(None, marks=pytest.mark.nightly)])
 def test_accumulation_updates_once_by_the_moments_of_the_whole_batch(estimator):
     model = in_nnx(functools.partial(batch_norm, estimator=estimator))
     state = create_train_state(model, jax.random.key(0), TX)
@@ -91,7 +91,7 @@ def test_evaluation_uses_the_running_statistics_and_is_that_of_linen():
     assert_close(make_evaluation(NNX_EVAL, batch_size=64)(state, DATA), want)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_scan_takes_the_steps_of_a_loop_and_a_resumed_one_ends_with_the_same_bits(tmp_path):
     model = in_nnx(dropout_rate=0.2)
     step = make_train_step(model, TX, cross_entropy, donate=False)
@@ -169,9 +169,11 @@ def test_other_variables_and_missing_arguments_are_refused():
         create_train_state(Counting(), jax.random.key(0), TX)
     with pytest.raises(TypeError, match="got no tx"):
         create_train_state(MODEL, jax.random.key(0), TX)
+    with pytest.raises(TypeError, match=r"of an nnx model takes \(model, rng, tx\), got a sample"):
+        create_train_state(NNX, jax.random.key(0), DATA["inputs"][:1], TX)
 
 
-@pytest.mark.parametrize("accumulate_steps", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("accumulate_steps", [2, pytest.param(1, marks=pytest.mark.nightly)])
 def test_a_sharded_step_equals_the_step_on_the_whole_batch(accumulate_steps):
     model = in_nnx(functools.partial(batch_norm, axis_name="data"))
     step = make_train_step(

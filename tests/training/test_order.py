@@ -21,6 +21,7 @@ def orders_of(key: jax.Array, size: int, count: int) -> jax.Array:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 17, 1797])
+@pytest.mark.sampled(2)
 def test_places_and_rows_are_one_to_one(size):
     for rows in orders_of(jax.random.key(0), size, 2):
         np.testing.assert_array_equal(np.sort(rows), np.arange(size))

@@ -61,7 +61,7 @@ def test_one_dispatch_per_step_takes_the_same_steps_as_a_scan():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_seeds_train_at_once_under_vmap_as_one_by_one():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), start(seed=0), start(seed=1))
     got, metrics = jax.vmap(scan(8), in_axes=(0, None))(stacked, DATA)

@@ -182,7 +182,10 @@ def test_inputs_are_picked_out_of_the_batch():
 
 @pytest.mark.parametrize(
     ("check_vma", "accumulate_steps"),
-    [(True, 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((True, 1), (False, 1)))],
+    [
+        (True, 2),
+        *(pytest.param(*pair, marks=pytest.mark.nightly) for pair in ((True, 1), (False, 1))),
+    ],
 )
 def test_sharded_step_equals_the_step_on_the_whole_batch(check_vma, accumulate_steps):
     norm = functools.partial(batch_norm, axis_name="data")
@@ -237,6 +240,12 @@ def test_statistics_that_overflow_on_one_shard_refuse_the_step_on_all():
 def test_loss_that_is_no_scalar_is_refused_with_its_shape():
     step = make_train_step(MODEL, TX, lambda logits, batch: (logits, {}), donate=False)
     with pytest.raises(ValueError, match=r"\[32, 10\]"):
+        step(start(), BATCH)
+
+
+def test_loss_without_metrics_is_refused_with_a_remedy():
+    step = make_train_step(MODEL, TX, lambda logits, batch: logits.mean(), donate=False)
+    with pytest.raises(TypeError, match=r"return \(loss, \{\}\) where there are no metrics"):
         step(start(), BATCH)
 
 

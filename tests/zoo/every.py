@@ -16,11 +16,9 @@ CASES: list[Case] = [
 ]
 
 
-def over(cases, every=1):
-    """Parametrizes a test by case; it is slow for all but each `every`-th of them."""
-    slow = [i % every > 0 for i in range(len(cases))]
-    params = [pytest.param(c, marks=[pytest.mark.slow] * s) for c, s in zip(cases, slow)]
-    return pytest.mark.parametrize("case", params, ids=[case.label for case in cases])
+def over(cases):
+    """Parametrizes a test by case."""
+    return pytest.mark.parametrize("case", cases, ids=[case.label for case in cases])
 
 
 def claiming(*claims):

@@ -95,6 +95,7 @@ def linen_module(member, **given):
 
 @every_condition
 @every_member
+@pytest.mark.sampled(6)
 def test_the_linen_module_computes_the_definition(member, condition):
     norm = linen_module(member, **fields(condition))
     params = layers(member, condition)
@@ -120,6 +121,7 @@ def assert_moved(stats):
 
 @every_condition
 @every_member
+@pytest.mark.sampled(8)
 def test_the_nnx_module_computes_the_definition(member, condition):
     size = {} if condition is LABELS else {"condition_features": 5}
     cls = getattr(jaxnorm.nnx, SPECS[member].module)

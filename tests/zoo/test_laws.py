@@ -67,6 +67,7 @@ def test_each_member_has_an_oracle():
 
 
 @over(CASES)
+@pytest.mark.sampled(8)
 def test_output_and_gradients_are_those_of_the_definition(case):
     arrays = draw(case)
     assert_equal(case, arrays)
@@ -87,7 +88,7 @@ def test_output_and_gradients_are_right_for_inputs_of_every_size(case):
         assert_equal(case, arrays, state=False)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(CASES)
 def test_bfloat16_input_is_normalized_in_float32_and_rounded_once(case):
     arrays = changed(case, draw(case), lambda v: v if v.dtype.kind == "c" else _bfloat16(v))
@@ -104,7 +105,7 @@ def _bfloat16(v):
     return jnp.asarray(v, jnp.bfloat16)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(claiming("mask"))
 def test_what_a_mask_excludes_changes_nothing(case):
     arrays = draw(case)
@@ -130,7 +131,7 @@ def _within(function):
     return masked
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(CASES)
 def test_every_transform_gives_the_same(case):
     # Three draws: mapped, scanned and checkpointed, each as the loop over them gives it.
@@ -152,7 +153,7 @@ def test_every_transform_gives_the_same(case):
             assert relative_error(np.asarray(have), np.asarray(expected)) < bound, where
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over([case for case in CASES if case.differentiated != ()])
 def test_forward_mode_is_the_transpose_of_reverse_mode(case):
     arrays = draw(case)

@@ -46,6 +46,7 @@ def assert_equal(case, arrays, y, state):
 
 
 @over(OF_MODULES)
+@pytest.mark.sampled(6)
 def test_the_linen_module_computes_the_definition(case):
     arrays = draw(case)
     given = {name: arrays[name] for name in case.given}
@@ -65,7 +66,8 @@ def test_the_linen_module_computes_the_definition(case):
     assert_equal(case, arrays, y, state)
 
 
-@over(OF_MODULES, every=3)
+@over(OF_MODULES)
+@pytest.mark.sampled(8)
 def test_the_nnx_module_computes_the_definition(case):
     arrays = draw(case)
     given = {name: arrays[name] for name in case.given}
@@ -82,7 +84,7 @@ def test_the_nnx_module_computes_the_definition(case):
     assert_equal(case, arrays, y, {name: getattr(norm, name)[...] for name in names})
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over([case for case in OF_MODULES if SPECS[case.member].state or SPECS[case.member].decay])
 def test_evaluation_changes_no_state_in_either_room(case):
     arrays = draw(case)

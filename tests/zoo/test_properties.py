@@ -52,11 +52,12 @@ any_input = given(
 @over_cases(CASES)
 @quickly
 @any_input
+@pytest.mark.sampled(24)
 def test_a_case_is_finite_and_right(case, seed, offset, size):
     check_case(case, seed, offset, size)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over_cases(CASES)
 @thoroughly
 @any_input
@@ -106,11 +107,12 @@ def check_member(member, data):
 @over(CORE)
 @settings(quickly, max_examples=4)
 @given(data=st.data())
+@pytest.mark.sampled(4)
 def test_a_member_is_finite_and_right_or_says_why_not(member, data):
     check_member(member, data)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over(CORE)
 @settings(quickly, max_examples=40)
 @given(data=st.data())

@@ -75,7 +75,7 @@ MEMBERS: tuple[Member, ...] = (
         claims=CENTRED,
         paper="Li, Wu, Weinberger, Belongie: Positional Normalization, arXiv:1907.04312, 2019",
         center=True,
-        limits="the variance that is given back is that of numbers up to 1e19 in float32",
+        limits="the variance that it returns overflows in float32 for x above 1e19",
     ),
     Member(
         name="poly_norm",

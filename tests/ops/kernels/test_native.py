@@ -46,6 +46,7 @@ def test_every_layout_has_the_native_path(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.sampled(6)
 def test_output_moments_and_gradients_are_those_of_float64(case):
     inputs = arrays(case, mean=2.0)
     got, gradients = computed(case, *inputs, epsilon=EPSILON)
@@ -55,6 +56,7 @@ def test_output_moments_and_gradients_are_those_of_float64(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.sampled(6)
 def test_what_is_past_the_cache_is_normalized_outside_the_kernel(case, monkeypatch):
     monkeypatch.setattr(_native, "IN_CACHE", 0)
     for dtype, mean in ((jnp.float32, 1e4), (jnp.bfloat16, 2.0)):
@@ -82,6 +84,7 @@ def test_a_relu_is_fused_with_what_the_kernel_leaves():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.sampled(8)
 def test_without_centering_the_variance_is_the_mean_square(case):
     inputs = arrays(case)
     got, gradients = computed(case, *inputs, epsilon=EPSILON, center=False)
@@ -124,6 +127,7 @@ def test_a_constant_input_gives_exactly_the_bias(case, value):
 @pytest.mark.parametrize("out", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["layer, panels and a tail", "batch of 3 channels", "group"])
+@pytest.mark.sampled(8)
 def test_storage_is_rounded_once(name, dtype, out):
     case = CASES[name]
     x, scale, bias, cotangents = arrays(case, dtype, mean=0.5)

@@ -30,7 +30,7 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(params=["avx512", "avx2", pytest.param("portable", marks=pytest.mark.slow)])
+@pytest.fixture(params=["avx512", "avx2", pytest.param("portable", marks=pytest.mark.nightly)])
 def instructions(request):
     """Computes with an instruction set."""
     chosen = _native.instruction_set()
@@ -113,6 +113,7 @@ def assert_near(have, want, case, granted):
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5])
 @pytest.mark.parametrize("case", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.sampled(4)
 def test_every_size_is_right_at_every_offset(instructions, case, epsilon):
     for size in SIZES:
         for offset in (0.0, 3.0, 1e3, 1e6):
@@ -123,6 +124,7 @@ def test_every_size_is_right_at_every_offset(instructions, case, epsilon):
 
 
 @pytest.mark.parametrize("case", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.sampled(6)
 def test_without_centering_every_size_is_right(instructions, case):
     for size in SIZES:
         for epsilon in (0.0, 1e-5):

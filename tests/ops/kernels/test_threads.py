@@ -58,7 +58,7 @@ def in_a_process_with(threads: int) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_number_of_threads_changes_no_bit():
     alone = in_a_process_with(1)
     assert in_a_process_with(7) == alone

@@ -64,6 +64,7 @@ def native_calls(function, *inputs) -> int:
 
 
 @LAYOUTS
+@pytest.mark.sampled(2)
 def test_forward_mode_is_the_tangent(stats_shape):
     both(
         lambda f: lambda *a: jax.jvp(functools.partial(f, stats_shape), a[:3], a[3:]),
@@ -73,6 +74,7 @@ def test_forward_mode_is_the_tangent(stats_shape):
 
 
 @LAYOUTS
+@pytest.mark.sampled(2)
 def test_forward_over_reverse_is_the_second_derivative(stats_shape):
     def build(function):
         gradient = jax.grad(functools.partial(loss, function, stats_shape), (0, 1, 2))
@@ -82,6 +84,7 @@ def test_forward_over_reverse_is_the_second_derivative(stats_shape):
 
 
 @LAYOUTS
+@pytest.mark.sampled(2)
 def test_reverse_over_reverse_is_the_second_derivative(stats_shape):
     def build(function):
         gradient = jax.grad(functools.partial(loss, function, stats_shape), (0, 1, 2))
@@ -104,6 +107,7 @@ def test_reverse_over_forward_is_the_second_derivative():
     "mapped", [(0, None, None), (0, 0, 0), (0, 0, None), (None, 0, 0), (2, 1, 0)]
 )
 @LAYOUTS
+@pytest.mark.sampled(4)
 def test_vmap_is_a_loop(stats_shape, mapped):
     batch, single = arrays(3), arrays()
     inputs = [
@@ -124,6 +128,7 @@ def test_vmap_is_a_loop(stats_shape, mapped):
 
 
 @pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev, jax.hessian])
+@pytest.mark.sampled(2)
 def test_jacobians_map_the_derivatives(jacobian):
     x, scale, bias = arrays()
 
@@ -139,6 +144,7 @@ def test_jacobians_map_the_derivatives(jacobian):
 
 @pytest.mark.parametrize("mapped", [(0, None, None), (0, 0, None)])
 @LAYOUTS
+@pytest.mark.sampled(2)
 def test_the_gradient_of_vmap_sums_over_what_is_shared(stats_shape, mapped):
     inputs = [a if axis is None else b for a, b, axis in zip(arrays(), arrays(3), mapped)]
 
@@ -197,6 +203,7 @@ def mesh():
 
 
 @LAYOUTS
+@pytest.mark.sampled(2)
 def test_a_sharded_jit_exchanges_no_more_often_than_the_plain_path(stats_shape):
     x, scale, bias = arrays()
     x = jax.device_put(x, NamedSharding(mesh(), P("data")))

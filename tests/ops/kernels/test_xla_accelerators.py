@@ -55,6 +55,7 @@ def assert_law(got, want, bound=LAW):
 
 
 @EVERY
+@pytest.mark.sampled(4)
 def test_output_moments_and_gradients_hold_at_every_offset_with_and_without_an_outlier(name, form):
     run = compiled(name, epsilon=1e-5)
     for offset in OFFSETS:
@@ -65,6 +66,7 @@ def test_output_moments_and_gradients_hold_at_every_offset_with_and_without_an_o
 
 
 @EVERY
+@pytest.mark.sampled(4)
 def test_output_and_gradients_hold_for_every_size_with_nothing_added_to_the_variance(name, form):
     run = compiled(name, epsilon=0.0)
     x, scale, bias, (ct, *_) = arrays(CASES[name], mean=3.0)

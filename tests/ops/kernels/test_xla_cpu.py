@@ -36,6 +36,7 @@ def assert_law(got, want, bound=LAW):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.sampled(4)
 def test_output_moments_and_gradients_are_those_of_float64(case):
     run = compiled(case)
     for mean in MEANS:
@@ -62,6 +63,7 @@ def test_one_statistic_far_from_zero_costs_no_digits_of_any():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("case", FEW)
+@pytest.mark.sampled(2)
 def test_storage_is_rounded_once(case, dtype):
     half = float(jnp.finfo(dtype).eps) / 2
     run = compiled(case)
@@ -96,6 +98,7 @@ def test_nan_and_infinity_show_in_their_own_statistic_only(name):
 
 
 @pytest.mark.parametrize("case", FEW)
+@pytest.mark.sampled(2)
 def test_a_mapped_axis_is_one_more_kept_axis(case):
     many = [arrays(case, mean=mean, seed=i)[:3] for i, mean in enumerate((0.0, 1e3))]
     cotangents = arrays(case)[3]

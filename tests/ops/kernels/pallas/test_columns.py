@@ -22,10 +22,10 @@ EVERY = [
     for target in ("gpu_interpreted", "tpu_interpreted")
     for w in (0, 1)
 ]
-SLOW = [pytest.param(*v, marks=pytest.mark.slow) for v in EVERY if v not in QUICK]
+NIGHTLY = [pytest.param(*v, marks=pytest.mark.nightly) for v in EVERY if v not in QUICK]
 
 
-@pytest.mark.parametrize(("name", "target", "whole"), [*QUICK, *SLOW])
+@pytest.mark.parametrize(("name", "target", "whole"), [*QUICK, *NIGHTLY])
 def test_output_moments_and_gradients_are_those_of_float64(name, target, whole):
     case, run = COLUMNS[name], compiled(COLUMNS[name], EPSILON, target=target, whole=whole)
     for mean in (2.0, 1e6):
@@ -39,13 +39,15 @@ def test_output_moments_and_gradients_are_those_of_float64(name, target, whole):
 RANGES = [
     ("batch, several tasks", "gpu_interpreted", False),
     ("group", "gpu_interpreted", True),
-    pytest.param("group", "gpu_interpreted", False, marks=pytest.mark.slow),
-    pytest.param("batch, blocks and a remainder", "tpu_interpreted", False, marks=pytest.mark.slow),
-    pytest.param("instance", "tpu_interpreted", True, marks=pytest.mark.slow),
+    pytest.param("group", "gpu_interpreted", False, marks=pytest.mark.nightly),
+    pytest.param(
+        "batch, blocks and a remainder", "tpu_interpreted", False, marks=pytest.mark.nightly
+    ),
+    pytest.param("instance", "tpu_interpreted", True, marks=pytest.mark.nightly),
 ]
 
 
-@pytest.mark.parametrize("epsilon", [0.0, pytest.param(1e-5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epsilon", [0.0, pytest.param(1e-5, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(("name", "target", "whole"), RANGES)
 def test_every_size_is_right_at_every_offset(name, target, whole, epsilon):
     case = COLUMNS[name]
@@ -70,7 +72,7 @@ def test_every_size_is_right_at_every_offset(name, target, whole, epsilon):
     check(case, x.astype(np.float32), scale, cotangent, epsilon, of=of)
 
 
-MANY = pytest.param("batch, several tasks", False, marks=pytest.mark.slow)
+MANY = pytest.param("batch, several tasks", False, marks=pytest.mark.nightly)
 BOTH = pytest.mark.parametrize(
     ("name", "whole"),
     [MANY, ("group", True)],
@@ -102,7 +104,7 @@ def test_a_constant_gives_exactly_the_bias(name, whole):
 
 PAIRS = [(d, d) for d in (jnp.bfloat16, jnp.float16)]
 NARROW = [*PAIRS, *((d, jnp.float32) for d, _ in PAIRS), *((jnp.float32, d) for d, _ in PAIRS)]
-STORED = [*NARROW[:1], *(pytest.param(*v, marks=pytest.mark.slow) for v in NARROW[1:])]
+STORED = [*NARROW[:1], *(pytest.param(*v, marks=pytest.mark.nightly) for v in NARROW[1:])]
 
 
 @pytest.mark.parametrize(("stored", "out"), STORED)

@@ -49,15 +49,16 @@ def scanned(function, stats_shape):
     return jax.grad(lambda *a: jnp.sum(jnp.sin(run(*a))), (0, 1, 2))
 
 
-SLOW = pytest.mark.slow
+NIGHTLY = pytest.mark.nightly
 
 
 @pytest.mark.parametrize(
-    "stats_shape", [BATCH, pytest.param(GROUP, marks=SLOW)], ids=["batch", "group"]
+    "stats_shape", [BATCH, pytest.param(GROUP, marks=NIGHTLY)], ids=["batch", "group"]
 )
 @pytest.mark.parametrize(
-    "build", [remat, twice, mapped, *(pytest.param(b, marks=SLOW) for b in (forward, scanned))]
+    "build", [remat, twice, mapped, *(pytest.param(b, marks=NIGHTLY) for b in (forward, scanned))]
 )
+@pytest.mark.sampled(2)
 def test_a_transformation_is_that_of_the_formulas(build, stats_shape):
     programs = (jax.jit(build(function, stats_shape)) for function in (kernels, plain))
     assert_same(*(program(*arrays()) for program in programs))
@@ -79,6 +80,7 @@ def instance_norm(x, scale, bias):
 
 
 @pytest.mark.parametrize("norm", [batch_norm, group_norm, instance_norm])
+@pytest.mark.sampled(2)
 def test_a_member_has_the_kernels_on_gpu_and_tpu(norm):
     x, scale = np.ones((8, 10, 10, 24), np.float32), np.ones(24, np.float32)
     step = jax.jit(jax.grad(lambda *a: jnp.sum(jnp.sin(norm(*a))), (0, 1, 2)))

@@ -23,7 +23,7 @@ from tests.ops.test_fused import EPSILON, GROUPS, LAW, MODULATED, ROWS, off_by
 from tests.ops.test_fused import arrays as of_case
 from tests.stats.reference import relative_error, wide
 
-slow = pytest.mark.slow
+nightly = pytest.mark.nightly
 SILU = {"activation": "silu"}
 # Function, shapes of the arrays, of the parameters, and kernels of both passes on GPU and TPU.
 MODELS = {
@@ -37,6 +37,7 @@ MODELS = {
 
 @BOTH
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.sampled(6)
 def test_both_passes_are_kernels_with_all_that_stands_around(platform, name):
     options, wholes, parameters, *counts = MODELS[name]
     function = functools.partial(getattr(jaxnorm, name), implementation="pallas", **options)
@@ -78,9 +79,9 @@ def test_the_configuration_says_what_plain_jax_does_around_a_kernel():
     ("whole", "activation"),
     [
         (True, "silu"),
-        pytest.param(False, "silu", marks=slow),
-        pytest.param(True, "gelu", marks=slow),
-        pytest.param(False, "relu", marks=slow),
+        pytest.param(False, "silu", marks=nightly),
+        pytest.param(True, "gelu", marks=nightly),
+        pytest.param(False, "relu", marks=nightly),
     ],
 )
 def test_groups_are_activated_in_one_block_and_in_several(whole, activation):
@@ -130,7 +131,7 @@ def test_forward_mode_is_the_tangent():
     both(lambda f: lambda *a: jax.jvp(f, a, a[1::-1] + a[2:]))
 
 
-@slow
+@nightly
 def test_a_second_derivative_and_recomputation_change_nothing():
     def build(function):
         gradient = jax.grad(jax.checkpoint(function), (0, 1, 2))
@@ -139,7 +140,7 @@ def test_a_second_derivative_and_recomputation_change_nothing():
     both(build)
 
 
-@slow
+@nightly
 def test_vmap_is_one_call_of_each_kernel():
     def build(function):
         mapped = jax.vmap(jax.value_and_grad(function, (0, 1, 2, 3)), (0, None, 0, None))
@@ -177,7 +178,7 @@ def on_tpu(case, x, residual, scale, bias, cotangents, dtype=np.float32, **aroun
     return out[0], out[1], *backward(*cotangents, *kept, mean, tail, rstd)
 
 
-@slow
+@nightly
 @pytest.mark.parametrize("case", [ROWS, MODULATED], ids=["rows", "modulated"])
 @pytest.mark.parametrize("activation", [None, "gelu"])
 def test_a_tpus_kernels_are_float64s_without_a_race(case, activation):
@@ -191,7 +192,7 @@ def test_a_tpus_kernels_are_float64s_without_a_race(case, activation):
     assert not races_found()
 
 
-@slow
+@nightly
 def test_a_tpu_counts_the_steps_of_each_row():
     *given, cotangents = of_case(ROWS)
     run = functools.partial(on_tpu, ROWS, *given, cotangents)

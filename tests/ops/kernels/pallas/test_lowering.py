@@ -12,7 +12,7 @@ from tests.laws.implementations import VARIABLE
 from tests.ops.kernels.pallas.test_transforms import kernels
 
 BOTH = pytest.mark.parametrize("platform", ["cuda", "tpu"])
-DTYPES = (jnp.bfloat16, pytest.param(jnp.float32, marks=pytest.mark.slow))
+DTYPES = (jnp.bfloat16, pytest.param(jnp.float32, marks=pytest.mark.nightly))
 # Rows, entries, groups of a row: transformers, short heads, long rows.
 SIZES = [(8192, 4096, 1), (6304, 768, 1), (65536, 64, 1), (2048, 32768, 1), (4096, 4096, 32)]
 

@@ -13,7 +13,7 @@ from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.reference import reference_moments, relative_error
 
 LAW = 4e-6
-slow = pytest.mark.slow
+nightly = pytest.mark.nightly
 
 # Blocks hold a power of two of entries and, of short rows, of rows: both have a tail here.
 ROWS = {
@@ -35,7 +35,7 @@ GPU = [
     ("longer than a block of the backward pass", np.float32, True),
     ("no scale", np.float32, False),
     *(
-        pytest.param(name, dtype, center, marks=slow)
+        pytest.param(name, dtype, center, marks=nightly)
         for name in ROWS
         for dtype in (np.float32, jnp.bfloat16)
         for center in (True, False)
@@ -51,9 +51,9 @@ TALL = {
 }
 TPU = [
     ("several blocks of rows and a tail", np.float32, True),
-    pytest.param("groups of whole lanes", jnp.bfloat16, False, marks=slow),
+    pytest.param("groups of whole lanes", jnp.bfloat16, False, marks=nightly),
     *(
-        pytest.param(name, np.float32, center, marks=slow)
+        pytest.param(name, np.float32, center, marks=nightly)
         for name in TALL
         for center in (True, False)
     ),
@@ -72,6 +72,7 @@ def check(target, case, dtype, center):
 
 
 @pytest.mark.parametrize(("name", "dtype", "center"), GPU)
+@pytest.mark.sampled(4)
 def test_a_gpus_kernels_are_float64s_values_and_gradients(name, dtype, center):
     check("gpu_interpreted", ROWS[name], dtype, center)
 
@@ -82,7 +83,7 @@ def test_a_tpus_kernels_are_float64s_values_and_gradients_without_a_race(name, d
     assert not races_found()
 
 
-@slow
+@nightly
 def test_a_race_would_be_found(monkeypatch):
     monkeypatch.setattr(_rows_tpu, "call", lambda *a, in_turn=None, **k: call(*a, **k))
     case = TALL["several blocks of rows and a tail"]
@@ -107,7 +108,7 @@ def test_gradients_of_scale_and_bias_alone_are_those_beside_that_of_x():
 
 CASE = Case((24, 40), (24, 1), (1, 40))
 TARGETS = pytest.mark.parametrize(
-    "target", ["gpu_interpreted", pytest.param("tpu_interpreted", marks=slow)]
+    "target", ["gpu_interpreted", pytest.param("tpu_interpreted", marks=nightly)]
 )
 
 
@@ -125,7 +126,7 @@ def rows_of_every_kind():
 
 
 @TARGETS
-@pytest.mark.parametrize("center", [True, pytest.param(False, marks=slow)])
+@pytest.mark.parametrize("center", [True, pytest.param(False, marks=nightly)])
 def test_every_row_is_right_at_any_offset_and_of_any_size(target, center):
     x = rows_of_every_kind()
     _, scale, bias, cotangents = arrays(CASE)

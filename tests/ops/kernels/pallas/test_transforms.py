@@ -59,7 +59,7 @@ def test_reverse_over_reverse_is_the_second_derivative():
 
 
 @pytest.mark.parametrize(
-    "mapped", [(0, None, None), pytest.param((0, 0, 0), marks=pytest.mark.slow)]
+    "mapped", [(0, None, None), pytest.param((0, 0, 0), marks=pytest.mark.nightly)]
 )
 def test_vmap_is_one_call_of_each_kernel(mapped):
     inputs = [a if axis is None else b for a, b, axis in zip(arrays(), arrays(3), mapped)]

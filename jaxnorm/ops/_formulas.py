@@ -22,10 +22,10 @@ from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _activations
-from jaxnorm.stats import measure_whole
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent
 from jaxnorm.stats.sampling import Sampling, settled
 from jaxnorm.stats.sums import spread
+from jaxnorm.stats.whole import measure_whole
 from jaxnorm.typing import Array, Shape
 
 

@@ -15,8 +15,9 @@ from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present
 from jaxnorm.ops._shard_part import Part
 from jaxnorm.ops._shards import Along, Names, Place, cut_axis, sharding_rule
-from jaxnorm.stats import measure_p, plain_measure, sample_size
+from jaxnorm.stats import sample_size
 from jaxnorm.stats.sampling import Sampling
+from jaxnorm.stats.whole import measure_p, plain_measure
 from jaxnorm.typing import Shape
 
 

@@ -29,9 +29,6 @@ from ._segments import segment_moments as segment_moments
 from ._segments import segment_units as segment_units
 from ._units import rescaled as rescaled
 from ._units import units as units
-from ._whole import measure_p as measure_p
-from ._whole import measure_whole as measure_whole
-from ._whole import plain_measure as plain_measure
 from ._windows import Window as Window
 from ._windows import windowed_moments as windowed_moments
 from .sampling import Variance as Variance

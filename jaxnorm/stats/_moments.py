@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from jaxnorm import _internals
 from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_two
-from jaxnorm.stats._whole import measure_whole
 from jaxnorm.stats.measuring import (
     Measured,
     centered,
@@ -22,6 +21,7 @@ from jaxnorm.stats.measuring import (
 )
 from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
 from jaxnorm.stats.sums import spread
+from jaxnorm.stats.whole import measure_whole
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 

@@ -57,11 +57,11 @@ def plain_measure(x, w=None, *, sampling: Sampling, epsilon: float | None) -> li
     Args:
         x: [*shape].
         w: weights of the rank of `x`, or None.
-        sampling: checked by `check_sampling`, without an axis name.
+        sampling: without mapped axes.
         epsilon: see `measure`.
 
     Returns:
-        Mean, tail, var and unit of [*stats_shape], and with weights the count.
+        Its results, [*stats_shape] each.
 
     Examples:
         >>> plain_measure(jnp.array([1.0, 3.0]), sampling=Sampling((1,)), epsilon=None)[0]

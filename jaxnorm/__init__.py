@@ -5,6 +5,7 @@ modules for Flax, loaded on first use, so that `import jaxnorm` needs no Flax.
 """
 
 import importlib
+import sys
 
 from . import functional as functional
 from . import ops as ops
@@ -126,7 +127,11 @@ _ON_FIRST_USE = ("diagnostics", "interop", "linen", "models", "nnx", "surgery", 
 def __getattr__(name: str):
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"jaxnorm.{name}")
-    raise AttributeError(f"module 'jaxnorm' has no attribute {name!r}")
+    message = f"module 'jaxnorm' has no attribute {name!r}"
+    if any(spec.module == name for spec in functional.SPECS.values()):
+        message += f"; the modules are jaxnorm.linen.{name} and jaxnorm.nnx.{name}"
+    # Python suggests similar names where an error has both.
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

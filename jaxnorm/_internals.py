@@ -235,6 +235,39 @@ def varying_alike(*values: Array | None) -> list:
     ]
 
 
+def all_gather(value: Array, names: tuple[str, ...], groups: Any = None) -> Array:
+    """Returns the values of all shards along a new first axis, with one collective.
+
+    A result that is the same on every shard may leave `shard_map` through an unsharded output.
+
+    Args:
+        value: [*shape].
+        names: mapped axes.
+        groups: `axis_index_groups`; each has values of its own.
+
+    Returns:
+        [shards, *shape], in the same order on every shard.
+    """
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    over_mesh = tuple(name for name in names if name in manual)
+    shape = value.shape
+    for name in names:
+        if name not in over_mesh:
+            # `vmap` exchanges nothing, and gathers over one axis only.
+            value = jax.lax.all_gather(value, name, axis_index_groups=groups)
+    if over_mesh and _varying_axes(jax.lax.axis_index(over_mesh)) and groups is None:
+        value = _gathered_for_all(value, over_mesh)
+    elif over_mesh:
+        value = jax.lax.all_gather(value, over_mesh, axis_index_groups=groups)
+    return value.reshape(-1, *shape)
+
+
+def _gathered_for_all(value: Array, names: tuple[str, ...]) -> Array:
+    if hasattr(jax.lax, "all_gather_invariant"):  # until jax 0.8.1
+        return getattr(jax.lax, "all_gather_invariant")(value, names)  # noqa: B009 - gone since
+    return jax.lax.all_gather(value, names, to="invarying")
+
+
 def _varying_axes(value: Array) -> frozenset:
     aval = jax.typeof(value)
     manual = getattr(aval, "manual_axis_type", None)

@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+import jaxnorm
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxnorm", "experiments", "tests", "docs")
 MAX_LINES = 500
@@ -324,3 +326,11 @@ def test_importing_jaxnorm_imports_neither_flax_nor_what_the_extras_bring():
 
 def test_flax_comes_with_the_first_use_of_a_room_that_needs_it():
     assert "flax" in modules_after("import jaxnorm; jaxnorm.linen")
+
+
+def test_a_module_that_is_asked_for_among_the_functions_is_refused_with_its_rooms():
+    with pytest.raises(AttributeError, match="modules are jaxnorm.linen.BatchNorm and jaxnorm.nnx"):
+        _ = jaxnorm.BatchNorm
+    with pytest.raises(AttributeError, match="no attribute 'layernorm'$") as caught:
+        _ = jaxnorm.layernorm
+    assert caught.value.obj is jaxnorm  # from which Python suggests layer_norm

@@ -13,13 +13,16 @@ import jaxnorm.nnx
 from tests.flax_suite.differences import CLASSES
 
 WRAPPERS = ("WeightNorm", "SpectralNorm")
+RMS = ("zero_centered", "cast", "use_bias", "bias_init")
 # What ours take beyond Flax's, after all that Flax's take by position.
 OURS = {
-    "BatchNorm": ("estimator",),
+    "BatchNorm": ("estimator", "activation"),
     "BatchNorm.set_view": ("update_stats",),
-    "LayerNorm": ("zero_centered",),
-    "RMSNorm": ("zero_centered", "cast", "use_bias", "bias_init"),
-    "nnx.RMSNorm": ("zero_centered", "cast", "use_bias", "bias_init", "bias_metadata"),
+    "LayerNorm": ("zero_centered", "activation"),
+    "RMSNorm": (*RMS, "activation"),
+    "nnx.RMSNorm": (*RMS, "bias_metadata", "activation"),
+    "GroupNorm": ("activation",),
+    "InstanceNorm": ("activation",),
 }
 # What leaves the module as Flax's is.
 NEUTRAL = (None, False, "after", initializers.zeros, {})

@@ -252,16 +252,13 @@ def _facts(member: Member, league: dict[str, dict[str, str]]) -> str:
 
 def _calls(member: Member) -> str:
     module = SPECS[member.name].module
-    links = [f"{{py:func}}`jaxnorm.{member.name} <jaxnorm.functional.{member.name}>`"]
+    function = f"{{py:func}}`jaxnorm.{member.name} <jaxnorm.functional.{member.name}>`"
+    parts = [f"```python\n{_signature(member)}\n```", _example(member.function)]
     for room in ("linen", "nnx"):
-        assert hasattr(getattr(jaxnorm, room), module), f"jaxnorm.{room} has no {module}"
-        links.append(f"{{py:class}}`jaxnorm.{room}.{module}`")
-    example = _example(member)
-    return (
-        f"```python\n{_signature(member)}\n```\n\n"
-        + (f"```pycon\n{example}\n```\n\n" if example else "")
-        + f"Reference: the function {links[0]}, the modules {links[1]} and {links[2]}.\n"
-    )
+        cls = getattr(getattr(jaxnorm, room), module)
+        parts += [f"As a module of `flax.{room}`, {{py:class}}`jaxnorm.{room}.{module}`:"]
+        parts += [_example(cls)]
+    return "\n\n".join(parts) + f"\n\nReference: {function} has all arguments.\n"
 
 
 def _head(member: Member) -> str:
@@ -269,9 +266,11 @@ def _head(member: Member) -> str:
     return (inspect.getdoc(member.function) or "").split("\nArgs:")[0].strip()
 
 
-def _example(member: Member) -> str:
-    found = re.search(r"\nExamples:\n(.*?)(?=\n\S|\Z)", inspect.getdoc(member.function) or "", re.S)
-    return textwrap.dedent(found[1]).strip() if found else ""
+def _example(function: Any) -> str:
+    """Returns the example of a docstring; every public name has one."""
+    found = re.search(r"\nExamples:\n(.*?)(?=\n\S|\Z)", inspect.getdoc(function) or "", re.S)
+    assert found, f"{function} has no example"
+    return f"```pycon\n{textwrap.dedent(found[1]).strip()}\n```"
 
 
 def _signature(member: Member) -> str:

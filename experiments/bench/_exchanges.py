@@ -46,10 +46,25 @@ def _of_computation(lines: list[str]) -> list[Exchange]:
                     shapes = done[1]
                     break
                 between += bool(_WORK.search(later))
-        source = re.search(r'op_name="([^"]*)"', line)
-        called = source[1] if source else ""
+        called = _source(lines[number:], name)
         found.append(Exchange(kind, _bytes(shapes), called, apart is not None, between))
     return found
+
+
+def _source(lines: list[str], name: str) -> str:
+    """Return what in the source asked for the operation in the first line.
+
+    XLA for TPU sums arrays of slots in place of a gather over many chips, and drops the name. What
+    reads the result has it.
+    """
+    readers = {name}
+    for line in lines:
+        result = re.match(r"\s+(?:ROOT )?(%[\w.\-]+) = ", line)
+        if result and (result[1] == name or readers & {*re.findall(r"%[\w.\-]+", line)}):
+            if source := re.search(r'op_name="([^"]+)"', line):
+                return source[1]
+            readers.add(result[1])
+    return ""
 
 
 def _bytes(shapes: str) -> int:

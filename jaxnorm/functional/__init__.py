@@ -3,8 +3,8 @@
 from ._catalogue import CATALOGUE as CATALOGUE
 from ._catalogue import SPECS as SPECS
 from ._dtypes import result_dtype as result_dtype
+from ._kept import Update as Update
 from ._learning import Target as Target
-from ._learning import Update as Update
 from ._learning import constant as constant
 from ._learning import starts as starts
 from ._member import Member as Member

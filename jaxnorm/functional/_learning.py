@@ -1,24 +1,22 @@
 """The running statistics of a module: how they start, serve and take in a batch."""
 
-import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm.functional._dtypes import mean_dtype, stats_dtype
+from jaxnorm.functional._kept import STATE, Kept, Update, beside, has_memory, of_shape
 from jaxnorm.functional._member import Spec
 from jaxnorm.numerics import accumulation_dtype
-from jaxnorm.stats import BatchStats, Estimator, Moments, cumulative, ema, whole_mean
+from jaxnorm.stats import BatchStats, Estimator, cumulative, ema
 from jaxnorm.typing import Array, ArrayLike, DTypeLike, Shape
 
 Target = Literal["batch_stats", "batch_moments"]
 """What a batch enters: the running statistics, or moments that are collected for later."""
-
-STATE = "estimator_state"
 
 Tree = TypeVar("Tree")
 
@@ -58,78 +56,13 @@ class Store(Protocol):
         ...
 
 
-class Kept(NamedTuple):
-    """Running statistics, and what an estimator remembers beside them.
-
-    Examples:
-        >>> Kept(jnp.zeros(2), jnp.ones(2), memory=None).var
-        Array([1., 1.], dtype=float32)
-    """
-
-    mean: Array  # [*features], the last reading
-    var: Array  # [*features], the last reading
-    memory: Any  # the state of the estimator
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Update:
-    """What one update from collected moments does; a constant in a tree of arrays.
-
-    Attributes:
-        estimator: how the moments enter.
-
-    Examples:
-        >>> batch = Moments(jnp.array([4.0]), jnp.array([3.0]), jnp.array([8.0]))
-        >>> new = Update(ema(0.5))({"mean": jnp.zeros(1), "var": jnp.ones(1)}, batch)
-        >>> new["mean"], new["var"]
-        (Array([2.], dtype=float32), Array([2.], dtype=float32))
-    """
-
-    estimator: Estimator
-
-    def __call__(self, stats: Mapping[str, Any], moments: Moments) -> dict[str, Any]:
-        """Returns the running statistics of a layer after one update.
-
-        Args:
-            stats: the collection `batch_stats` of the layer: `mean`, `var` and, where the estimator
-                has a state of its own, `estimator_state`.
-            moments: of [*features].
-
-        Returns:
-            The structure and dtypes of `stats`.
-        """
-        state = BatchStats(stats["mean"], stats["var"])
-        if not has_memory(self.estimator):
-            return {**stats, **self.estimator.update(state, moments)._asdict()}
-        kept = Kept(state.mean, state.var, stats[STATE])
-        new = _beside(self.estimator).update(kept, moments)
-        return {**stats, "mean": new.mean, "var": new.var, STATE: new.memory}
-
-
-def has_memory(estimator: Estimator | None) -> bool:
-    """Returns whether an estimator needs more than the running mean and variance.
-
-    Args:
-        estimator: None for a moving average.
-
-    Returns:
-        Whether its state is another one than `BatchStats`.
-
-    Examples:
-        >>> has_memory(ema(0.9)), has_memory(cumulative())
-        (False, True)
-    """
-    return estimator is not None and not isinstance(estimator.init((0,)), BatchStats)
-
-
 def starts(
     spec: Spec, layer: Any, shape: Shape, complex_as: DTypeLike | None
 ) -> dict[str, Callable[[], Any]]:
     """Returns the parts of the state of a module, each by what makes it.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: has the fields `param_dtype` and, for running statistics, `estimator`.
         shape: [*features].
         complex_as: a complex dtype where the running mean is complex.
@@ -163,7 +96,7 @@ def running_shape(spec: Spec, layer: Any, shape: Shape) -> Shape:
     """Returns the shape in which a module keeps its running mean and variance.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: the module.
         shape: [*features].
 
@@ -237,7 +170,7 @@ def running_stats(spec: Spec, layer: Any, store: Store, x: Array, shape: Shape) 
     """Returns the running mean and variance of a module, made where they are not there yet.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: see `starts`.
         store: where the module keeps them.
         x: the input.
@@ -313,7 +246,7 @@ def learn(
     estimator, state = _how(layer, store, stats, decay, target, x.dtype)
     y, new = call(
         state,
-        estimator=_of_shape(estimator, stats.mean.shape),
+        estimator=of_shape(estimator, stats.mean.shape),
         use_running_average=use_running_average,
         update_stats=target is not None,
         single_value="running" if store.initializing else "warn",
@@ -354,42 +287,8 @@ def _how(
         else:
             store.read("update", lambda: Update(layer.estimator), target)
         start = functools.partial(cumulative().init, stats.mean.shape, dtype)
-        return _beside(cumulative()), Kept(*stats, store.read("moments", start, target))
+        return beside(cumulative()), Kept(*stats, store.read("moments", start, target))
     if target is None or not has_memory(layer.estimator):
         return ema(decay) if layer.estimator is None or target is None else layer.estimator, stats
     start = functools.partial(layer.estimator.init, stats.mean.shape, stats.mean.dtype)
-    return _beside(layer.estimator), Kept(*stats, store.read(STATE, start))
-
-
-def _beside(estimator: Estimator) -> Estimator:
-    """Returns an estimator that keeps its last reading, which is what is read."""
-
-    def init(shape: Shape, dtype: DTypeLike = jnp.float32) -> Kept:
-        identity = ema().init(shape, dtype)
-        return Kept(identity.mean, identity.var, estimator.init(shape, dtype))
-
-    def update(kept: Kept, moments: Moments) -> Kept:
-        memory = estimator.update(kept.memory, moments)
-        reading = estimator.read(memory)
-
-        def stored(new: Array, old: Array) -> Array:
-            # What has no samples yet keeps the statistics of a checkpoint.
-            return jnp.where(reading.count > 0, new, old).astype(old.dtype)
-
-        mean = whole_mean(reading, kept.mean.dtype)
-        return Kept(stored(mean, kept.mean), stored(reading.var, kept.var), memory)
-
-    def read(kept: Kept) -> Moments:
-        return Moments(kept.mean, kept.var, jnp.ones_like(kept.var))
-
-    return Estimator(init, update, read)
-
-
-def _of_shape(estimator: Estimator, shape: Shape) -> Estimator:
-    """Returns an estimator whose state has another shape than the features of the input."""
-
-    def update(state: Any, moments: Moments) -> Any:
-        fitting = jax.tree.map(lambda v: v.reshape(shape) if v.ndim else v, moments)
-        return estimator.update(state, fitting)
-
-    return Estimator(estimator.init, update, estimator.read)
+    return beside(layer.estimator), Kept(*stats, store.read(STATE, start))

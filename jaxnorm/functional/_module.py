@@ -32,7 +32,7 @@ def run(
     """Returns what a normalizer makes of `x`, called by a module.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: has a field for each of the `options` of `spec`, and those that go with the
             parameters, the sample and the running statistics.
         store: where the module keeps its variables.
@@ -132,7 +132,7 @@ def parameter_shape(spec: Spec, layer: Any, name: str, features: Shape) -> Shape
     """Returns the shape in which a module keeps a parameter.
 
     Args:
-        spec: what is known of the normalizer.
+        spec: describes the normalizer.
         layer: the module.
         name: the parameter.
         features: [*features].

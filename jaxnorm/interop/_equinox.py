@@ -71,7 +71,7 @@ def from_equinox(
         source: a model, or `(model, state)`.
         like: the variables of the Flax model; see `from_torch`.
         names: Equinox's layer -> ours, such as {"layers.0": "dense"}, or a function; see
-            `from_torch`. What is not listed keeps its name, with "/" for ".".
+            `from_torch`. A name that is not listed stays, with "/" for ".".
         layouts: pattern of Equinox's layers -> "channels_first", `after_flatten(C, H, W)` or a
             `Layout`.
         keep: patterns of leaves of `like` that stay as they are, such as `head/*`.

@@ -12,7 +12,7 @@ from jaxnorm.interop._layout import KEEPDIMS, SAME, Layout
 from jaxnorm.interop._record import Record
 
 Names = Mapping[str, str | None] | Callable[[str], str | None]
-"""Their layer (or leaf) -> ours; None leaves it out. What is not listed keeps its own name."""
+"""Their layer (or leaf) -> ours; None leaves it out. A name that is not listed stays."""
 
 Layouts = Mapping[str, str | Layout]
 """Patterns of their layers, such as "up.*" -> a `Layout`, or the name of one of the framework's."""

@@ -71,7 +71,7 @@ def from_haiku(
             file of such for `read_weights`.
         like: the variables of the Flax model; see `from_torch`.
         names: Haiku's module -> ours, such as {"net/~/linear": "dense"}, or a function; see
-            `from_torch`. What is not listed keeps its name without "~".
+            `from_torch`. A name that is not listed stays, without "~".
         layouts: pattern of Haiku's modules -> "conv_transpose", "zero_centered" or a `Layout`.
         keep: patterns of leaves of `like` that stay as they are, such as `head/*`.
         decay: the `decay_rate` of BatchNorm, which its state does not hold; where `like` has

@@ -25,7 +25,7 @@ def to_nnx(variables: Any, like: Any, *, names: Names | None = None) -> Conversi
         variables: a dictionary of collections.
         like: the `nnx.Module`, which stays as it is, or its `nnx.State`.
         names: nnx's layer, such as "blocks/0/norm", -> linen's, or a function; see `from_torch`.
-            What is not listed has the same name.
+            A name that is not listed stays.
 
     Returns:
         A `Conversion`; its `variables` are a new module or a new state.
@@ -50,8 +50,8 @@ def to_linen(state: Any, like: Any, *, names: Names | None = None) -> Conversion
     Args:
         state: an `nnx.Module` or an `nnx.State`.
         like: the dictionary of collections of the linen model.
-        names: linen's layer, such as "Dense_0", -> nnx's, or a function; see `from_torch`. What is
-            not listed has the same name.
+        names: linen's layer, such as "Dense_0", -> nnx's, or a function; see `from_torch`. A
+            name that is not listed stays.
 
     Returns:
         A `Conversion`; its `variables` are a dictionary of collections.

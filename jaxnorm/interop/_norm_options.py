@@ -39,9 +39,16 @@ def norm_options(layer: Any) -> NormOptions:
         >>> norm_options(nn.GroupNorm(num_groups=4, use_bias=False)).options["num_groups"]
         4
     """
-    for cls in type(layer).__mro__:
-        table = TABLES.get(cls.__module__.split(".")[0], {})
-        if cls.__name__ in table:
-            return table[cls.__name__](layer)
-    known = {package: ", ".join(table) for package, table in TABLES.items()}
-    raise TypeError(f"{type(layer).__name__} is no norm that is known; there are {known}")
+    packages = [cls.__module__.split(".")[0] for cls in type(layer).__mro__]
+    for cls, package in zip(type(layer).__mro__, packages, strict=True):
+        if cls.__name__ in TABLES.get(package, {}):
+            return TABLES[package][cls.__name__](layer)
+    known = next((p for p in packages if p in TABLES), None)
+    if known is None:
+        raise TypeError(
+            f"{type(layer).__name__} is no norm of {', '.join(TABLES)}; give a layer of one of them"
+        )
+    raise TypeError(
+        f"{type(layer).__name__} is no norm of {known} that is known; those that are known are "
+        f"{', '.join(TABLES[known])}"
+    )

@@ -83,8 +83,8 @@ def from_torch(
             `nnx.Module`. Their shapes and dtypes decide; in a dictionary a `jax.ShapeDtypeStruct`
             will do.
         names: PyTorch's layer -> ours, such as {"layer1.0.bn1": "stage_0/norm"}, or a function; of
-            a single leaf too, such as {"cls.gamma": "head/scale"}. None leaves a layer out. What is
-            not listed keeps its name, with "/" for ".".
+            a single leaf too, such as {"cls.gamma": "head/scale"}. None leaves a layer out. A
+            name that is not listed stays, with "/" for ".".
         layouts: pattern of PyTorch's layers -> "conv_transpose", "channels_first" (norms over
             [C, H, W]), "zero_centered" (scales stored less one), `after_flatten(C, H, W)` or a
             `Layout` of yours.

@@ -25,8 +25,10 @@ def _instance(norm: Any) -> NormOptions:
     if norm.track_running_stats:
         raise refused(
             norm,
-            "with track_running_stats=True normalizes by running statistics in evaluation only; "
-            "for evaluation convert it to a BatchNorm with its epsilon",
+            "with track_running_stats=True averages the variances within images, which no module "
+            f"of ours does; BatchNorm(use_running_average=True, epsilon={norm.eps}) evaluates it, "
+            "and GhostBatchNorm(ghost_batch_size=1) has its outputs in training too, though its "
+            "running variance also counts how the means of the images differ",
         )
     learned = affine(norm.weight is not None, norm.bias is not None)
     return NormOptions("InstanceNorm", {"epsilon": norm.eps, **learned})

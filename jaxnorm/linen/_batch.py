@@ -7,6 +7,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.linen._base import RunningNorm
+from jaxnorm.ops import Activation
 from jaxnorm.stats import Estimator, Variance
 from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -39,6 +40,7 @@ class BatchNorm(RunningNorm):
         estimator: how a batch enters the running statistics, such as `jaxnorm.window(8)`; an
             exponential moving average by `momentum` if None. `mean` and `var` are its reading, and
             `batch_stats` has its state beside them as `estimator_state`.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> import jax
@@ -67,6 +69,7 @@ class BatchNorm(RunningNorm):
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
     estimator: Estimator | None = None
+    activation: Activation | None = None
 
 
 class GhostBatchNorm(RunningNorm):

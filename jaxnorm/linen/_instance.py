@@ -7,6 +7,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.linen._base import Norm
+from jaxnorm.ops import Activation
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -28,6 +29,7 @@ class GroupNorm(Norm):
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         force_float32_reductions: without effect, sums are always float32 or wider.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> import jax
@@ -54,6 +56,7 @@ class GroupNorm(Norm):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+    activation: Activation | None = None
 
 
 class InstanceNorm(Norm):
@@ -72,6 +75,7 @@ class InstanceNorm(Norm):
         axis_name, axis_index_groups: mapped axes over which shards share statistics, in groups.
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         force_float32_reductions: without effect, sums are always float32 or wider.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> import jax
@@ -97,6 +101,7 @@ class InstanceNorm(Norm):
     axis_index_groups: Any = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+    activation: Activation | None = None
 
 
 class FilterResponseNorm(Norm):

@@ -7,6 +7,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.linen._base import Norm
+from jaxnorm.ops import Activation
 from jaxnorm.typing import Axes, DTypeLike
 
 
@@ -28,6 +29,7 @@ class LayerNorm(Norm):
         use_fast_variance: whether one pass is taken, not two; both are right at every offset.
         force_float32_reductions: without effect, sums are always float32 or wider.
         zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> import jax
@@ -55,6 +57,7 @@ class LayerNorm(Norm):
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
     zero_centered: bool = False
+    activation: Activation | None = None
 
 
 class RMSNorm(Norm):
@@ -77,6 +80,7 @@ class RMSNorm(Norm):
         cast: "after" or "before" the scale, when the output is rounded; see `jaxnorm.rms_norm`.
         use_bias: whether a bias is learned, as by default in Equinox.
         bias_init: initializer of the bias.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> import jax
@@ -105,3 +109,4 @@ class RMSNorm(Norm):
     cast: Literal["after", "before"] = "after"
     use_bias: bool = False
     bias_init: initializers.Initializer = initializers.zeros
+    activation: Activation | None = None

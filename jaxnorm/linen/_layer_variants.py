@@ -163,7 +163,7 @@ class QKNorm(Norm):
     """Normalizes the queries and the keys of each attention head.
 
     Henry et al.: Query-Key Normalization for Transformers, arXiv:2010.04245, 2020. Statistics in
-    float32 or wider. With "l2" attention is the softmax of the products as they are: the learned
+    float32 or wider. With "l2", attention takes the softmax of the products themselves: the learned
     temperature stands in the place of a division by the root of the head's size.
 
     Attributes:

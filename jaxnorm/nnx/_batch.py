@@ -14,6 +14,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.nnx._base import RunningNorm
+from jaxnorm.ops import Activation
 from jaxnorm.stats import Estimator, Variance
 from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -48,6 +49,7 @@ class BatchNorm(RunningNorm):
         estimator: how a batch enters the running statistics, such as `jaxnorm.window(8)`; an
             exponential moving average by `momentum` if None. `mean` and `var` are its reading, and
             `estimator_state` has its state, each array an `nnx.BatchStat`.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> layer = BatchNorm(2, momentum=0.9, rngs=nnx.Rngs(0))
@@ -80,6 +82,7 @@ class BatchNorm(RunningNorm):
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     estimator: Estimator | None = None
+    activation: Activation | None = None
 
 
 @nnx.dataclass(eq=False)

@@ -22,8 +22,8 @@ class CrossIterationBatchNorm(RunningNorm):
     """Runs a layer, and normalizes its output over this batch and earlier ones.
 
     Yao et al., arXiv:2002.05712, 2020: CBN. Earlier batches count with the moments that they have,
-    to first order, with the kernel of now. The layer's one parameter is a `kernel` with the outputs
-    on its last axis: `nnx.Linear` or `nnx.Conv` with `use_bias=False`.
+    to first order, with the current kernel. The layer's one parameter is a `kernel` with the
+    outputs on its last axis: `nnx.Linear` or `nnx.Conv` with `use_bias=False`.
 
     Examples:
         >>> linear = nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0))

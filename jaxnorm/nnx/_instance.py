@@ -14,6 +14,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS, errors_naming, group_stats_shape
 from jaxnorm.nnx._base import Norm, Store
+from jaxnorm.ops import Activation
 from jaxnorm.stats import Variance
 from jaxnorm.typing import Axes, AxisIndexGroups, AxisName, DTypeLike
 
@@ -39,6 +40,7 @@ class GroupNorm(Norm):
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
         bias_metadata, scale_metadata: metadata of the bias and of the scale.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> layer = GroupNorm(4, num_groups=2, rngs=nnx.Rngs(0))
@@ -47,7 +49,9 @@ class GroupNorm(Norm):
     """
 
     # The constructor makes one number of the two that say what a group is.
-    spec = SPECS["group_norm"]._replace(options=("num_groups", "reduction_axes", "epsilon"))
+    spec = SPECS["group_norm"]._replace(
+        options=tuple(name for name in SPECS["group_norm"].options if name != "group_size")
+    )
 
     num_features: int
     num_groups: int | None = 32
@@ -68,6 +72,7 @@ class GroupNorm(Norm):
     rngs: InitVar[nnx.Rngs]
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    activation: Activation | None = None
 
     def __post_init__(self, *given: Any) -> None:
         with errors_naming(Store(self).label):
@@ -103,6 +108,7 @@ class InstanceNorm(Norm):
         promote_dtype: (x, scale, bias), dtype -> all of the dtype that the result gets.
         rngs: keys.
         bias_metadata, scale_metadata: metadata of the bias and of the scale.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> layer = InstanceNorm(2, rngs=nnx.Rngs(0))
@@ -130,6 +136,7 @@ class InstanceNorm(Norm):
     rngs: InitVar[nnx.Rngs]
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    activation: Activation | None = None
 
 
 @nnx.dataclass(eq=False)

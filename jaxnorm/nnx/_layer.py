@@ -15,6 +15,7 @@ from jax.nn import initializers
 
 from jaxnorm.functional import SPECS
 from jaxnorm.nnx._base import Norm
+from jaxnorm.ops import Activation
 from jaxnorm.typing import ArrayLike, Axes, DTypeLike
 
 
@@ -40,6 +41,7 @@ class LayerNorm(Norm):
         rngs: keys.
         bias_metadata, scale_metadata: metadata of the bias and of the scale.
         zero_centered: whether `1 + scale` multiplies; start the scale at zeros then.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> layer = LayerNorm(2, rngs=nnx.Rngs(0))
@@ -69,6 +71,7 @@ class LayerNorm(Norm):
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     scale_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
     zero_centered: bool = False
+    activation: Activation | None = None
 
 
 @nnx.dataclass(eq=False)
@@ -97,6 +100,7 @@ class RMSNorm(Norm):
         use_bias: whether a bias is learned, as by default in Equinox.
         bias_init: initializer of the bias.
         bias_metadata: metadata of the bias.
+        activation: "relu", "silu" or "gelu" of the output, in the same pass; None for none.
 
     Examples:
         >>> layer = RMSNorm(2, scale_init=initializers.constant(5.0), rngs=nnx.Rngs(0))
@@ -127,6 +131,7 @@ class RMSNorm(Norm):
     use_bias: bool = False
     bias_init: InitVar[initializers.Initializer] = initializers.zeros
     bias_metadata: InitVar[Mapping[str, Any]] = MappingProxyType({})
+    activation: Activation | None = None
 
     # As in Flax, whose only norm with a positional mask this is.
     def __call__(self, x: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:

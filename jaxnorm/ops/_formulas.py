@@ -25,6 +25,7 @@ from jaxnorm.ops import _activations
 from jaxnorm.stats.measuring import Measured, centered, measure, moments_tangent
 from jaxnorm.stats.sampling import Sampling, settled
 from jaxnorm.stats.sums import spread
+from jaxnorm.stats.whole import measure_whole
 from jaxnorm.typing import Array, Shape
 
 
@@ -123,7 +124,9 @@ def standardize(problem: Problem, x, scale, bias, w=None, epsilon=None):
         epsilon: [] or [*stats_shape] where `problem` has none.
     """
     epsilon = problem.epsilon if epsilon is None else epsilon
-    measured = measure(problem.sampling, x, w, epsilon)
+    # Of what enters without weights the primitives say how it is partitioned.
+    one = w is not None and problem.implementation != "xla"
+    measured = (measure_whole if one else measure)(problem.sampling, x, w, epsilon)
     rstd = reciprocal_std(measured, epsilon, empty=w is not None or x.size == 0)
     location = (measured.mean, measured.tail) if problem.center else (None, None)
     deviation = centered(x, w, *location)

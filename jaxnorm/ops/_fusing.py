@@ -20,7 +20,7 @@ def bare_problem(problem: Problem, x) -> Problem:
     """Returns the problem that is left between what stands before and behind it.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: an array or its aval.
     """
     # ReLU and rounding may change places; other functions are taken of what is not rounded.
@@ -78,7 +78,7 @@ def of_inputs(problem: Problem, d_total: Array | None, ct_total: Array | None, s
     """Returns the cotangents of x and the residual from that of their sum.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         d_total: [*shape], what the normalization gives; None where neither is wanted.
         ct_total: [*shape], the cotangent of the sum that was returned, or None.
         shapes: of x and the residual, and more; None where a cotangent is not wanted.

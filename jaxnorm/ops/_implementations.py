@@ -390,3 +390,4 @@ def _named(problem: Problem) -> str:
 
 for _name in {entry.platform for entry in TABLE if entry.platform is not None}:
     _primitives.lower_for(_name, functools.partial(choose, _name), _partitioned)
+    _partitioned.lower_measure(_name)

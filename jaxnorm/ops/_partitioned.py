@@ -8,14 +8,16 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
-from jaxnorm import _partitioning
+from jaxnorm import _internals, _partitioning
 from jaxnorm._partitioning import Spec
 from jaxnorm.ops import _shard_part
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present
 from jaxnorm.ops._shard_part import Part
-from jaxnorm.ops._shards import Names, Place, cut_axis, sharding_rule
+from jaxnorm.ops._shards import Along, Names, Place, cut_axis, sharding_rule
 from jaxnorm.stats import sample_size
+from jaxnorm.stats.sampling import Sampling
+from jaxnorm.stats.whole import measure_p, plain_measure
 from jaxnorm.typing import Shape
 
 
@@ -76,6 +78,44 @@ def cotangent(ctx, *operands, problem: Problem, has, shapes):
     return _partitioning.partitioned(ctx, operands, rule, plan, sum(has[:4]))
 
 
+def measure(ctx, *operands, sampling: Sampling, epsilon: float | None):
+    """Returns the results of `measure_p` in a program that is being lowered.
+
+    Args:
+        ctx: the context of the lowering rule.
+        *operands: as they are lowered.
+        sampling: a parameter of the primitive.
+        epsilon: the same.
+    """
+    x, *weights = ctx.avals_in
+    shape, problem = x.shape, Problem(sampling, epsilon, x.dtype)
+    given: list[Place] = ["whole", *(Along(w.shape) for w in weights)]
+    results: list[Place] = ["statistic"] * len(ctx.avals_out)
+
+    def plan(spec: Spec, mesh: Mapping[str, int]):
+        part = _part(shape, problem, spec, mesh)
+        local = functools.partial(_shard_part.measured, part=part)
+        return local, _specs(given, shape, spec, part), _specs(results, shape, spec, part)
+
+    rule = sharding_rule(given, results, shape, sampling.stats_shape, _primes_of(ctx))
+    return _partitioning.partitioned(ctx, operands, rule, plan, 0)
+
+
+def lower_measure(platform: str) -> None:
+    """Lets XLA partition `measure_p` on a platform as `measure` says.
+
+    Args:
+        platform: for example "cpu".
+    """
+
+    def rule(ctx, *operands, **params):
+        if _partitioning.devices_to_partition(ctx) > 1:
+            return measure(ctx, *operands, **params)
+        return _internals.traced(plain_measure)(ctx, *operands, **params)
+
+    _internals.lower(measure_p, platform, rule)
+
+
 def _primes_of(ctx) -> list[int]:
     return _partitioning.primes(_partitioning.devices_to_partition(ctx))
 
@@ -100,7 +140,8 @@ def _specs(places: Sequence[Place], shape: Shape, spec: Spec, part: Part) -> lis
     def of_parameter(affine: Shape) -> Spec:
         return tuple(names if n == m else () for n, m, names in zip(affine, shape, spec))
 
-    return [known[v] if isinstance(v, str) else of_parameter(v) for v in places]
+    shapes = [v.shape if isinstance(v, Along) else v for v in places]
+    return [known[v] if isinstance(v, str) else of_parameter(v) for v in shapes]
 
 
 def _shared_along(affine: Shape, shape: Shape, spec: Spec) -> Names:

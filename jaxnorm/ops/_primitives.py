@@ -67,7 +67,7 @@ def wide_dtype(problem: Problem, x) -> jnp.dtype:
     """Returns the dtype of the statistics: float32 or wider.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: an array or its aval.
     """
     return accumulation_dtype(x.dtype) if problem.sum is None else problem.sum.wide
@@ -106,7 +106,7 @@ def completed(problem: Problem, y, step, total, rest: list) -> list:
     """Returns the results of `standardize_p`, in their order.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         y: [*shape], activated.
         step: [*stats_shape], or None.
         total: what was normalized.

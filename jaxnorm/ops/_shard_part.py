@@ -20,7 +20,7 @@ from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present, which
 from jaxnorm.ops._primitives import cotangent_p, outputs, standardize_p
 from jaxnorm.ops._shards import Cut, Names, blocks_of_groups, gathered_blocks, groups_of_blocks
-from jaxnorm.stats.measuring import Measured, centered, measure, pool_measured
+from jaxnorm.stats.measuring import Measured, centered, measure, pool_gathered
 from jaxnorm.stats.sums import block_sum, spread
 from jaxnorm.typing import Array
 
@@ -52,6 +52,20 @@ def standardize(*operands, part: Part, has) -> list:
     return _fusing.standardize(bare, *operands, problem=part.problem, has=has)
 
 
+def measured(x: Array, w: Array | None = None, *, part: Part) -> list:
+    """Returns a shard's part of what `measure_p` does.
+
+    Args:
+        x: its part of the array.
+        w: its part of the weights, or None.
+        part: what it knows of the whole.
+    """
+    block = measure(part.problem.sampling, x, w, part.problem.epsilon)
+    if part.through:
+        block = _pooled(block, part)
+    return list(block[: 4 + (w is not None)])
+
+
 def _shared(*operands, problem: Problem, part: Part, has) -> list:
     """Returns this shard's part of the results where shards share samples."""
     part, cuts = part._replace(problem=problem), part.cuts
@@ -67,11 +81,9 @@ def _shared(*operands, problem: Problem, part: Part, has) -> list:
 
 def _pooled(block: Measured, part: Part) -> Measured:
     """Returns the moments of whole samples, from those of this shard's blocks."""
-    rows = list(block[:4] if part.problem.center else block[2:4])
-    *location, var, unit = gathered_blocks(rows, part.cuts)
-    mean, tail = location or (jnp.zeros_like(var), jnp.zeros_like(var))
-    every = Measured(mean, tail, var, unit, block.count)
-    return pool_measured(every, tuple(cut.groups for cut in part.cuts))
+    groups = tuple(cut.groups for cut in part.cuts)
+    gather = functools.partial(gathered_blocks, cuts=part.cuts)
+    return pool_gathered(block, part.problem.center, groups, gather)
 
 
 def _of_blocks(statistic: Array | None, cuts: Sequence[Cut]) -> Any:

@@ -19,7 +19,19 @@ from jaxnorm.typing import Array, Shape
 
 Names = tuple[str, ...]
 
-Place = str | Shape
+
+class Along(NamedTuple):
+    """The shape of what is cut as x is, along the axes that it has in full.
+
+    Examples:
+        >>> Along((8, 1)).shape
+        (8, 1)
+    """
+
+    shape: Shape
+
+
+Place = str | Shape | Along
 """What an operand is beside x: "whole" of its shape, "statistic" of theirs, or a scale's shape."""
 
 
@@ -179,8 +191,8 @@ def sharding_rule(
     the statistics sharded as well, and gathered for the backward pass.
 
     Args:
-        operands: "whole" for arrays of `shape`, "statistic" for those of `stats_shape`, and the
-            shapes of scale and bias.
+        operands: "whole" for arrays of `shape`, "statistic" for those of `stats_shape`, `Along` for
+            weights, and the shapes of scale and bias.
         results: the same.
         shape: of the whole array.
         stats_shape: of its statistics.
@@ -201,6 +213,9 @@ def sharding_rule(
     unique = itertools.count()
 
     def factor(axis: int, place: Place) -> str:
+        if isinstance(place, Along):
+            tied = place.shape[axis] == shape[axis]
+            return factor(axis, "whole") if tied else f"u{next(unique)}"
         if place == "whole":
             return f"(g{axis} m{axis})" if axis in grouped else f"d{axis}"
         if place == "statistic" and axis in grouped:

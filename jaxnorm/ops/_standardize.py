@@ -78,7 +78,7 @@ def standardize(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla" is plain JAX, "native" compiled kernels on CPU, "pallas" kernels for
             GPU and TPU (interpreted on CPU), None the faster one of those that were measured; the
@@ -167,7 +167,7 @@ def fused_standardize(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         quantize: int8 or float8_e4m3fn, whose counts of a step `y` is; None for `y` itself.
         step: positive, broadcasts to the statistics; None for one of each sample, in which its
             largest entry is the largest count, 127 or 448. Entries beyond that become that.

@@ -1,8 +1,11 @@
-"""Statistics of shards: gathering small arrays and summing tangents over named axes."""
+"""Statistics of shards: how many there are, and gathering small arrays over named axes."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm import _internals
 from jaxnorm.typing import Array, AxisIndexGroups, AxisName
 
 
@@ -47,13 +50,11 @@ def shard_count(axis_name: AxisName, axis_index_groups: AxisIndexGroups = None) 
 
 
 def gather_rows(
-    rows: list[Array], axis_name: AxisName, axis_index_groups: AxisIndexGroups
+    rows: Sequence[Array], axis_name: AxisName, axis_index_groups: AxisIndexGroups = None
 ) -> list[Array]:
     """Returns arrays of every shard, stacked along a new first axis, with one collective.
 
-    The collective is a sum of one-hot slots rather than an all-gather: its result is the same on
-    every shard as far as `shard_map` can tell, so that statistics made from it may leave through an
-    unsharded output.
+    Statistics made from them may leave a `shard_map` through an unsharded output.
 
     Args:
         rows: arrays of one shape, this shard's.
@@ -61,25 +62,18 @@ def gather_rows(
         axis_index_groups: groups of shards, or None for all.
 
     Returns:
-        [shards, *shape] each, of its own dtype.
+        [shards, *shape] each, of its own dtype, in the same order on every shard.
 
     Examples:
         >>> import jax
-        >>> two = lambda x: gather_rows([x, 2 * x], "batch", None)[1]
+        >>> two = lambda x: gather_rows([x, 2 * x], "batch")[1]
         >>> jax.vmap(two, axis_name="batch")(jax.numpy.arange(2.0))
         Array([[0., 2.],
                [0., 2.]], dtype=float32)
     """
-    packed = jnp.stack([row.astype(jnp.result_type(*rows)) for row in rows], axis=-1)
-    shards = shard_count(axis_name, axis_index_groups)
-    index = lax.axis_index(axis_name)
-    if axis_index_groups is not None:
-        rank = {shard: i for group in axis_index_groups for i, shard in enumerate(group)}
-        index = jnp.array([rank[shard] for shard in sorted(rank)])[index]
-    mine = jnp.arange(shards).reshape(-1, *(1,) * packed.ndim) == index
-    slots = jnp.where(mine, packed, jnp.zeros((), packed.dtype))
-    everyone = lax.psum(slots, axis_name, axis_index_groups=axis_index_groups)
+    packed = jnp.stack([row.astype(jnp.result_type(*rows)) for row in rows])
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    everyone = jnp.moveaxis(_internals.all_gather(packed, names, axis_index_groups), 1, 0)
     return [
-        (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype)
-        for v, row in zip(jnp.moveaxis(everyone, -1, 0), rows)
+        (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype) for v, row in zip(everyone, rows)
     ]

@@ -49,7 +49,8 @@ class Estimator(NamedTuple):
         a frozen dataclass of a module makes an estimator that can be hashed, pickled and copied.
 
         Args:
-            rule: an object with the methods `init`, `update` and `read`.
+            rule: an object with the methods `init`, `update` and `read`. If it has a `state_type`,
+                `update` and `read` raise a `TypeError` for a state of another type.
 
         Returns:
             An `Estimator` that is shown as `rule` is.
@@ -80,7 +81,19 @@ class _Method:
     name: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        state_type = getattr(self.rule, "state_type", None)
+        if self.name != "init" and state_type is not None and args:
+            _check_state(self.rule, args[0], state_type)
         return getattr(self.rule, self.name)(*args, **kwargs)
+
+
+def _check_state(rule: Any, state: Any, expected: type) -> None:
+    if not isinstance(state, expected):
+        raise TypeError(
+            f"the estimator {rule!r} keeps its state as {expected.__name__}, got "
+            f"{type(state).__name__}; make the state with {rule!r}.init(features), and give every "
+            "call the estimator that made it"
+        )
 
 
 class GuardedState(NamedTuple):
@@ -124,6 +137,8 @@ def guarded(estimator: Estimator) -> Estimator:
 @dataclasses.dataclass(frozen=True)
 class _Guarded:
     estimator: Estimator
+
+    state_type = GuardedState
 
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> GuardedState:
         return GuardedState(self.estimator.init(shape, dtype), jnp.zeros((), jnp.int32))

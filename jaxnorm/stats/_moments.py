@@ -15,13 +15,13 @@ from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_t
 from jaxnorm.stats.measuring import (
     Measured,
     centered,
-    measure,
     moments_tangent,
     pool_measured,
     pool_shards,
 )
 from jaxnorm.stats.sampling import Sampling, Variance, check_sampling, sample_weights, settled
 from jaxnorm.stats.sums import spread
+from jaxnorm.stats.whole import measure_whole
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 
@@ -122,7 +122,7 @@ def reported(measured: Measured) -> Moments:
         `Moments` of [*stats_shape].
 
     Examples:
-        >>> reported(measure(Sampling((1,)), jnp.array([1.0, 3.0]), None)).var
+        >>> reported(measure_whole(Sampling((1,)), jnp.array([1.0, 3.0]), None)).var
         Array([1.], dtype=float32)
     """
     var = (measured.var * measured.unit) * measured.unit
@@ -131,7 +131,7 @@ def reported(measured: Measured) -> Moments:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _moments(sampling: Sampling, x: Array, w: Array | None) -> Moments:
-    return reported(measure(sampling, x, w))
+    return reported(measure_whole(sampling, x, w))
 
 
 @functools.partial(_moments.defjvp, symbolic_zeros=True)

@@ -85,11 +85,14 @@ class _Ema:
     decay: float
     unbiased: bool
 
+    state_type = BatchStats
+
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> BatchStats:
         dtype = accumulation_dtype(dtype)
         return BatchStats(jnp.zeros(shape, dtype), jnp.ones(shape, real_dtype(dtype)))
 
     def update(self, state: BatchStats, moments: Moments) -> BatchStats:
+        _require_fit(moments, state.mean.shape)
         batch = BatchStats(whole_mean(moments, state.mean.dtype), _var(moments, self.unbiased))
         return _where_sampled(moments, _blend(state, batch, self.decay), state)
 
@@ -132,11 +135,14 @@ class _Debiased:
     decay: float
     unbiased: bool
 
+    state_type = DebiasedState
+
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> DebiasedState:
         mean, var, weight, _ = _no_samples(shape, dtype)
         return DebiasedState(mean, var, weight)
 
     def update(self, state: DebiasedState, moments: Moments) -> DebiasedState:
+        _require_fit(moments, state.mean.shape)
         var = _var(moments, self.unbiased)
         batch = DebiasedState(whole_mean(moments, state.mean.dtype), var, jnp.ones_like(var))
         return _where_sampled(moments, _blend(state, batch, self.decay), state)
@@ -184,10 +190,13 @@ def cumulative(*, unbiased: bool = False) -> Estimator:
 class _Cumulative:
     unbiased: bool
 
+    state_type = Moments
+
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> Moments:
         return _no_samples(shape, dtype)
 
     def update(self, state: Moments, moments: Moments) -> Moments:
+        _require_fit(moments, state.mean.shape)
         return _as_stored(merge(state, with_tail(moments)), state)
 
     def read(self, state: Moments) -> Moments:
@@ -233,10 +242,13 @@ class _Window:
     n: int
     unbiased: bool
 
+    state_type = WindowState
+
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> WindowState:
         return WindowState(_no_samples((self.n, *shape), dtype), jnp.zeros((), jnp.int32))
 
     def update(self, state: WindowState, moments: Moments) -> WindowState:
+        _require_fit(moments, state.moments.mean.shape[1:])
         count = jnp.broadcast_to(moments.count, moments.mean.shape)
         batch = _as_stored(with_tail(moments)._replace(count=count), state.moments)
         slot = state.updates % self.n
@@ -306,6 +318,15 @@ def _checked_length(n: Any) -> int:
     if length < 1:
         raise ValueError(f"window({n}) must keep at least one batch; use n >= 1")
     return length
+
+
+def _require_fit(moments: Moments, shape: Shape) -> None:
+    got = moments.mean.shape
+    if got != shape:
+        raise ValueError(
+            f"running statistics of shape {list(shape)} cannot take in moments of shape "
+            f"{list(got)}; make the state with init({got})"
+        )
 
 
 def _no_samples(shape: Shape, dtype: DTypeLike) -> Moments:

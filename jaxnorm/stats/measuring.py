@@ -10,6 +10,7 @@ Where squares overflow or vanish, the sums are taken again over `d / unit`, the 
 of two of the size of the largest `d`, so that the division is exact.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -85,9 +86,38 @@ def pool_shards(block: Measured, sampling: Sampling) -> Measured:
     """
     if sampling.axis_name is None:
         return block
-    rows = [jnp.broadcast_to(v, block.mean.shape) for v in block]
-    everyone = _collectives.gather_rows(rows, sampling.axis_name, sampling.axis_index_groups)
-    return pool_measured(Measured(*everyone), sampling.stats_shape)
+    gather = functools.partial(
+        _collectives.gather_rows,
+        axis_name=sampling.axis_name,
+        axis_index_groups=sampling.axis_index_groups,
+    )
+    return pool_gathered(block, sampling.center, sampling.stats_shape, gather)
+
+
+def pool_gathered(
+    block: Measured, center: bool, stats_shape: Shape, gather: Callable[[list[Array]], list[Array]]
+) -> Measured:
+    """Returns the union of samples whose parts lie on several shards, which one call brings here.
+
+    Args:
+        block: this shard's, of [*shape]. A count of lower rank is the same on all shards.
+        center: whether the mean is subtracted; if not, means are zero and stay where they are.
+        stats_shape: the statistics shape of what is returned.
+        gather: takes arrays [*shape] and returns those of all shards, as `pool_measured` has them.
+
+    Returns:
+        `Measured` of `stats_shape`, the same on every shard.
+
+    Examples:
+        >>> block = Measured(*jnp.zeros((2, 1)), *jnp.ones((2, 1)), jnp.array(4.0))
+        >>> pool_gathered(block, True, (1,), lambda rows: [jnp.stack([v, v]) for v in rows]).count
+        Array([8.], dtype=float32)
+    """
+    names = ["mean", "tail"] * center + ["var", "unit"]
+    names += ["count"] * (block.count.ndim == block.var.ndim)
+    everyone = dict(zip(names, gather([getattr(block, name) for name in names]), strict=True))
+    zeros = jnp.zeros_like(everyone["var"])
+    return pool_measured(block._replace(**{"mean": zeros, "tail": zeros, **everyone}), stats_shape)
 
 
 def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:

@@ -5,14 +5,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-
-from jaxnorm.linen import BatchNorm, GhostBatchNorm
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.surgery._kinds import KINDS
-
-BATCH_NORMS = (BatchNorm, GhostBatchNorm, nn.BatchNorm)
-"""The modules that keep running statistics as `mean` and `var`: ours and Flax's."""
 
 SWITCH = "use_running_average"
 """The argument of a call, and the attribute, that let the running statistics normalize."""
@@ -31,7 +25,7 @@ def keeps_statistics(kind: type) -> bool:
 
     Examples:
         >>> import jaxnorm
-        >>> keeps_statistics(BatchNorm), keeps_statistics(jaxnorm.nnx.LayerNorm)
+        >>> keeps_statistics(jaxnorm.linen.BatchNorm), keeps_statistics(jaxnorm.nnx.LayerNorm)
         (True, False)
     """
     norm = next((base for base in kind.__mro__ if base in KINDS), None)
@@ -50,6 +44,7 @@ def without_switch(kind: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -
         Keyword arguments.
 
     Examples:
+        >>> from jaxnorm.linen import BatchNorm
         >>> without_switch(BatchNorm, (1.0, True), {"mask": None})
         {'x': 1.0, 'mask': None}
     """
@@ -71,6 +66,7 @@ def uses_running_average(
         What the field or the call says; false where neither does.
 
     Examples:
+        >>> from jaxnorm.linen import BatchNorm
         >>> uses_running_average(BatchNorm(use_running_average=True), [0.0], {})
         True
     """
@@ -89,6 +85,7 @@ def feature_axes(module: Any, ndim: int) -> tuple[int, ...]:
         Sorted axes in `range(ndim)`.
 
     Examples:
+        >>> from jaxnorm.linen import BatchNorm
         >>> feature_axes(BatchNorm(axis=-1), 4)
         (3,)
     """

@@ -223,6 +223,8 @@ def _note_norm(
         sites.faults[call.path] = (
             "it normalizes with batch statistics in this call; call the model in eval mode"
         )
+    elif vars(module).get("activation") is not None:
+        sites.faults[call.path] = f"it applies {module.activation}, which no kernel can hold"
     elif feature_axes(module, x.ndim) != (x.ndim - 1,):
         sites.faults[call.path] = f"its features are along axis={module.axis}, not the last"
     elif not all(_is_stored(given, call, "batch_stats", name) for name in ("mean", "var")):

@@ -56,6 +56,8 @@ def average_of_batches(*, unbiased: bool = True) -> Estimator:
 class _AverageOfBatches:
     unbiased: bool
 
+    state_type = AverageState
+
     def init(self, shape: Shape, dtype: DTypeLike = jnp.float32) -> AverageState:
         dtype = accumulation_dtype(dtype)
         var, batches = (jnp.zeros(shape, real_dtype(dtype)) for _ in range(2))

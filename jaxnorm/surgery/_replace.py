@@ -75,8 +75,9 @@ def replace_norms(
         and rule can; equal models and rules give equal models.
 
     Raises:
-        ValueError: a key of the rule is no norm, a norm is called with what the new one does not
-            take or without what it needs, or variables come without the arguments of a call.
+        ValueError: a key of the rule is no norm; the call of a norm has an argument that the new
+            norm does not take, or lacks one that it needs; or `variables` are given without the
+            arguments of a call.
         TypeError: the rule is neither a mapping nor a function, or holds what has no hash.
 
     Examples:

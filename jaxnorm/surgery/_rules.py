@@ -196,6 +196,13 @@ def _made(factory: Any, row: NormRow, norm: Any) -> Any:
         for name, value in _carried(factory, row.kind, norm).items()
         if name in taken and name not in fixed
     }
+    activation = _activation(row.kind, norm)
+    if activation is not None and "activation" not in {*fields, *fixed}:
+        raise ValueError(
+            f"{row.path or 'the model'} is a {row.kind} with activation={activation!r}, which "
+            f"{getattr(factory, '__name__', factory)} does not take; put a norm in its place that "
+            "does, or a module of norm and activation"
+        )
     if row.kind in OF_KERNELS:
         fields["layer_instance"] = norm.layer_instance
     if not is_nnx:
@@ -216,7 +223,14 @@ def _carried(factory: Any, kind: str, norm: Any) -> Mapping[str, Any]:
         return options
     names = (*_COMMON, *(_OF_BATCHES if {kind, other} <= {*RUNNING} else ()))
     carried = {name: value for name, value in options.items() if name in names}
+    if other is None or "activation" in SPECS[other].options:
+        carried["activation"] = _activation(kind, norm)
     decays = [options[name] for name in _DECAYS if name in options]
     if decays and {kind, other} <= {*RUNNING}:
         carried |= dict.fromkeys(_DECAYS, decays[0])
     return MappingProxyType(carried)
+
+
+def _activation(kind: str, norm: Any) -> str | None:
+    """Returns what a norm applies to its output; elsewhere the field means another thing."""
+    return options_of(norm).get("activation") if "activation" in SPECS[kind].options else None

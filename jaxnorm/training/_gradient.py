@@ -32,13 +32,22 @@ def named_loss(loss_fn: LossFn, output: Any, batch: PyTree) -> tuple[Array, Metr
         The loss [] and the metrics.
 
     Raises:
+        TypeError: `loss_fn` returns no pair of a loss and metrics.
         ValueError: the loss is not a scalar.
 
     Examples:
         >>> named_loss(lambda output, batch: (jnp.mean(output), {}), jnp.ones(2), {})[1]
         {'loss': Array(1., dtype=float32)}
     """
-    loss, metrics = loss_fn(output, batch)
+    returned = loss_fn(output, batch)
+    if not (
+        isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping)
+    ):
+        raise TypeError(
+            f"loss_fn must return a pair (loss, metrics), got {type(returned).__name__}; return "
+            "(loss, {}) where there are no metrics"
+        )
+    loss, metrics = returned
     if jnp.shape(loss) != ():
         raise ValueError(
             f"loss_fn must return a scalar loss, got {list(jnp.shape(loss))}; "

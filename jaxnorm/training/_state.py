@@ -101,7 +101,7 @@ def create_train_state(
         A `TrainState`, no two arrays of which share a buffer, nor with `rng` or the nnx model.
 
     Raises:
-        TypeError: there is no sample input or no optimizer.
+        TypeError: there is no sample input or no optimizer, or an nnx model comes with an input.
         ValueError: the model has variables other than parameters and running statistics.
 
     Examples:
@@ -117,6 +117,11 @@ def create_train_state(
         rng = jax.random.wrap_key_data(rng)
     init_key, run_key = jax.random.split(rng)
     if isinstance(model, nnx.Module):
+        if (sample_input is None) == (tx is None):
+            raise TypeError(
+                "create_train_state of an nnx model takes (model, rng, tx), got "
+                f"{'no tx' if tx is None else 'a sample input too, which it has no use for'}"
+            )
         tx = sample_input if tx is None else tx
         # A step makes random streams of its own.
         given = {name: part for name, part in variables_of(model).items() if name != "rngs"}

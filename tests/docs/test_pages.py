@@ -13,6 +13,7 @@ from jaxnorm import CATALOGUE
 from tests.laws import members
 
 formulas = pytest.importorskip("formulas")
+pages = pytest.importorskip("members", reason="needs matplotlib")
 blocks = pytest.importorskip("blocks", reason="needs matplotlib")
 
 ROWS = {member.name: member for member in CATALOGUE}
@@ -53,6 +54,12 @@ def test_every_docstring_has_a_formula_that_is_read(member):
     found = formulas.find(head(member))
     assert found, f"{member.name}: the docstring has no formula such as `y = x * scale`"
     assert all(formulas.to_latex(formula) for formula in found)
+
+
+def test_a_page_shows_how_the_function_and_both_modules_are_called():
+    text = pages.page(ROWS["group_norm"], {})
+    function, linen, nnx = (text.index(call) for call in (">>> group_norm(", "linen`", "nnx`"))
+    assert function < linen < text.index(">>> layer.apply(") < nnx < text.index("rngs=nnx.Rngs(0))")
 
 
 def test_every_member_has_words_for_when_to_use_it_and_no_other_name_has():

@@ -21,6 +21,9 @@ ENTRY %main (x: bf16[8,4]) -> f32[4] {
   %dot.1 = f32[4]{0} dot(%x, %x)
   %all-gather-done.1 = f32[8,4]{1,0:T(8,128)} all-gather-done(%ag.1)
   %fusion.2 = f32[4]{0} fusion(%all-gather-done.1), kind=kLoop
+  %sum.2 = f32[4]{0} all-reduce(%fusion.2), to_apply=%add
+  %bitcast.3 = f32[2,2]{1,0} bitcast(%sum.2)
+  %fusion.3 = f32[4]{0} fusion(%bitcast.3), kind=kLoop, metadata={op_name="BatchNorm_1/sub"}
   ROOT %r = (f32[4]{0:T(256)S(1)}, bf16[3]{0}, f32[]) all-reduce(%f, %x), metadata={op_name="psum"}
 }
 """
@@ -29,9 +32,10 @@ ENTRY %main (x: bf16[8,4]) -> f32[4] {
 def test_exchanges_are_read_with_their_bytes_and_what_runs_meanwhile():
     assert exchanges(PROGRAM) == [
         Exchange("all-gather", 128, "BatchNorm_0/ag", True, 2),
+        Exchange("all-reduce", 16, "BatchNorm_1/sub", False, 0),  # that of what reads it
         Exchange("all-reduce", 16 + 6 + 4, "psum", False, 0),
     ]
-    assert [found.of_norm for found in exchanges(PROGRAM)] == [True, False]
+    assert [found.of_norm for found in exchanges(PROGRAM)] == [True, True, False]
 
 
 def test_a_sum_for_all_is_received_twice_and_a_scattered_one_in_all_its_parts():

@@ -226,6 +226,13 @@ def test_an_axis_that_is_not_mapped_is_named_with_the_remedy():
         batch_norm(X, RUNNING, use_running_average=False, axis_name="batch")
 
 
+@pytest.mark.parametrize("average", [True, False])
+def test_running_statistics_of_other_features_are_refused_with_their_shape(average):
+    stats = ema().init((4,))
+    with pytest.raises(ValueError, match=r"running statistics of shape \[4\]"):
+        jaxnorm.batch_norm(X, stats, use_running_average=average)
+
+
 def test_evaluation_ignores_an_axis_that_is_not_mapped():
     y, _ = batch_norm(X, RUNNING, use_running_average=True, axis_name="batch")
     assert_right(y, standardized(X, *RUNNING))

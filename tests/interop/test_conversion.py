@@ -316,8 +316,12 @@ def test_what_like_is_and_what_a_norm_is_are_checked():
         from_torch(state_dict(), [1, 2])
     with pytest.raises(ValueError, match="two collections have the leaves bn/mean"):
         from_torch({}, {"params": {"bn": {"mean": 1.0}}, "batch_stats": {"bn": {"mean": 1.0}}})
-    with pytest.raises(TypeError, match="Dense is no norm that is known"):
+    with pytest.raises(
+        TypeError, match="Dense is no norm of flax that is known; .* BatchNorm, LayerNorm"
+    ):
         norm_options(nn.Dense(3))
+    with pytest.raises(TypeError, match="dict is no norm of torch, haiku, equinox, keras, flax"):
+        norm_options({})
 
 
 FRESH = """

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnorm import show_config, standardize
 from jaxnorm.ops.kernels import _native
+from jaxnorm.stats import moments
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.programs import OPTIMIZED
 from tests.stats.reference import relative_error, rounding, sample_sum
@@ -273,3 +274,45 @@ def test_the_page_on_many_devices_has_these_numbers():
     assert written == {
         name: [words(once), words(both)] for name, (*_, once, both) in PLACEMENTS.items()
     }
+
+
+@pytest.mark.parametrize("weighs", ["mask", "weights"])
+@pytest.mark.parametrize("name", ["batch", "instances by positions"])
+def test_a_mask_and_weights_cost_no_exchange_more_and_nothing_is_whole(name, weighs):
+    stats_shape, spec, parameters, once, both = PLACEMENTS[name]
+    values = arrays()
+    w = np.random.default_rng(1).uniform(0.2, 1, (*SHAPE[:3], 1)).astype(np.float32)
+    if name == "batch":
+        w[:3] = 0  # all that one device has
+    w = w > 0.5 if weighs == "mask" else w
+    given = placed(values, spec, parameters)
+    given.append(jax.device_put(w, NamedSharding(mesh(), P(*spec[:3]))))
+
+    def run(x, scale, bias, w):
+        sample = {weighs: w, "scale": scale, "bias": bias, "epsilon": EPSILON}
+        return standardize(x, stats_shape, **sample)[0]
+
+    def gradients(x, scale, bias, cotangent, w):
+        y, pullback = jax.vjp(lambda *v: run(*v, w), x, scale, bias)
+        return y, *pullback(cotangent)
+
+    text = compiled(run, [*given[:3], given[4]]).as_text()
+    assert counted(text) == once and largest(text) < values[0].size
+    program = compiled(gradients, given)
+    assert counted(program.as_text()) == both and largest(program.as_text()) < values[0].size
+    x, scale, bias, cotangent = values
+    y, dx, *_ = program(*given)
+    sample = {"weights": w, "scale": scale}
+    bound = rounding(np.float32, x.size)
+    assert (
+        relative_error(y, reference_standardize(x, stats_shape, EPSILON, bias=bias, **sample))
+        < bound
+    )
+    assert (
+        relative_error(dx, reference_gradient(x, cotangent, stats_shape, EPSILON, **sample)) < bound
+    )
+
+
+def test_moments_are_exchanged_once():
+    given = placed(arrays()[:1], P("a"))
+    assert counted(compiled(lambda x: moments(x, BATCH), given).as_text()) == GATHER

@@ -1,6 +1,8 @@
 """Standardize over mapped axes: the whole array's numbers and derivatives, and few collectives."""
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -150,7 +152,11 @@ def test_synchronized_statistics_cost_one_collective_forward_and_two_with_the_ba
     given = arguments(dtype=np.float32)
     sample = {"mask": given["weights"] > 0} if masked else {}
     forward, inputs = batch_norm_of_shards(given["x"], **sample)
-    assert count_collectives(forward.lower(*inputs).compile(OPTIMIZED)) == 1
+    program = forward.lower(*inputs).compile(OPTIMIZED)
+    assert count_collectives(program) == 1
+    # Mean, tail, variance and its unit of each channel and shard; counts where they may differ.
+    (gathered,) = re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", program.as_text())
+    assert math.prod(map(int, gathered.split(","))) == SHARDS * STATS_SHAPE[-1] * (4 + masked)
     both, inputs = batch_norm_of_shards(given["x"], np.cos(given["x"]), **sample)
     assert count_collectives(both.lower(*inputs).compile(OPTIMIZED)) == 2
 

@@ -105,16 +105,23 @@ def test_every_norm_evaluates_and_learns_as_in_pytorch():
     check(cases)
 
 
-def test_an_instance_norm_that_tracks_is_a_batch_norm_in_evaluation():
+def test_an_instance_norm_that_tracks_has_the_outputs_of_two_modules():
     rng = np.random.default_rng(1)
     theirs = seeded(tnn.InstanceNorm2d(6, affine=True, track_running_stats=True), rng)
-    with pytest.raises(ValueError, match="convert it to a BatchNorm"):
+    with pytest.raises(ValueError, match=r"BatchNorm\(use_running_average=True, epsilon=1e-05\)"):
         norm_options(theirs)
     x = batch(4, rng)
-    ours = jaxnorm.linen.BatchNorm(True, epsilon=theirs.eps, param_dtype=jnp.float64)
+    fields = {"epsilon": theirs.eps, "param_dtype": jnp.float64}
+    ours = jaxnorm.linen.BatchNorm(True, **fields)
     done = from_torch(theirs, template(ours, last(x)))
-    check({"instance": Case(ours, done.variables, last(x), last(theirs.eval()(x)))})
     same_bits(to_torch(done.variables, theirs).variables, theirs.state_dict())
+    trained = jaxnorm.linen.GhostBatchNorm(1, False, **fields)
+    check(
+        {
+            "evaluation": Case(ours, done.variables, last(x), last(theirs.eval()(x))),
+            "training": Case(trained, done.variables, last(x), last(theirs.train()(x))),
+        }
+    )
 
 
 def test_a_layer_norm_over_channels_and_positions_moves_its_axes():

@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import functools
+import itertools
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ from jaxnorm.stats import (
     guarded,
     window,
 )
+from jaxnorm.stats._running import WindowState
 from jaxnorm.surgery import average_of_batches
 from tests.stats.programs import without_type_checks
 
@@ -302,6 +305,29 @@ def test_what_is_no_estimator_is_refused(wrap, inner):
     name = wrap.__name__
     with without_type_checks(), pytest.raises(TypeError, match=rf"{name}\(.*\) needs an Estimator"):
         wrap(inner)
+
+
+TYPES = {"ema(0.9)": BatchStats, "cumulative()": Moments, "window(8)": WindowState}
+
+
+@pytest.mark.parametrize(("kept", "other"), [*itertools.permutations(TYPES, 2)])
+def test_the_state_of_another_estimator_is_refused_by_name(kept, other):
+    estimator, state = CALLS[kept](), CALLS[other]().init((2,))
+    batch = Moments(jnp.zeros(2), jnp.ones(2), jnp.array(8.0))
+    message = (
+        f"{re.escape(kept)} keeps its state as {TYPES[kept].__name__}, got {TYPES[other].__name__}"
+    )
+    for use in (lambda: estimator.update(state, batch), lambda: estimator.read(state)):
+        with pytest.raises(TypeError, match=message):
+            use()
+
+
+@pytest.mark.parametrize("call", ["ema(0.9)", "debiased(0.9)", "cumulative()", "window(8)"])
+def test_moments_of_other_features_than_the_state_are_refused_with_both_shapes(call):
+    estimator = CALLS[call]()
+    batch = Moments(jnp.zeros(3), jnp.ones(3), jnp.array(8.0))
+    with pytest.raises(ValueError, match=r"shape \[1\] cannot take in moments of shape \[3\]"):
+        estimator.update(estimator.init((1,)), batch)
 
 
 class Variants(chex.TestCase):

@@ -164,6 +164,36 @@ def test_pooling_over_shards_gives_the_moments_of_the_whole():
     assert_right(jax.jit(mapped)(x, mask), x, mask)
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_the_gradient_through_pooled_shards_is_that_of_the_whole(check_vma):
+    def loss(pooled):
+        return jnp.sum(jnp.sin(pooled.mean) * pooled.var)
+
+    def over_shards(x):
+        return loss(pool(moments(x, (2, 1, 4)), STATS_SHAPE, axis_name="a"))
+
+    mapped = jax.shard_map(
+        over_shards, mesh=mesh(4), in_specs=P("a"), out_specs=P(), check_vma=check_vma
+    )
+    x = jnp.asarray(sample())
+    expected = jax.jit(jax.grad(lambda x: loss(moments(x, STATS_SHAPE))))(x)
+    assert relative_error(jax.jit(jax.grad(mapped))(x), expected) < BOUND
+
+
+def test_an_axis_of_vmap_and_one_of_a_mesh_are_pooled_together():
+    x = sample()
+
+    def shard(x):
+        rows = jax.vmap(
+            lambda row: moments(row[None], STATS_SHAPE, axis_name=("rows", "a")), axis_name="rows"
+        )
+        return jax.tree.map(lambda v: v[0], rows(x))
+
+    # JAX's own collectives take no axis of a vmap where `shard_map` checks what varies.
+    mapped = jax.shard_map(shard, mesh=mesh(4), in_specs=P("a"), out_specs=P(), check_vma=False)
+    assert_right(jax.jit(mapped)(x), x)
+
+
 def test_under_jit_with_sharded_arrays_the_statistics_are_those_of_the_whole():
     x, mask = sample(), unequal_mask()
     sharded = jax.device_put((x, mask), NamedSharding(mesh(8), P("a")))

@@ -354,3 +354,12 @@ def test_folding_works_under_jit_and_for_stacked_seeds():
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+def test_a_norm_with_an_activation_is_not_folded():
+    model = nn.Sequential([nn.Dense(3), BatchNorm(use_running_average=True, activation="relu")])
+    x = jnp.array([[1.0, -2.0]])
+    variables = model.init(jax.random.key(0), x)
+    folding = fold_batch_norm(model, variables, x, remove=True)
+    assert folding.folded == ()
+    assert folding.kept == {"layers_1": "it applies relu, which no kernel can hold"}

@@ -251,3 +251,23 @@ def test_stacked_norms_of_an_nnx_scan_stay_stacked():
     np.testing.assert_allclose(run(tanh.model, x), expected, rtol=1e-5, atol=1e-6)
     reset = reset_statistics(stacked)
     np.testing.assert_array_equal(reset.mean[...], np.zeros((3, 4)))
+
+
+def test_an_activation_goes_along_or_is_refused():
+    model, x = nn.Sequential([BatchNorm(use_running_average=False, activation="relu")]), X[:2, 0, 0]
+    new = replace_norms(model, {"batch_norm": "layer_norm"}).model
+    norm = nn.Sequential([jaxnorm.linen.LayerNorm()])
+    variables = new.init(jax.random.key(0), x)
+    expected = jax.nn.relu(norm.apply(variables, x))
+    np.testing.assert_allclose(new.apply(variables, x), expected, rtol=0, atol=1e-6)
+    assert find_norms(new, x).rows[0].options == {"activation": "relu"}
+    frozen = freeze_statistics(model)
+    running = model.init(jax.random.key(0), x)
+    expected = jax.nn.relu(x / np.sqrt(1 + 1e-5))
+    np.testing.assert_allclose(frozen.apply(running, x), expected, rtol=0, atol=1e-6)
+    for other in (nn.BatchNorm, functools.partial(GhostBatchNorm, ghost_batch_size=2)):
+        with pytest.raises(ValueError, match="is a batch_norm with activation='relu', which"):
+            replace_norms(model, {"batch_norm": other}).model.init(jax.random.key(0), x)
+    tree = nnx.Sequential(jaxnorm.nnx.BatchNorm(3, activation="relu", rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="layers/0 is a batch_norm with activation='relu'"):
+        replace_norms(tree, {"batch_norm": nnx.BatchNorm})

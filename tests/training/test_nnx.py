@@ -169,6 +169,8 @@ def test_other_variables_and_missing_arguments_are_refused():
         create_train_state(Counting(), jax.random.key(0), TX)
     with pytest.raises(TypeError, match="got no tx"):
         create_train_state(MODEL, jax.random.key(0), TX)
+    with pytest.raises(TypeError, match=r"of an nnx model takes \(model, rng, tx\), got a sample"):
+        create_train_state(NNX, jax.random.key(0), DATA["inputs"][:1], TX)
 
 
 @pytest.mark.parametrize("accumulate_steps", [2, pytest.param(1, marks=pytest.mark.nightly)])

@@ -243,6 +243,12 @@ def test_loss_that_is_no_scalar_is_refused_with_its_shape():
         step(start(), BATCH)
 
 
+def test_loss_without_metrics_is_refused_with_a_remedy():
+    step = make_train_step(MODEL, TX, lambda logits, batch: logits.mean(), donate=False)
+    with pytest.raises(TypeError, match=r"return \(loss, \{\}\) where there are no metrics"):
+        step(start(), BATCH)
+
+
 def test_accumulation_over_no_step_is_refused():
     with pytest.raises(ValueError, match="accumulate_steps=0"):
         make_train_step(MODEL, TX, cross_entropy, accumulate_steps=0)

@@ -67,7 +67,7 @@ def batch_norm(
         single_value: where the batch holds one value per feature: "raise", or normalize with the
             "running" statistics and leave them alone ("warn" does so and says it), or "allow" the
             zeros that follow.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 

@@ -74,7 +74,7 @@ def batch_renorm(
 
     Raises:
         ValueError: one value per feature, a shape that does not fit, or an unbound `axis_name`.
-        TypeError: `x` is not floating, or complex: the bounds order the corrections.
+        TypeError: `x` is not floating, or is complex: the bounds compare the corrections.
 
     Examples:
         >>> x, stats = jnp.array([[1.0], [5.0]]), ema().init((1,))

@@ -56,7 +56,7 @@ MEMBERS: tuple[Member, ...] = (
         center=True,
         stateful=True,
         elsewhere="Keras, sbx",
-        limits="real inputs: the bounds order the corrections",
+        limits="real inputs: the bounds compare the corrections",
     ),
     Member(
         name="ema_batch_norm",
@@ -79,7 +79,7 @@ MEMBERS: tuple[Member, ...] = (
         center=True,
         stateful=True,
         elsewhere="",
-        limits="no scale: it goes with weight normalization",
+        limits="no scale: weight normalization sets it",
     ),
     Member(
         name="virtual_batch_norm",
@@ -173,7 +173,13 @@ def _l1_start(module: Any, features: Shape) -> L1State:
 RUNNING = ("epsilon", "variance")
 
 SPECS: dict[str, Spec] = {
-    "batch_norm": Spec("BatchNorm", batch_norm, axes="axis", decay="momentum"),
+    "batch_norm": Spec(
+        "BatchNorm",
+        batch_norm,
+        axes="axis",
+        options=("epsilon", "activation"),
+        decay="momentum",
+    ),
     "ghost_batch_norm": Spec(
         "GhostBatchNorm",
         ghost_batch_norm,

@@ -1,5 +1,7 @@
 """Statistics over the batch in the shapes of the running ones, and the running ones in theirs."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -68,8 +70,16 @@ def keep_dims(running: Moments, stats_shape: Shape) -> Moments:
     Returns:
         `Moments` of [*stats_shape].
 
+    Raises:
+        ValueError: there are not as many running statistics.
+
     Examples:
         >>> keep_dims(Moments(jnp.zeros(3), jnp.ones(3), jnp.array(0.0)), (1, 3)).count.shape
         (1, 3)
     """
+    if running.mean.size != math.prod(stats_shape):
+        raise ValueError(
+            f"running statistics of shape {list(running.mean.shape)} do not fit x, whose "
+            f"statistics have the shape {list(stats_shape)}; make the state for the features of x"
+        )
     return jax.tree.map(lambda part: part.reshape(stats_shape), whole_count(running))

@@ -56,7 +56,7 @@ def group_norm(
         axis_index_groups: disjoint, equally large groups of shards to stay within.
         single_value: where a statistic stands on one value: "raise", or "allow" the bias that
             follows.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 

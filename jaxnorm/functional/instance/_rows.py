@@ -49,7 +49,7 @@ MEMBERS: tuple[Member, ...] = (
         stateful=True,
         cost="two passes for the statistics",
         elsewhere="the authors' PyTorch code",
-        limits="running variances above 3e38 do not exist in float32, so x ends at 1e19",
+        limits="running variances above 3e38 do not exist in float32, so x must stay below 1e19",
     ),
     Member(
         name="switchable_norm",
@@ -63,7 +63,7 @@ MEMBERS: tuple[Member, ...] = (
         center=True,
         stateful=True,
         elsewhere="the authors' PyTorch code",
-        limits="mixed variances have no unit, so x ends at 1e19 in float32",
+        limits="mixed variances have no unit of scale, so x must stay below 1e19 in float32",
     ),
     Member(
         name="rev_in",
@@ -76,7 +76,8 @@ MEMBERS: tuple[Member, ...] = (
         ),
         center=True,
         elsewhere="the authors' PyTorch code",
-        limits="the inverse takes the variance without a unit, so x ends at 1e19 in float32",
+        limits="the inverse takes the variance without a unit of scale, so x must stay below "
+        "1e19 in float32",
     ),
     Member(
         name="act_norm",
@@ -98,10 +99,15 @@ SPECS: dict[str, Spec] = {
         "GroupNorm",
         group_norm,
         axes="axis",
-        options=("num_groups", "group_size", "reduction_axes", "epsilon"),
+        options=("num_groups", "group_size", "reduction_axes", "epsilon", "activation"),
         fixed={"single_value": "allow"},
     ),
-    "instance_norm": Spec("InstanceNorm", instance_norm, fixed={"single_value": "allow"}),
+    "instance_norm": Spec(
+        "InstanceNorm",
+        instance_norm,
+        options=("epsilon", "activation"),
+        fixed={"single_value": "allow"},
+    ),
     "filter_response_norm": Spec(
         "FilterResponseNorm",
         filter_response_norm,

@@ -32,9 +32,9 @@ def spectral_norm(
         kernel: [..., out], of rank 2 or more, floating.
         state: what the last call returned, or `spectral_norm_init`.
         n_steps: steps of power iteration; 0 uses the stored vector as it is.
-        update_state: whether the state moves. If not, the stored vector serves; where no step was
-            ever taken (`sigma` is exactly 1, as it starts) it is still a random direction, and what
-            `n_steps` make of it serves instead.
+        update_state: whether the state moves. If not, the stored vector serves. Before the first
+            step (`sigma` is exactly 1) the stored vector is a random direction; then `n_steps` are
+            taken from it, and their result serves but is not stored.
         epsilon: added to the squared norm of the vectors, whose largest entries are near 1.
         dtype: the output's dtype; that of `kernel` if None.
 

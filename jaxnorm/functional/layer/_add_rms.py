@@ -46,7 +46,7 @@ def add_rms_norm(
         weights: real, broadcastable to `x`, not negative; each entry's share.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: the dtype of `y`; that of `x` if None.
         residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.

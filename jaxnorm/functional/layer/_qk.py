@@ -33,8 +33,8 @@ def qk_norm(
     `N(q) * q_scale * temperature` and `N(k) * k_scale`, with `N(u) = u / sqrt(mean(u^2) + epsilon)`
     over the last axis for "rms", the same divided by `sqrt(D)` for "l2", so that lengths are 1, and
     of `u - mean(u)` for "layer"; statistics shape `(*batch, H, 1)`, float32 or wider (Henry et al.,
-    arXiv:2010.04245, 2020: "l2" and a learned temperature). Attention with "l2" is the
-    softmax of the products as they are, without a division by `sqrt(D)`.
+    arXiv:2010.04245, 2020: "l2" and a learned temperature). With "l2", attention takes
+    the softmax of the products themselves, without a division by `sqrt(D)`.
 
     Args:
         q: [*batch, H, D], floating: queries, any axes before the last.

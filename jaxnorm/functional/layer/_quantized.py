@@ -61,7 +61,7 @@ def quantized_rms_norm(
         feature_axes: the axes that a [*features] scale and bias belong to.
         epsilon: added to the mean square, inside the root.
         zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: int8 or float8_e4m3fn.
         residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
@@ -130,7 +130,7 @@ def quantized_layer_norm(
         feature_axes: the axes that a [*features] scale and bias belong to.
         epsilon: added to the variance.
         zero_centered: whether `1 + scale` multiplies, the sum taken in float32 or wider.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: int8 or float8_e4m3fn.
         residual_dtype: the dtype of the sum; what `x` and `residual` promote to if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.

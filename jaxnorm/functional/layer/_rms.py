@@ -55,7 +55,7 @@ def rms_norm(
         variance: "one_pass", "two_pass" or "fast"; see `jaxnorm.stats.moments`.
         axis_name: mapped axes over which the statistics are shared.
         axis_index_groups: disjoint, equally large groups of shards to stay within.
-        activation: "relu", "silu" or "gelu" of what was scaled and shifted; None for none.
+        activation: "relu", "silu" or "gelu", applied after scale and bias; None for none.
         dtype: the output's dtype; that of `x` if None.
         implementation: "xla", "native" (CPU), "pallas" (GPU, TPU) or None for the faster one.
 

@@ -75,7 +75,7 @@ MEMBERS: tuple[Member, ...] = (
         claims=CENTRED,
         paper="Li, Wu, Weinberger, Belongie: Positional Normalization, arXiv:1907.04312, 2019",
         center=True,
-        limits="the variance that is given back is that of numbers up to 1e19 in float32",
+        limits="the variance that it returns overflows in float32 for x above 1e19",
     ),
     Member(
         name="poly_norm",
@@ -129,13 +129,13 @@ SPECS: dict[str, Spec] = {
     "layer_norm": Spec(
         "LayerNorm",
         layer_norm,
-        options=("reduction_axes", "epsilon", "zero_centered"),
+        options=("reduction_axes", "epsilon", "zero_centered", "activation"),
         fixed={"single_value": "allow"},
     ),
     "rms_norm": Spec(
         "RMSNorm",
         rms_norm,
-        options=("reduction_axes", "epsilon", "zero_centered", "cast"),
+        options=("reduction_axes", "epsilon", "zero_centered", "cast", "activation"),
     ),
     "p_rms_norm": Spec("PRMSNorm", p_rms_norm, axes="axis", options=("share", "epsilon")),
     "scale_norm": Spec(

@@ -33,8 +33,8 @@ def divisive_norm(
     """Returns `x` less the mean around each entry, divided by the energy around it.
 
     `v = x - mean_A(x)`, `y = v / sqrt(smoother^2 + mean_B(v^2)) * scale + bias`, A and B being
-    windows around each entry; float32 or wider (Ren et al., arXiv:1611.04520, 2016). Windows of
-    whole axes make layer and instance norm of it.
+    windows around each entry; float32 or wider (Ren et al., arXiv:1611.04520, 2016). With
+    windows of whole axes it is layer norm or instance norm.
 
     Args:
         x: [N, *spatial, *features] (or features at `feature_axes`), real and floating.
@@ -61,9 +61,10 @@ def divisive_norm(
         Array([-0.8,  0. ,  0.8], dtype=float32)
 
     Notes:
-        The energy is that of `v`, whose entries each have a mean of their own, so it is not the
-        variance of the window, unless A and B are whole axes. A window is cut at the edges, where
-        the authors' code counts zeros. Their windows of images take all channels at once.
+        The energy is the mean square of `v`. From each entry of `v` a mean of its own was taken, so
+        the energy is the variance of the window only where A and B are whole axes. A window is cut
+        at the edges, where the authors' code counts zeros. Their windows of images take all
+        channels at once.
     """
     if not smoother > 0:
         raise ValueError(f"smoother={smoother} must be positive: a window may have no energy")

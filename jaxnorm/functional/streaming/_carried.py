@@ -1,4 +1,4 @@
-"""The moments of earlier batches, carried over to the kernel of now to first order.
+"""The moments of earlier batches, carried over to the current kernel to first order.
 
 Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020.
 """

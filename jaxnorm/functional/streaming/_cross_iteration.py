@@ -1,4 +1,4 @@
-"""Cross-iteration batch normalization: earlier batches, carried over to the kernel of now.
+"""Cross-iteration batch normalization: earlier batches, carried over to the current kernel.
 
 Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020.
 """
@@ -41,8 +41,8 @@ def cross_iteration_batch_norm(
 ) -> tuple[Array, CrossIterationState]:
     """Returns `x` over the moments of this batch and of the last ones, and the statistics after it.
 
-    `x` is the output of a layer with a kernel `w`. A batch of an earlier kernel `w'`, of mean `m`
-    and variance `v`, counts with what they are to first order for the kernel of now:
+    `x` is the output of a layer with a kernel `w`. An earlier batch had another kernel `w'`, mean
+    `m` and variance `v`. It counts with the moments that it has, to first order, under `w`:
     `m + dm . (w - w')` and `max(v + dv . (w - w') - (dm . (w - w'))^2, 0)`, where `dm` and `dv` are
     derivatives by the filter of the feature. All batches weigh the same, and the earlier ones are
     constants for derivatives; `y = (x - mean) / sqrt(var + epsilon) * scale + bias`. Statistics
@@ -82,9 +82,10 @@ def cross_iteration_batch_norm(
         (Array([-1.,  1.], dtype=float32), Array([[4.]], dtype=float32), Array([2.], dtype=float32))
 
     Notes:
-        The paper carries over `m` and `E[x^2] = v + m^2`, of which the variance here is what is
-        left without taking a difference of large numbers. Where that is negative, as no variance
-        is, it counts as 0; the authors' code leaves the batch out. It adds epsilon to the root.
+        The paper carries over `m` and `E[x^2] = v + m^2`. The variance here is the carried
+        `E[x^2]` less the square of the carried mean, with no difference of large numbers. A
+        negative result counts as 0; the authors' code leaves the batch out, and it adds epsilon to
+        the root.
     """
     like, name = jnp.result_type(x), "cross_iteration_batch_norm"
     x = usable(widened(x, ordered_for=name), mask, None)

@@ -37,7 +37,7 @@ def cotangent(take_sums: Callable[..., Any], *operands, problem: Problem, has, s
             `weight ct` and of `weight ct xhat` within samples; `across(shape)`, those of `ct` and
             of `ct xhat` over whatever shares an affine; and `held_standardized()`, xhat.
         *operands: as `_primitives.plain_cotangent` takes them.
-        problem: what is standardized how.
+        problem: describes the standardization.
         has: which operands are there.
         shapes: of x, no residual, scale and bias, None where a cotangent is not wanted.
     """

@@ -49,7 +49,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
     """Returns why the kernels do not serve, or None where they do.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: [*shape], or its aval.
         parameters: scale and bias, or their avals, those that are there.
         cotangents: the shapes in which cotangents of scale and bias are wanted.

@@ -49,7 +49,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
     """Returns why these formulas do not serve, or None where they do.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: [*shape], or its aval.
         parameters: scale and bias, or their avals, those that are there.
         cotangents: the shapes in which cotangents of scale and bias are wanted.
@@ -71,7 +71,7 @@ def serves_rows(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) 
     """Returns why each sample is not a row that XLA for GPU keeps in registers, or None.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: [*shape], or its aval.
         parameters: scale and bias, or their avals, those that are there.
         cotangents: the shapes in which cotangents of scale and bias are wanted.
@@ -95,7 +95,7 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
 
     Args:
         *operands: those of a bare problem.
-        problem: what is standardized how.
+        problem: describes the standardization.
         has: which operands are there.
         form: that of the platform.
         rows: whether y comes from x again, for which `serves_rows` has no reason against.
@@ -122,7 +122,7 @@ def measure_once(problem: Problem, x: Array, form: Form) -> Measured:
     """Returns the moments of `x` from one pass over it.
 
     Args:
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: [*shape].
         form: that of the platform.
 

@@ -64,7 +64,7 @@ def fuses(
 
     Args:
         target: what they are compiled for.
-        problem: what is standardized how.
+        problem: describes the standardization.
         x: [*shape], or its aval.
         parameters: scale and bias, or their avals, those that are there.
         cotangents: the shapes in which cotangents of scale and bias are wanted.
@@ -96,7 +96,7 @@ def serves(
 
     Args:
         target: what they are compiled for.
-        problem: what is standardized how, in which `fuses` finds no fault.
+        problem: describes the standardization, in which `fuses` finds no fault.
         x: [*shape], or its aval.
         parameters: scale and bias, or their avals, those that are there.
         cotangents: the shapes in which cotangents of scale and bias are wanted.

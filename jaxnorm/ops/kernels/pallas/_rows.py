@@ -4,7 +4,7 @@ The kernels see `x` as [a, p, g, m]: `a` affines, each of `p` rows with g groups
 statistic for each group. A program computes some rows of one group.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxnorm.ops.kernels._layout import View
 from jaxnorm.ops.kernels.pallas import _rows_gpu, _rows_tpu
@@ -22,6 +22,85 @@ class Rows(NamedTuple):
     g: int  # groups of each row
     m: int  # entries of each group
     member: int  # the entry of each group that is the pivot
+
+
+@runtime_checkable
+class Kernels(Protocol):
+    """The two functions of the file of a platform, `_rows_gpu` or `_rows_tpu`."""
+
+    def forward(
+        self,
+        rows: Rows,
+        x,
+        scale,
+        bias,
+        *,
+        epsilon,
+        center,
+        dtype,
+        target: Target,
+        around: Forward = ...,
+    ) -> list:
+        """Returns y, what is written around it, and the statistics.
+
+        Args:
+            rows: how the kernels see `x`.
+            x: [a, p, g m].
+            scale: [a, g m] in float32, or None.
+            bias: [a, g m] in float32, or None.
+            epsilon: added to the variance.
+            center: whether the mean is subtracted.
+            dtype: of y.
+            target: what the kernel is compiled for.
+            around: what is done before and behind; the step is [a, p, g].
+
+        Returns:
+            y [a, p, g m]; the sum, like y, where a residual is added; then in float32 [a, p, g] the
+            step where y counts steps of its own, mean, tail (where centred), var and rstd.
+        """
+        ...
+
+    def backward(
+        self,
+        rows: Rows,
+        ct,
+        x,
+        scale,
+        mean,
+        tail,
+        rstd,
+        ct_mean,
+        ct_half,
+        *,
+        wanted,
+        target: Target,
+        around: Backward = ...,
+    ) -> list:
+        """Returns the cotangents of x, scale and bias.
+
+        Args:
+            rows: how the kernels see `x`.
+            ct: [a, p, g m], the cotangent of y.
+            x: [a, p, g m].
+            scale: [a, g m] in float32, or None.
+            mean: [a, p, g], as the others; None where nothing is centred.
+            tail: the rest of the mean.
+            rstd: the reciprocal deviation.
+            ct_mean: the cotangent of the mean, or None.
+            ct_half: the cotangent of half the variance's relative change, or None.
+            wanted: which of the three are computed.
+            target: what the kernels are compiled for.
+            around: what was done before and behind.
+
+        Returns:
+            The first [a, p, g m] in each of the dtypes that are asked for, and two of [a, g m] in
+            float32; None where not wanted.
+        """
+        ...
+
+
+def _kernels(target: Target) -> Kernels:
+    return _rows_gpu if is_gpu(target) else _rows_tpu
 
 
 def rows_of(view: View) -> Rows:
@@ -67,14 +146,13 @@ def standardize(
 ) -> list:
     """Returns y, what is written around it, mean, tail, var and rstd; see `_entry`."""
     rows = rows_of(view)
-    kernels = _rows_gpu if is_gpu(target) else _rows_tpu
     whole, small = (rows.a, rows.p, rows.g * rows.m), (rows.a, rows.p, rows.g)
     around = around._replace(
         residual=_shaped(around.residual, whole), step=_shaped(around.step, small)
     )
     options = {"epsilon": epsilon, "dtype": dtype, "target": target, "around": around}
     ys = 1 + (around.total is not None)
-    out = kernels.forward(rows, x.reshape(whole), scale, bias, center=center, **options)
+    out = _kernels(target).forward(rows, x.reshape(whole), scale, bias, center=center, **options)
     wholes = [v.reshape(view.n, 1, view.c) for v in out[:ys]]
     statistics = [v.reshape(view.n, view.g) for v in out[ys:]]
     steps, statistics = statistics[: around.own_step], statistics[around.own_step :]
@@ -98,14 +176,13 @@ def cotangent(
 ) -> list:
     """Returns the cotangents of what is normalized, scale and bias; see `_entry`."""
     rows = rows_of(view)
-    kernels = _rows_gpu if is_gpu(target) else _rows_tpu
     whole, small = (rows.a, rows.p, rows.g * rows.m), (rows.a, rows.p, rows.g)
     around = around._replace(
         residual=_shaped(around.residual, whole), ct_total=_shaped(around.ct_total, whole)
     )
     ct, x = (v.reshape(whole) for v in (ct, x))
     statistics = [_shaped(v, small) for v in (mean, tail, rstd, ct_mean, ct_half)]
-    d_x, *sums = kernels.backward(
+    d_x, *sums = _kernels(target).backward(
         rows, ct, x, scale, *statistics, wanted=wanted, target=target, around=around
     )
     d_x = None if d_x is None else [v.reshape(view.n, 1, view.c) for v in d_x]

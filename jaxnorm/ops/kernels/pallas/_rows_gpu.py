@@ -37,24 +37,7 @@ def forward(
     around: Forward = Forward(),
     blocks: Blocks | None = None,
 ) -> list:
-    """Returns y, what is written around it, and the statistics.
-
-    Args:
-        rows: `_rows.Rows`.
-        x: [a, p, g m].
-        scale: [a, g m] in float32, or None.
-        bias: [a, g m] in float32, or None.
-        epsilon: added to the variance.
-        center: whether the mean is subtracted.
-        dtype: of y.
-        target: what the kernel is compiled for.
-        around: what is done before and behind; the step is [a, p, g].
-        blocks: the size of the blocks; that of `row_blocks` if None.
-
-    Returns:
-        y [a, p, g m]; the sum, like y, where a residual is added; then in float32 [a, p, g] the
-        step where y counts steps of its own, mean, tail (where centred), var and rstd.
-    """
+    """Returns what `_rows.Kernels.forward` does; `blocks` are those of `row_blocks` if None."""
     if blocks is None:
         blocks = row_blocks("rows forward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)
     whole = blocks.length >= rows.m
@@ -227,27 +210,7 @@ def backward(
     around: Backward = Backward(),
     blocks: Blocks | None = None,
 ) -> list:
-    """Returns the cotangents of x, scale and bias.
-
-    Args:
-        rows: `_rows.Rows`.
-        ct: [a, p, g m], the cotangent of y.
-        x: [a, p, g m].
-        scale: [a, g m] in float32, or None.
-        mean: [a, p, g], as the others; None where nothing is centred.
-        tail: the rest of the mean.
-        rstd: the reciprocal deviation.
-        ct_mean: the cotangent of the mean, or None.
-        ct_half: the cotangent of half the variance's relative change, or None.
-        wanted: which of the three are computed.
-        target: what the kernels are compiled for.
-        around: what was done before and behind.
-        blocks: the size of the blocks; that of `row_blocks` if None.
-
-    Returns:
-        The first [a, p, g m] in each of the dtypes that are asked for, and two of [a, g m] in
-        float32; None where not wanted.
-    """
+    """Returns what `_rows.Kernels.backward` does; `blocks` are those of `row_blocks` if None."""
     statistics = (mean, tail, rstd)
     if blocks is None:
         blocks = row_blocks("rows backward", target, rows.a * rows.p, rows.m, x.dtype.itemsize)

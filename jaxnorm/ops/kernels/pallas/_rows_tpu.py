@@ -36,23 +36,7 @@ def forward(
     target: Target,
     around: Forward = Forward(),
 ) -> list:
-    """Returns y, what is written around it, and the statistics.
-
-    Args:
-        rows: `_rows.Rows`.
-        x: [a, p, g m].
-        scale: [a, g m] in float32, or None.
-        bias: [a, g m] in float32, or None.
-        epsilon: added to the variance.
-        center: whether the mean is subtracted.
-        dtype: of y.
-        target: what the kernel is compiled for.
-        around: what is done before and behind; the step is [a, p, g].
-
-    Returns:
-        y [a, p, g m]; the sum, like y, where a residual is added; then in float32 [a, p, g] the
-        step where y counts steps of its own, mean, tail (where centred), var and rstd.
-    """
+    """Returns what `_rows.Kernels.forward` does."""
     tall = tall_of("rows forward", rows, dtypes_of(x, dtype, around), target)
     wholes = [x, *present((around.residual,))]
     affine = [v.reshape(rows.a, 1, -1) for v in (scale, bias) if v is not None]
@@ -199,26 +183,7 @@ def backward(
     target: Target,
     around: Backward = Backward(),
 ) -> list:
-    """Returns the cotangents of x, scale and bias.
-
-    Args:
-        rows: `_rows.Rows`.
-        ct: [a, p, g m], the cotangent of y.
-        x: [a, p, g m].
-        scale: [a, g m] in float32, or None.
-        mean: [a, p, g], as the others; None where nothing is centred.
-        tail: the rest of the mean.
-        rstd: the reciprocal deviation.
-        ct_mean: the cotangent of the mean, or None.
-        ct_half: the cotangent of half the variance's relative change, or None.
-        wanted: which of the three are computed.
-        target: what the kernel is compiled for.
-        around: what was done before and behind.
-
-    Returns:
-        The first [a, p, g m] in each of the dtypes that are asked for, and two of [a, g m] in
-        float32; None where not wanted.
-    """
+    """Returns what `_rows.Kernels.backward` does."""
     wholes = [ct, x, *present((around.residual, around.ct_total))]
     dtypes = (around.dtypes or (x.dtype,)) if wanted[0] else ()
     held = [*(v.dtype for v in wholes), *(around.dtypes or (x.dtype,))]

@@ -255,11 +255,16 @@ def all_gather(value: Array, names: tuple[str, ...], groups: Any = None) -> Arra
         if name not in over_mesh:
             # `vmap` exchanges nothing, and gathers over one axis only.
             value = jax.lax.all_gather(value, name, axis_index_groups=groups)
-    if over_mesh and _varying_axes(jax.lax.axis_index(over_mesh)) and groups is None:
+    if over_mesh and follows_what_varies(over_mesh) and groups is None:
         value = _gathered_for_all(value, over_mesh)
     elif over_mesh:
         value = jax.lax.all_gather(value, over_mesh, axis_index_groups=groups)
     return value.reshape(-1, *shape)
+
+
+def follows_what_varies(names: tuple[str, ...]) -> bool:
+    """Returns whether a mapped axis is that of a `shard_map` with `check_vma`."""
+    return bool(_varying_axes(jax.lax.axis_index(names)))
 
 
 def _gathered_for_all(value: Array, names: tuple[str, ...]) -> Array:

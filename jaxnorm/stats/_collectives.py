@@ -1,12 +1,16 @@
-"""Statistics of shards: how many there are, and gathering small arrays over named axes."""
+"""Statistics of shards: how many there are, and what is gathered and summed over named axes."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from jaxnorm import _internals
 from jaxnorm.typing import Array, AxisIndexGroups, AxisName
+
+Arrays = TypeVar("Arrays", bound=Array | list[Array])
 
 
 def shard_count(axis_name: AxisName, axis_index_groups: AxisIndexGroups = None) -> int:
@@ -77,3 +81,32 @@ def gather_rows(
     return [
         (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype) for v, row in zip(everyone, rows)
     ]
+
+
+def sum_of_shards(
+    values: Arrays, axis_name: AxisName, axis_index_groups: AxisIndexGroups = None
+) -> Arrays:
+    """Returns the sums over the shards, with one collective.
+
+    JAX sums over groups of shards only where it does not follow which values vary (in `shard_map`
+    with `check_vma=False`). Elsewhere the shards of a group gather the values and sum them.
+
+    Args:
+        values: an array or a list of them, this shard's.
+        axis_name: the mapped axes.
+        axis_index_groups: groups of shards, or None for all.
+
+    Returns:
+        Arrays of the same shapes, the same on every shard of a group.
+
+    Examples:
+        >>> import jax
+        >>> run = lambda x: sum_of_shards(x, "batch")
+        >>> jax.vmap(run, axis_name="batch")(jax.numpy.arange(3.0))
+        Array([3., 3., 3.], dtype=float32)
+    """
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    if axis_index_groups is None or not _internals.follows_what_varies(names):
+        return lax.psum(values, names, axis_index_groups=axis_index_groups)
+    flat, shaped = ravel_pytree(values)
+    return shaped(jnp.sum(_internals.all_gather(flat, names, axis_index_groups), axis=0))

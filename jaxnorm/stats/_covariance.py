@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, require_inexact
+from jaxnorm.stats._collectives import sum_of_shards
 from jaxnorm.stats._moments import moments
 from jaxnorm.stats.measuring import centered
 from jaxnorm.stats.sampling import Variance, sample_weights, settled
@@ -101,7 +102,7 @@ def covariance(
     weighed = d if w is None else d * in_groups(jnp.broadcast_to(w, x.shape), num_groups, axis)
     total = jnp.einsum("...gi,...gj->gij", weighed, d, precision=lax.Precision.HIGHEST)
     if axis_name is not None:
-        total = lax.psum(total, axis_name, axis_index_groups=axis_index_groups)
+        total = sum_of_shards(total, axis_name, axis_index_groups)
     count = jnp.broadcast_to(taken.count, stats_shape).reshape(num_groups, -1)[:, 0]
     cov = total / jnp.where(count > 0, count, 1)[:, None, None]
     return Covariance(taken.mean, tail, (cov + cov.mT) / 2, count)

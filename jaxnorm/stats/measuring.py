@@ -231,7 +231,7 @@ def moments_tangent(sampling, deviation, w, var, count, tangents, gain):
         sums.append(d_w)
     sums = [block_sum(jnp.broadcast_to(v, shape), sampling.stats_shape) for v in sums]
     if sampling.axis_name is not None:
-        sums = lax.psum(sums, sampling.axis_name, axis_index_groups=sampling.axis_index_groups)
+        sums = _collectives.sum_of_shards(sums, sampling.axis_name, sampling.axis_index_groups)
     share = 1 / jnp.where(count > 0, count, 1)
     d_mean = sums[1] * share if sampling.center else jnp.zeros(sums[0].shape, deviation.dtype)
     d_count = sums[-1] if d_w is not None else jnp.zeros_like(count)

@@ -229,6 +229,23 @@ def test_index_groups_normalize_within_each_group():
         assert relative_error(dx[group].reshape(8, 3, 4), gradient) < BOUND32
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_index_groups_of_a_shard_map_have_the_gradients_of_each_group(check_vma):
+    given = arguments(dtype=np.float32)
+    x, cotangent = given["x"], np.cos(given["x"])
+
+    def run(x):
+        groups = ((0, 1, 2, 3), (4, 5, 6, 7))
+        options = {"axis_name": "a", "axis_index_groups": groups}
+        return standardize(x, STATS_SHAPE, epsilon=EPSILON, **options)[0]
+
+    mapped = jax.shard_map(run, mesh=mesh(), in_specs=P("a"), out_specs=P("a"), check_vma=check_vma)
+    dx = jax.jit(jax.grad(lambda x: jnp.sum(mapped(x) * cotangent)))(x)
+    halves = zip(*(np.split(np.asarray(v), 2) for v in (dx, x, cotangent)))
+    for have, part, c in halves:
+        assert relative_error(have, reference_gradient(part, c, STATS_SHAPE, EPSILON)) < BOUND32
+
+
 def test_under_jit_with_sharded_arrays_the_numbers_are_those_of_the_whole():
     given = arguments(dtype=np.float32)
     sharding = NamedSharding(mesh(), P("a"))

@@ -37,4 +37,4 @@ def test_an_exchange_of_statistics_begins_on_h100_apart_from_where_it_is_waited_
 
 def test_a_tpu_waits_for_the_statistics_as_its_compiler_is_set(ahead):
     (found,) = exchanges(ahead("v5e")(program, "v5e", True))
-    assert (found.kind, found.apart) == ("all-reduce", False)
+    assert (found.kind, found.apart) == ("all-gather", False)

@@ -1,5 +1,6 @@
 """What each norm of a model costs in memory."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class CostRow(NamedTuple):
     inputs: tuple[tuple[int, ...], ...]  # the shape of the input of each call
     parameters: int  # entries that are learned
     state_bytes: int  # of what it keeps in `batch_stats`
-    kept_bytes: int | None  # between the passes, over all calls; None for norms of kernels
+    kept_bytes: int  # between the passes, over all calls; of a norm of kernels, its layer's apart
 
 
 class NormReport(NamedTuple):
@@ -51,14 +52,14 @@ class NormReport(NamedTuple):
 
     @property
     def kept_bytes(self) -> int:
-        """The bytes that all norms of activations keep between the passes."""
-        return sum(row.kept_bytes or 0 for row in self.rows)
+        """The bytes that all norms keep between the passes."""
+        return sum(row.kept_bytes for row in self.rows)
 
     def to_text(self) -> str:
         """Returns the report as a table of plain text, one line per norm and one for their sum.
 
         Returns:
-            Lines with columns of one width, a dash where a number does not apply.
+            Lines with columns of one width.
 
         Examples:
             >>> row = CostRow("a", "flax.linen.RMSNorm", ((8, 4),), 4, 0, 160)
@@ -72,7 +73,7 @@ class NormReport(NamedTuple):
                 ", ".join("x".join(map(str, shape)) for shape in row.inputs),
                 str(row.parameters),
                 str(row.state_bytes),
-                "-" if row.kept_bytes is None else str(row.kept_bytes),
+                str(row.kept_bytes),
             ]
             for row in self.rows
         ]
@@ -87,7 +88,8 @@ def report(model: nn.Module | nnx.Module, *args: Any, **kwargs: Any) -> NormRepo
     One call of the model is traced, which computes nothing. What a norm keeps are the residuals of
     reverse mode for its call alone, at the shapes and dtypes that it is called with and in that
     call's mode; the input counts, also where the layer before keeps the same array. Calls in a scan
-    count once per step. Rematerialization around a norm is not taken into account.
+    count once per step. A norm of kernels keeps what its layer keeps with it, less what the layer
+    keeps alone. Rematerialization around a norm is not taken into account.
 
     Args:
         model: a linen or nnx module.
@@ -114,16 +116,14 @@ def report(model: nn.Module | nnx.Module, *args: Any, **kwargs: Any) -> NormRepo
 
 def _row(path: Path, calls: list[NormCall]) -> CostRow:
     first = calls[0]
-    kept = None
-    if kind_of(type(first.norm)) not in OF_KERNELS:
-        kept = sum(call.times * _kept(call) for call in calls)
+    kept = _kept_beside_layer if kind_of(type(first.norm)) in OF_KERNELS else _kept
     return CostRow(
         "/".join(path),
         class_name(type(first.norm)),
         tuple(_input_shape(call) for call in calls),
         sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(first.variables.get("params", {}))),
         _bytes(first.variables.get("batch_stats", {})),
-        kept,
+        sum(call.times * kept(call) for call in calls),
     )
 
 
@@ -135,6 +135,31 @@ def _input_shape(call: NormCall) -> tuple[int, ...]:
             if hasattr(leaf, "shape")
         )
     )
+
+
+def _kept_beside_layer(call: NormCall) -> int:
+    """Returns the bytes that a norm of kernels adds to the residuals of one call of its layer."""
+    layer = call.norm.layer_instance
+    of_layer = {name: value for name, value in call.kwargs.items() if name != "update_stats"}
+    if isinstance(call.norm, nnx.Module):
+        both, one = _variables(call.norm), _variables(layer)
+    else:
+        # The variables of a layer may lie beside the norm, where its call does not see them.
+        both, one = (
+            jax.eval_shape(functools.partial(module.init, **options), jax.random.key(0), *call.args)
+            for module, options in ((call.norm, call.kwargs), (layer, of_layer))
+        )
+    alone = call._replace(norm=layer, inner=one, kwargs=of_layer)
+    return _kept(call._replace(inner=both)) - _kept(alone)
+
+
+def _variables(module: nnx.Module) -> dict[str, dict[str, Any]]:
+    """Returns all variables of an nnx module as `_runner` takes them, parameters apart."""
+    found: dict[str, dict[str, Any]] = {"params": {}, "batch_stats": {}}
+    for path, variable in nnx.to_flat_state(nnx.state(module)):
+        learned = isinstance(variable, nnx.Param) or not isinstance(variable, nnx.Variable)
+        found["params" if learned else "batch_stats"]["/".join(map(str, path))] = variable[...]
+    return found
 
 
 def _kept(call: NormCall) -> int:
@@ -176,7 +201,9 @@ def _runner(call: NormCall) -> Any:
     def merged(params: Any, args: Any, kwargs: Any, stats: Any) -> Any:
         values = {**params, **stats}
         flat = nnx.to_flat_state(state)
-        filled = [(path, v.replace(values["/".join(map(str, path))])) for path, v in flat]
+        new = [(path, v, values["/".join(map(str, path))]) for path, v in flat]
+        # Flax's weight norm leaves a plain array where the kernel was.
+        filled = [(p, v.replace(n) if isinstance(v, nnx.Variable) else n) for p, v, n in new]
         return nnx.merge(graphdef, nnx.from_flat_state(filled))(*args, **kwargs)
 
     return merged

@@ -98,7 +98,7 @@ def test_costs_are_those_that_are_counted_by_hand():
     assert (remat.parameters, remat.state_bytes) == (8, 0)
     assert len(shared.inputs) == 2
     assert shared.parameters == 16
-    assert found["kernel"].kept_bytes is None
+    assert found["kernel"].kept_bytes >= 8 * 8 * 4
     # Flax's spectral norm keeps a vector of three and a singular value.
     total = report(Mixed(), X, train=True).to_text().splitlines()[-1].split()
     assert total[:3] == ["total", str(48 + 8 + 8 + 16), str(192 + 16)]
@@ -112,3 +112,17 @@ def test_an_nnx_norm_costs_what_the_linen_norm_costs():
     assert costs[0] == costs[1] == (((2, 8),), 16, 64, 2 * 16 + 4 * 8 * 4)
     assert norm.axis_name == "data"
     assert jnp.array_equal(norm.mean[...], jnp.zeros(8))
+
+
+@pytest.mark.parametrize("norm", ["WeightNorm", "WeightStandardization", "SpectralNorm"])
+def test_a_norm_of_kernels_costs_what_it_adds_to_its_layer_in_either_room(norm):
+    rngs = nnx.Rngs(0)
+    in_linen = getattr(jaxnorm.linen, norm)(nn.Dense(6))
+    in_nnx = getattr(jaxnorm.nnx, norm)(nnx.Linear(4, 6, rngs=rngs), rngs=rngs)
+    options = {"update_stats": True} if norm == "SpectralNorm" else {}
+    x = jax.ShapeDtypeStruct((8, 4), jnp.float32)
+    first, second = (report(model, x, **options).rows[0].kept_bytes for model in (in_linen, in_nnx))
+    # The layer keeps the kernel that was made, and the norm the one that is learned.
+    assert first == second >= 4 * 6 * 4
+    flax = nnx.WeightNorm(nnx.Linear(4, 6, rngs=rngs), rngs=rngs)
+    assert report(flax, x).rows[0].kept_bytes >= 4 * 6 * 4

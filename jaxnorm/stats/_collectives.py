@@ -31,7 +31,7 @@ def shard_count(axis_name: AxisName, axis_index_groups: AxisIndexGroups = None) 
         >>> jax.vmap(lambda x: x * shard_count("batch"), axis_name="batch")(jax.numpy.ones(4))
         Array([4., 4., 4., 4.], dtype=float32)
     """
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    names = _names(axis_name)
     for name in names:
         try:
             lax.axis_index(name)
@@ -76,7 +76,7 @@ def gather_rows(
                [0., 2.]], dtype=float32)
     """
     packed = jnp.stack([row.astype(jnp.result_type(*rows)) for row in rows])
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    names = _names(axis_name)
     everyone = jnp.moveaxis(_internals.all_gather(packed, names, axis_index_groups), 1, 0)
     return [
         (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype) for v, row in zip(everyone, rows)
@@ -105,8 +105,12 @@ def sum_of_shards(
         >>> jax.vmap(run, axis_name="batch")(jax.numpy.arange(3.0))
         Array([3., 3., 3.], dtype=float32)
     """
-    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+    names = _names(axis_name)
     if axis_index_groups is None or not _internals.follows_what_varies(names):
         return lax.psum(values, names, axis_index_groups=axis_index_groups)
     flat, shaped = ravel_pytree(values)
     return shaped(jnp.sum(_internals.all_gather(flat, names, axis_index_groups), axis=0))
+
+
+def _names(axis_name: AxisName) -> tuple[str, ...]:
+    return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)

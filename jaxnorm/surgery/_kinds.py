@@ -121,6 +121,25 @@ def options_of(norm: Any) -> dict[str, Any]:
     return {n: value for n, value in held.items() if n in defaults and value != defaults[n]}
 
 
+def activation_of(norm: Any) -> str | None:
+    """Returns what a norm applies to its output.
+
+    Args:
+        norm: a linen or nnx norm. The field of this name of a conditional norm is about its
+            condition, and does not count.
+
+    Returns:
+        For example "silu"; None for nothing.
+
+    Examples:
+        >>> activation_of(jaxnorm.linen.LayerNorm(activation="silu")), activation_of(nn.LayerNorm())
+        ('silu', None)
+    """
+    kind = kind_of(type(norm))
+    applied = kind is not None and "activation" in SPECS[kind].options
+    return vars(norm).get("activation") if applied else None
+
+
 def input_features(norm: Any, shape: Shape) -> Shape:
     """Returns the sizes of a norm's feature axes in an input.
 

@@ -9,7 +9,7 @@ from flax.traverse_util import unflatten_dict
 from jaxnorm._views import Call, Path, intercept
 from jaxnorm.surgery._batch_norms import feature_axes, uses_running_average
 from jaxnorm.surgery._flow import Flow, marked
-from jaxnorm.surgery._kinds import KINDS, kind_of
+from jaxnorm.surgery._kinds import KINDS, activation_of, kind_of
 from jaxnorm.surgery._linear import LINEAR, input_fault, kernel_axis
 from jaxnorm.surgery._paths import by_path, path_name
 from jaxnorm.typing import Array, PyTree
@@ -223,8 +223,8 @@ def _note_norm(
         sites.faults[call.path] = (
             "it normalizes with batch statistics in this call; call the model in eval mode"
         )
-    elif vars(module).get("activation") is not None:
-        sites.faults[call.path] = f"it applies {module.activation}, which no kernel can hold"
+    elif (activation := activation_of(module)) is not None:
+        sites.faults[call.path] = f"it applies {activation}, which no kernel can hold"
     elif feature_axes(module, x.ndim) != (x.ndim - 1,):
         sites.faults[call.path] = f"its features are along axis={module.axis}, not the last"
     elif not all(_is_stored(given, call, "batch_stats", name) for name in ("mean", "var")):

@@ -12,7 +12,7 @@ import jaxnorm.linen
 import jaxnorm.nnx
 from jaxnorm.functional import CATALOGUE, SPECS
 from jaxnorm.surgery._find import NormRow
-from jaxnorm.surgery._kinds import OF_KERNELS, arguments_of, kind_of, options_of
+from jaxnorm.surgery._kinds import OF_KERNELS, activation_of, arguments_of, kind_of, options_of
 
 Factory = Callable[..., Any] | str | None
 """A module class, a `functools.partial` of one, a function, a catalogue name; None to keep."""
@@ -196,7 +196,7 @@ def _made(factory: Any, row: NormRow, norm: Any) -> Any:
         for name, value in _carried(factory, row.kind, norm).items()
         if name in taken and name not in fixed
     }
-    activation = _activation(row.kind, norm)
+    activation = activation_of(norm)
     if activation is not None and "activation" not in {*fields, *fixed}:
         raise ValueError(
             f"{row.path or 'the model'} is a {row.kind} with activation={activation!r}, which "
@@ -224,13 +224,8 @@ def _carried(factory: Any, kind: str, norm: Any) -> Mapping[str, Any]:
     names = (*_COMMON, *(_OF_BATCHES if {kind, other} <= {*RUNNING} else ()))
     carried = {name: value for name, value in options.items() if name in names}
     if other is None or "activation" in SPECS[other].options:
-        carried["activation"] = _activation(kind, norm)
+        carried["activation"] = activation_of(norm)
     decays = [options[name] for name in _DECAYS if name in options]
     if decays and {kind, other} <= {*RUNNING}:
         carried |= dict.fromkeys(_DECAYS, decays[0])
     return MappingProxyType(carried)
-
-
-def _activation(kind: str, norm: Any) -> str | None:
-    """Returns what a norm applies to its output; elsewhere the field means another thing."""
-    return options_of(norm).get("activation") if "activation" in SPECS[kind].options else None

@@ -38,6 +38,8 @@ class Entry(NamedTuple):
             `parameters` are scale and bias, `cotangents` the shapes in which theirs are wanted.
         standardize: what `_primitives.plain_standardize` is.
         cotangent: what `_primitives.plain_cotangent` is.
+        in_blocks: whether `standardize` takes `blocks`, into how many a batch is cut whose moments
+            are gathered, where XLA partitions the program by itself.
         fuses: what `serves` takes -> why the entry does not take a sum, an activation or a
             quantization into its own passes, or None; the functions of one that does not are given
             bare problems.
@@ -52,6 +54,7 @@ class Entry(NamedTuple):
     standardize: Callable[..., list]
     cotangent: Callable[..., list]
     fuses: Callable[..., str | None] = lambda *_: "XLA takes them together as it can"
+    in_blocks: bool = False
 
 
 def _always(*_) -> None:
@@ -155,7 +158,7 @@ XLA_GPU = _on_accelerator(
 )
 XLA_TPU = _on_accelerator(
     "plain JAX for TPU", "tpu", False, _xla_accelerators.serves, _xla_accelerators.TPU
-)
+)._replace(in_blocks=True)
 XLA = Entry(
     "plain JAX",
     "xla",
@@ -270,10 +273,19 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
         wanted &= entry.platform in (None, platform)
         usable = wanted and (alone or not entry.one_device) and entry.available() is None
         if usable:
+            entry = _in_blocks(entry, ctx, problem, x)
             entry = _whole(entry, problem, x, parameters, cotangents)
             if entry.serves(problem, x, parameters, cotangents) is None:
                 return entry
     raise AssertionError("plain JAX serves always")
+
+
+def _in_blocks(entry: Entry, ctx, problem: Problem, x) -> Entry:
+    """Returns the entry, told into how many blocks a batch is cut, or none on request."""
+    if not (entry.in_blocks and problem.center) or problem.implementation == "xla":
+        return entry
+    blocks = _partitioning.blocks_of_batch(ctx, x.shape, problem.stats_shape)
+    return entry._replace(standardize=functools.partial(entry.standardize, blocks=blocks))
 
 
 def _whole(entry: Entry, problem: Problem, *asked) -> Entry:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from jaxnorm import _internals, _partitioning
 from jaxnorm._partitioning import Spec
 from jaxnorm.ops import _shard_part
+from jaxnorm.ops._blocks import in_blocks
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present
 from jaxnorm.ops._shard_part import Part
 from jaxnorm.ops._shards import Along, Names, Place, cut_axis, sharding_rule
-from jaxnorm.stats import sample_size
+from jaxnorm.stats import measuring, sample_size
 from jaxnorm.stats.sampling import Sampling
 from jaxnorm.stats.whole import measure_p, plain_measure
 from jaxnorm.typing import Shape
@@ -102,7 +103,7 @@ def measure(ctx, *operands, sampling: Sampling, epsilon: float | None):
 
 
 def lower_measure(platform: str) -> None:
-    """Lets XLA partition `measure_p` on a platform as `measure` says.
+    """Lets XLA partition `measure_p` on a platform as `measure` says, or take it in blocks.
 
     Args:
         platform: for example "cpu".
@@ -111,9 +112,26 @@ def lower_measure(platform: str) -> None:
     def rule(ctx, *operands, **params):
         if _partitioning.devices_to_partition(ctx) > 1:
             return measure(ctx, *operands, **params)
-        return _internals.traced(plain_measure)(ctx, *operands, **params)
+        blocks = _blocks_of(ctx, params["sampling"])
+        plain = (
+            functools.partial(_measured_in_blocks, blocks=blocks) if blocks > 1 else plain_measure
+        )
+        return _internals.traced(plain)(ctx, *operands, **params)
 
     _internals.lower(measure_p, platform, rule)
+
+
+def _blocks_of(ctx, sampling: Sampling) -> int:
+    if not sampling.center:
+        return 1
+    return _partitioning.blocks_of_batch(ctx, ctx.avals_in[0].shape, sampling.stats_shape)
+
+
+def _measured_in_blocks(
+    x, w=None, *, sampling: Sampling, epsilon: float | None, blocks: int
+) -> list:
+    own = functools.partial(measuring.measure, epsilon=epsilon)
+    return list(in_blocks(own, sampling, x, w, blocks)[: 4 + (w is not None)])
 
 
 def _primes_of(ctx) -> list[int]:

@@ -17,12 +17,14 @@ from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype, sum_of_two
 from jaxnorm.ops import _formulas
+from jaxnorm.ops._blocks import in_blocks
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled
 from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, centered
+from jaxnorm.stats.sampling import Sampling
 from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
@@ -90,7 +92,9 @@ def serves_rows(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) 
     return serves(problem, x, parameters, cotangents)
 
 
-def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False) -> list:
+def standardize(
+    *operands, problem: Problem, has, form: Form, rows: bool = False, blocks: int = 1
+) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
@@ -99,9 +103,10 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
         has: which operands are there.
         form: that of the platform.
         rows: whether y comes from x again, for which `serves_rows` has no reason against.
+        blocks: how many of the first axis have moments of their own, which are pooled.
     """
     x, _, scale, bias, _ = filled(has, operands)
-    measured = measure_once(problem, x, form)
+    measured = _measured(problem, x, form, blocks)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     if rows:
         # XLA drops the statistics where nobody asks for them.
@@ -110,6 +115,16 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
         location = (measured.mean, measured.tail) if problem.center else (None, None)
         y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
     return outputs(problem, y.astype(problem.dtype), measured, rstd)
+
+
+def _measured(problem: Problem, x: Array, form: Form, blocks: int) -> Measured:
+    if blocks == 1:
+        return measure_once(problem, x, form)
+
+    def measure(sampling: Sampling, x: Array, _) -> Measured:
+        return measure_once(problem._replace(sampling=sampling), x, form)
+
+    return in_blocks(measure, problem.sampling, x, None, blocks)
 
 
 def cotangent(*operands, problem: Problem, has, shapes, form: Form) -> list:

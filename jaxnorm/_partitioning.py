@@ -19,6 +19,7 @@ from jax._src.custom_partitioning_sharding_rule import (
     str_to_sdy_sharding_rule,
 )
 from jax._src.interpreters import mlir
+from jax._src.named_sharding import SdyArray, SdyDim
 from jax.extend.core import Primitive
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jaxlib.mlir import ir
@@ -28,7 +29,7 @@ from jaxnorm.typing import Array
 CALLING_BACK = ("cpu", "cuda", "rocm", "gpu")
 """Platforms whose compiler asks Python how to partition; libtpu knows no custom partitioning."""
 
-replicated_p = Primitive("jaxnorm_replicated")
+gathered_p = Primitive("jaxnorm_gathered")
 
 Spec = Sequence[tuple[str, ...]]
 """For each axis of an array the mesh axes that cut it, the slowest first."""
@@ -146,29 +147,33 @@ def blocks_of_batch(ctx: Any, shape: Sequence[int], stats_shape: Sequence[int]) 
     return math.gcd(shape[0], getattr(module.axis_context, "num_devices", 1))
 
 
-def replicated(value: Array) -> Array:
-    """Returns `value`, which XLA is told to have on every device of the program.
+def gathered(value: Array, axis: int) -> Array:
+    """Returns `value`, of which XLA is told to have an axis whole on every device.
 
-    To be used where a primitive is lowered: no mesh is known there, and none is needed.
+    Other axes lie as they do. To be used where a primitive is lowered: no mesh is known there, and
+    none is needed.
 
     Args:
         value: [*shape].
+        axis: not negative.
     """
-    return replicated_p.bind(value)
+    return gathered_p.bind(value, axis=axis)
 
 
-def _lower_replicated(ctx: Any, value: ir.Value) -> list[ir.Value]:
+def _lower_gathered(ctx: Any, value: ir.Value, *, axis: int) -> list[ir.Value]:
     (aval,) = ctx.avals_out
+    others = {other for other in range(aval.ndim) if other != axis}
     if config.use_shardy_partitioner.value:
-        # On a mesh without axes nothing is cut, whatever mesh the rest of the program has.
-        where = NamedSharding(AbstractMesh((), ()), PartitionSpec())._to_sdy_sharding(aval.ndim)
+        # A mesh without axes cuts nothing, and goes with whatever mesh the rest of the program has.
+        cuts = (SdyDim(axes=(), is_open=other in others) for other in range(aval.ndim))
+        where = SdyArray(mesh_shape=(), dim_shardings=tuple(cuts))
     else:
         where = sharding_impls.replicated_hlo_sharding.to_proto()
-    return [mlir.wrap_with_sharding_op(ctx, value, aval, where)]
+    return [mlir.wrap_with_sharding_op(ctx, value, aval, where, unspecified_dims=others)]
 
 
-replicated_p.def_abstract_eval(lambda value: value)
-mlir.register_lowering(replicated_p, _lower_replicated)
+gathered_p.def_abstract_eval(lambda value, *, axis: value)
+mlir.register_lowering(gathered_p, _lower_gathered)
 
 
 def primes(n: int) -> list[int]:

@@ -12,6 +12,7 @@ Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnorm import _partitioning
 from jaxnorm.stats.measuring import Measured, pool_gathered
@@ -45,8 +46,10 @@ def in_blocks(
         >>> in_blocks(measure, Sampling((1,)), x, None, 2).var
         Array([1.25], dtype=float32)
     """
+    # XLA would sum each example first, and exchange these sums where positions are cut as well.
+    split = lax.optimization_barrier(_split(x, blocks))
     own = sampling._replace(stats_shape=(blocks, *sampling.stats_shape))
-    block = measure(own, _split(x, blocks), None if w is None else _split(w, blocks))
+    block = measure(own, split, None if w is None else _split(w, blocks))
     return pool_gathered(block, sampling.center, sampling.stats_shape, _on_all_devices)
 
 
@@ -57,4 +60,4 @@ def _split(values: Array, blocks: int) -> Array:
 
 
 def _on_all_devices(rows: Sequence[Array]) -> list[Array]:
-    return list(_partitioning.replicated(jnp.stack(rows)))
+    return list(_partitioning.gathered(jnp.stack(rows), axis=1))

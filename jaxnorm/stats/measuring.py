@@ -139,7 +139,9 @@ def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:
     to = (1, *stats_shape) if stacked else stats_shape
     shape = parts.mean.shape
     n = jnp.broadcast_to(parts.count, shape)
-    pivot = lax.stop_gradient(shapes.first_member(parts.mean, to, n > 0))
+    # A count for all asks for no search.
+    valid = n > 0 if parts.count.ndim else jnp.reshape(parts.count > 0, (1,) * len(shape))
+    pivot = lax.stop_gradient(shapes.first_member(parts.mean, to, valid))
     # Nearby floats subtract without rounding.
     distance = (parts.mean - spread(pivot, shape)) + parts.tail
     distance = jnp.where(n > 0, distance, 0)

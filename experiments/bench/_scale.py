@@ -74,7 +74,8 @@ def counted(target: str, name: str, layout: str, chips: int) -> dict[str, Any]:
     text, state = compiled(target, model, layout, chips)
     found = exchanges(text)
     own, others = ([x for x in found if x.of_norm is norm] for norm in (True, False))
-    short, whole = sizes_of(model.short()), sizes_of(model.whole())
+    # The positions of a transformer are parameters, fewer of small images.
+    short, whole = sizes_of(model.short(), _SMALL), sizes_of(model.whole(), PIXELS)
     assert short.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
     cut = 1 if layout == DATA_PARALLEL else min(chips, SHARDS)
     forward = [x for x in own if "transpose(" not in x.name]
@@ -120,9 +121,9 @@ class Sizes(NamedTuple):
     parameters: int
 
 
-def sizes_of(model: Any) -> Sizes:
-    """Return the sizes of a model, which is not initialized for that."""
-    forms = jax.eval_shape(lambda: model.init(jax.random.key(0), _images(1, PIXELS)))
+def sizes_of(model: Any, pixels: int) -> Sizes:
+    """Return the sizes of a model for images of so many pixels a side, without initializing it."""
+    forms = jax.eval_shape(lambda: model.init(jax.random.key(0), _images(1, pixels)))
     flat: Any = traverse_util.flatten_dict(forms["params"])
     norms = [leaf.size for path, leaf in flat.items() if path[-1] == "scale"]
     return Sizes(sum(norms), sum(leaf.size for leaf in flat.values()))

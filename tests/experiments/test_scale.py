@@ -35,6 +35,8 @@ def test_exchanges_are_read_with_their_bytes_and_what_runs_meanwhile():
         Exchange("all-reduce", 16, "BatchNorm_1/sub", False, 0),  # that of what reads it
         Exchange("all-reduce", 16 + 6 + 4, "psum", False, 0),
     ]
+    kernels = [found.of_parameters for found in exchanges(PROGRAM, {(3,), (8, 4)})]
+    assert kernels == [128, 0, 6]  # what XLA exchanges along with something else
     assert [found.of_norm for found in exchanges(PROGRAM)] == [True, True, False]
 
 

@@ -329,8 +329,8 @@ def show_config(
     Examples:
         >>> print(show_config().splitlines()[0].split(":")[0])
         platform
-        >>> x = jax.ShapeDtypeStruct((8, 64), "float64")
-        >>> print(show_config(x, (8, 1)).splitlines()[-1])
+        >>> x = jax.ShapeDtypeStruct((64, 64), "float64")
+        >>> print(show_config(x, (64, 1)).splitlines()[-1])
         plain JAX: serves
     """
     lines = [f"platform: {jax.default_backend()}"]

@@ -41,9 +41,10 @@ def in_blocks(
         `Measured` of the statistics shape.
 
     Examples:
+        >>> import jax
         >>> from jaxnorm.stats.measuring import measure
-        >>> x = jnp.array([1.0, 2.0, 3.0, 4.0])
-        >>> in_blocks(measure, Sampling((1,)), x, None, 2).var
+        >>> run = jax.jit(lambda x: in_blocks(measure, Sampling((1,)), x, None, 2).var)
+        >>> run(jnp.array([1.0, 2.0, 3.0, 4.0]))
         Array([1.25], dtype=float32)
     """
     # XLA would sum each example first, and exchange these sums where positions are cut as well.

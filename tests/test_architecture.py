@@ -22,7 +22,7 @@ MAX_LINES = 500
 # From the ground up; a file imports from lower floors and from its own room.
 FLOORS = (
     ("typing",),
-    ("numerics", "_internals", "_partitioning"),
+    ("numerics", "_internals", "_partitioning", "_explicit"),
     ("stats",),
     ("ops",),
     ("functional", "preprocessing"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_two
 from jaxnorm.stats.measuring import (
     Measured,
@@ -218,7 +218,19 @@ def pool(
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
     fine = Measured(mean, tail, var, jnp.ones_like(var), jnp.broadcast_to(count, mean.shape))
+    fine = _gathered(fine, sampling.stats_shape)
     return reported(pool_shards(pool_measured(fine, sampling.stats_shape), sampling))
+
+
+def _gathered(fine: Measured, stats_shape: Shape) -> Measured:
+    """Returns moments whose axes that are pooled are on every device, with one exchange."""
+    pooled = [axis for axis, s in enumerate(stats_shape) if s != fine.mean.shape[axis]]
+    if not any(_explicit.explicit_axes(fine.mean)[axis] for axis in pooled):
+        return fine
+    packed = jnp.stack([v.astype(jnp.result_type(*fine)) for v in fine])
+    everyone = _explicit.replicated(packed, [axis + 1 for axis in pooled])
+    rows = zip(fine, everyone, strict=True)
+    return Measured(*((v if jnp.iscomplexobj(u) else v.real).astype(u.dtype) for u, v in rows))
 
 
 def with_tail(moments: Moments) -> Moments:

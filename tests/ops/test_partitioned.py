@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm import show_config, standardize
@@ -34,8 +34,9 @@ GHOST = {batches: (batches, 1, 1, 24) for batches in (2, 4, 6, 8)}
 
 
 @functools.cache
-def mesh(devices=8):
-    return Mesh(np.array(jax.devices()[:devices]).reshape(-1, 2), ("a", "b"))
+def mesh(devices=8, kind=AxisType.Auto):
+    of = np.array(jax.devices()[:devices]).reshape(-1, 2)
+    return Mesh(of, ("a", "b"), axis_types=(kind,) * 2)
 
 
 def arrays(shape=SHAPE, dtype=np.float32, seed=0):
@@ -139,9 +140,25 @@ NIGHTLY = {"sequence", "batch and positions", "instances", "ghost batches of two
 )
 @pytest.mark.sampled(4)
 def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothing_is_whole(name):
-    stats_shape, spec, parameters, once, both = PLACEMENTS[name]
+    *_, once, both = PLACEMENTS[name]
+    assert_exchanged(name, mesh(), once, both)
+
+
+# Axes that are explicit stay whole, of four devices here: they are not cut into primes.
+WHOLE_AXES = {"ghost batches of two shards": ONE_EACH}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+@pytest.mark.sampled(3)
+def test_with_explicit_axes_the_exchanges_are_the_same(name):
+    *_, once, both = PLACEMENTS[name]
+    assert_exchanged(name, mesh(kind=AxisType.Explicit), once, WHOLE_AXES.get(name, both))
+
+
+def assert_exchanged(name, on, once, both):
+    stats_shape, spec, parameters, *_ = PLACEMENTS[name]
     values = arrays()
-    given = placed(values, spec, parameters)
+    given = placed(values, spec, parameters, on)
     text = compiled(forward(stats_shape), given[:3]).as_text()
     assert counted(text) == once
     assert largest(text) < values[0].size
@@ -152,6 +169,8 @@ def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothin
     assert_right(got, values, stats_shape)
     for have in got[:2]:
         assert have.sharding.is_equivalent_to(given[0].sharding, 4)
+    for have, value in zip(got[2:], given[1:3], strict=True):
+        assert have.sharding.is_equivalent_to(value.sharding, 1) or on == mesh()
 
 
 @KERNELS

@@ -39,6 +39,20 @@ def mesh_of(value: Array) -> AbstractMesh | None:
     return mesh
 
 
+def is_explicit(value: Array) -> bool:
+    """Returns whether the type of a value says how it lies on a mesh.
+
+    Args:
+        value: an array, or its shape and dtype.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> is_explicit(jnp.ones(3))
+        False
+    """
+    return mesh_of(value) is not None or any(explicit_axes(value))
+
+
 def explicit_axes(value: Array) -> tuple:
     """Returns for each axis the mesh axes that it is explicitly sharded over, or None.
 
@@ -105,13 +119,15 @@ def why_not(x: Array, others: Sequence[Array]) -> str | None:
     specs = [getattr(_sharding(v), "spec", None) for v in values]
     if any(getattr(s, "unreduced", None) or getattr(s, "reduced", None) for s in specs):
         return "an array waits for its sum over the shards (unreduced, or reduced for one that is)"
-    if mesh_of(x) is None and any(any(explicit_axes(v)) for v in values):
-        return "an array is explicitly sharded, and x is not on a mesh whose axes all are explicit"
+    if mesh_of(x) is None and any(explicit_axes(x)):
+        return "some axes of the mesh are not explicit"
+    if mesh_of(x) is None and any(any(explicit_axes(v)) for v in others):
+        return "x lies on no mesh whose axes all are explicit, and what is beside it does"
     return None
 
 
 def beside(x: Array, value: Array) -> Array:
-    """Returns `value` lying as `x` does along the axes that it has in full, elsewhere on all shards.
+    """Returns `value` lying as `x` does along the axes that it has in full.
 
     Args:
         x: [*shape].
@@ -208,6 +224,30 @@ def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
         return value.reshape(tuple(shape))
     sharding = NamedSharding(_sharding(value).mesh, PartitionSpec(*spec))
     return jax.lax.reshape(value, tuple(shape), out_sharding=sharding)
+
+
+def repeated(value: Array, times: int, names: Any) -> Array:
+    """Returns `value` several times along a new first axis.
+
+    Args:
+        value: [*shape].
+        times: how often.
+        names: the mesh axes that the first axis is explicitly sharded over, or None.
+
+    Returns:
+        [times, *shape]; not sharded along the first axis where another one is over `names`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> repeated(jnp.ones(2), 3, None).shape
+        (3, 2)
+    """
+    shape, own = (times, *value.shape), explicit_axes(value)
+    sharding = None
+    if names is not None and mesh_of(value) is not None and names not in own:
+        sharding = NamedSharding(_sharding(value).mesh, PartitionSpec(names, *own))
+    dims = tuple(range(1, len(shape)))
+    return jax.lax.broadcast_in_dim(value, shape, dims, out_sharding=sharding)
 
 
 def replicated(value: Array, axes: Sequence[int]) -> Array:

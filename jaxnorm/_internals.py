@@ -15,6 +15,7 @@ from jax.experimental import jet
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxnorm import _explicit
 from jaxnorm.typing import Array
 
 Zero = ad.Zero
@@ -106,17 +107,17 @@ def is_mapped(value: Any) -> bool:
 def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> tuple[int, list]:
     """Returns the size of the axis that `vmap` maps, and the values with this axis in front.
 
-    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`. A
-    value that is None stays None.
+    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`,
+    where it is sharded as those that are mapped are. A value that is None stays None.
     """
     size = next(v.shape[d] for v, d in zip(values, dims) if v is not None and d is not None)
-    fronted = []
-    for i, (v, d) in enumerate(zip(values, dims)):
-        if v is not None:
-            v = v[None] if d is None else jnp.moveaxis(v, d, 0)
-            v = jnp.broadcast_to(v, (size, *v.shape[1:])) if i in whole else v
-        fronted.append(v)
-    return size, fronted
+    moved = [v if v is None or d is None else jnp.moveaxis(v, d, 0) for v, d in zip(values, dims)]
+    names = [_explicit.explicit_axes(v)[0] for v, d in zip(moved, dims) if d is not None]
+    sharded = next((name for name in names if name), None)
+    for i, (v, d) in enumerate(zip(moved, dims)):
+        if v is not None and d is None:
+            moved[i] = _explicit.repeated(v, size, sharded) if i in whole else v[None]
+    return size, moved
 
 
 def instantiate(cotangent: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What shards exchange of samples that a mesh cuts through, and how Shardy is told what lies alike."""
+"""What shards exchange of samples that a mesh cuts through, and what Shardy is told of them."""
 
 import itertools
 from collections.abc import Sequence

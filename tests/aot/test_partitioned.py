@@ -3,8 +3,9 @@
 import re
 
 import jax
+import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.bench._ahead import devices, shaped
@@ -27,9 +28,13 @@ CASES = {
 }
 
 
-def programs(target, stats_shape, spec):
+def programs(target, stats_shape, spec, explicit=False):
     """Returns the texts of the program of the output, and of that with all gradients."""
     mesh = Mesh(devices(target, 4), ("data",))
+    if explicit:
+        square = np.array(devices(target, 4)).reshape(2, 2)
+        mesh = Mesh(square, ("data", "more"), axis_types=(AxisType.Explicit,) * 2)
+        spec = P(*(name and ("data", "more") for name in spec))
     x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, spec))
     features = shaped(
         SHAPE[-1:], "float32", NamedSharding(mesh, P(spec[3] if len(spec) > 3 else None))
@@ -78,6 +83,15 @@ def assert_nothing_is_whole(texts):
 def test_four_h100_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name):
     stats_shape, spec, once, both = CASES[name]
     texts = ahead("h100")(programs, "h100", stats_shape, spec)
+    assert exchanges(texts) == [once, both]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("target", ["h100", "v5e"])
+@pytest.mark.parametrize("name", CASES)
+def test_explicit_axes_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name, target):
+    stats_shape, spec, once, both = CASES[name]
+    texts = ahead(target)(programs, target, stats_shape, spec, True)
     assert exchanges(texts) == [once, both]
     assert_nothing_is_whole(texts)
 

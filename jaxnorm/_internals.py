@@ -112,7 +112,8 @@ def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> t
     """
     size = next(v.shape[d] for v, d in zip(values, dims) if v is not None and d is not None)
     moved = [v if v is None or d is None else jnp.moveaxis(v, d, 0) for v, d in zip(values, dims)]
-    names = [_explicit.explicit_axes(v)[0] for v, d in zip(moved, dims) if d is not None]
+    mapped = (v for v, d in zip(moved, dims) if v is not None and d is not None)
+    names = [_explicit.explicit_axes(v)[0] for v in mapped]
     sharded = next((name for name in names if name), None)
     for i, (v, d) in enumerate(zip(moved, dims)):
         if v is not None and d is None:

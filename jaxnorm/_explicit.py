@@ -177,16 +177,21 @@ def typed(x: Any, shape: Shape, dtype: DTypeLike, spec: Spec) -> Any:
     return x.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
 
-def like(value: Array, aval: Any) -> Array:
-    """Returns `value` lying as an aval says, if that is on a mesh with explicit axes.
+def like(value: Array, other: Array) -> Array:
+    """Returns `value` lying as another array does, if both are on meshes with explicit axes.
 
     Args:
         value: [*shape].
-        aval: of the same shape; or an array.
+        other: [*shape].
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> like(jnp.ones(3), jnp.zeros(3)).shape
+        (3,)
     """
-    if mesh_of(aval) is None:
+    if mesh_of(other) is None or mesh_of(value) is None:
         return value
-    return _lying(value, mesh_of(aval), spec_of(aval))
+    return _lying(value, mesh_of(other), spec_of(other))
 
 
 def on_shards(

@@ -167,7 +167,7 @@ def merge(first: Moments, second: Moments) -> Moments:
         second: moments of the same shape, of another sample.
 
     Returns:
-        `Moments` of the same shape. An empty sample changes nothing.
+        `Moments` of the same shape, lying on devices as `first`. An empty sample changes nothing.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -177,7 +177,12 @@ def merge(first: Moments, second: Moments) -> Moments:
     """
     pair = with_tail(first), with_tail(second)
     shape = jnp.broadcast_shapes(*(jnp.shape(v) for v in jax.tree.leaves(pair)))
-    both = jax.tree.map(lambda *v: jnp.stack([jnp.broadcast_to(u, shape) for u in v]), *pair)
+
+    def stacked(*pair):
+        one, other = (jnp.broadcast_to(v, shape) for v in pair)
+        return jnp.stack([one, _explicit.like(other, one)])
+
+    both = jax.tree.map(stacked, *pair)
     return jax.tree.map(lambda v: v[0], pool(both, (1, *shape)))
 
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnorm import show_config, standardize
 from jaxnorm.ops import fused_standardize
-from jaxnorm.stats import moments, pool
+from jaxnorm.stats import Moments, cumulative, ema, moments, pool
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.ops.test_partitioned import (
     BATCH,
@@ -68,6 +68,24 @@ def test_statistics_of_shards_are_gathered_to_be_pooled():
     mean, var, _ = reference_moments(values, BATCH)
     assert relative_error(program(given).mean, mean) < rounding(np.float32, values.size)
     assert relative_error(program(given).var, var) < rounding(np.float32, values.size)
+
+
+@pytest.mark.parametrize("estimator", [ema(0.9), cumulative()])
+def test_running_statistics_stay_where_they_lie(estimator):
+    values = arrays()[0]
+    (given,) = placed([values], P("a", None, None, "b"), on=explicit())
+    state = jax.device_put(estimator.init((24,)), NamedSharding(explicit(), P()))
+
+    def step(state, _):
+        batch = moments(given, BATCH)
+        return estimator.update(state, Moments(*(jnp.reshape(v, v.shape[3:]) for v in batch))), ()
+
+    got = estimator.read(jax.jit(lambda state: jax.lax.scan(step, state, length=2)[0])(state))
+    mean, var, _ = reference_moments(values, BATCH)
+    share = 0.19 if estimator == ema(0.9) else 1.0
+    assert relative_error(got.mean, share * mean.ravel()) < rounding(np.float32, values.size)
+    expected = share * var.ravel() + 1 - share
+    assert relative_error(got.var, expected) < rounding(np.float32, values.size)
 
 
 def test_a_residual_lies_as_x_and_its_gradient_as_itself():

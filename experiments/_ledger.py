@@ -1,7 +1,8 @@
 """The ledger: what each experiment should show, and what its kept run did show.
 
 A kept run is a folder with the run's `run.json`, small tables and figures. A `NOTES.md` in the
-folder explains the numbers in words. All other numbers come from the run's files.
+folder explains the numbers in words. All other numbers come from the run's files. Further runs of
+an experiment with claims, of other options, are folders within that of its kept run.
 """
 
 import os
@@ -63,6 +64,23 @@ def say(module: Experiment, results: dict[str, Any]) -> list[str]:
 def _section(
     row: Row, report: Mapping[str, Any], sentences: list[str], folder: Path, below: Path
 ) -> str:
+    claim, *numbers = sentences
+    claims = hasattr(load(row), "claims")
+    what = "The claim" if claims else "What it measures"
+    about = f"{sentence(row.line)}. {what}: {row.expected}. Reference: {row.reference}."
+    parts = [f"## {row.name}", claim, about, *_found(row, report, numbers, folder, below)]
+    for further in sorted(path.parent for path in folder.glob("*/run.json") if claims):
+        report = read_report(further)
+        claim, *numbers = say(load(row), report["results"])
+        title = f"### {row.name}: {further.name.replace('_', ' ')}"
+        parts += [title, claim, *_found(row, report, numbers, further, below)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _found(
+    row: Row, report: Mapping[str, Any], numbers: list[str], folder: Path, below: Path
+) -> list[str]:
+    """Return the paragraphs on what one run found, and how it was run."""
     notes = folder / "NOTES.md"
     here = Path(os.path.relpath(folder, below))
     figures = [f"![{row.name}: {p.stem}]({here / p.name})" for p in sorted(folder.glob("*.png"))]
@@ -72,12 +90,7 @@ def _section(
     )
     data = "; ".join(report["data"].values()) or "none"
     used = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    claim, *numbers = sentences
-    what = "The claim" if hasattr(load(row), "claims") else "What it measures"
-    parts = [
-        f"## {row.name}",
-        claim,
-        f"{sentence(row.line)}. {what}: {row.expected}. Reference: {row.reference}.",
+    return [
         "\n".join(f"- {number}" for number in numbers),
         *([notes.read_text().strip()] if notes.exists() else []),
         *figures,
@@ -86,7 +99,6 @@ def _section(
         f"- Hardware: {report['hardware']}, {_duration(report['seconds'])}.\n"
         f"- Versions: {used}.\n- Files: {files}.",
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _seeds(report: Mapping[str, Any]) -> str:

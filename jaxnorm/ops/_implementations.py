@@ -11,7 +11,7 @@ from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm.ops import _fusing, _partitioned, _primitives
 from jaxnorm.ops._activations import Activation
 from jaxnorm.ops._formulas import Problem, Sum
-from jaxnorm.ops.kernels import _native, _xla_accelerators, _xla_cpu
+from jaxnorm.ops.kernels import _native, _xla_branchless, _xla_cpu
 from jaxnorm.ops.kernels.pallas import _entry as _pallas
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.stats.sampling import Sampling, check_sampling
@@ -128,7 +128,7 @@ XLA_CPU = Entry(
 )
 
 
-def _on_accelerator(name: str, platform: str, one_device: bool, serves, form, **how) -> Entry:
+def _without_branch(name: str, platform: str, one_device: bool, serves, form, **how) -> Entry:
     """Returns an entry of plain JAX for a platform; `how` goes to its `standardize`."""
     return Entry(
         name,
@@ -137,25 +137,32 @@ def _on_accelerator(name: str, platform: str, one_device: bool, serves, form, **
         one_device,
         _always,
         serves,
-        functools.partial(_xla_accelerators.standardize, form=form, **how),
-        functools.partial(_xla_accelerators.cotangent, form=form),
+        functools.partial(_xla_branchless.standardize, form=form, **how),
+        functools.partial(_xla_branchless.cotangent, form=form),
     )
 
 
+XLA_CPU_SMALL = _without_branch(
+    "plain JAX for small arrays on one CPU",
+    "cpu",
+    True,
+    _xla_branchless.serves_small,
+    _xla_branchless.CPU,
+)
 # Several devices that share a row would meet once for each of its reductions.
-XLA_GPU_ROWS = _on_accelerator(
+XLA_GPU_ROWS = _without_branch(
     "plain JAX for rows on one GPU",
     "cuda",
     True,
-    _xla_accelerators.serves_rows,
-    _xla_accelerators.GPU,
+    _xla_branchless.serves_rows,
+    _xla_branchless.GPU,
     rows=True,
 )
-XLA_GPU = _on_accelerator(
-    "plain JAX for GPU", "cuda", False, _xla_accelerators.serves, _xla_accelerators.GPU
+XLA_GPU = _without_branch(
+    "plain JAX for GPU", "cuda", False, _xla_branchless.serves, _xla_branchless.GPU
 )
-XLA_TPU = _on_accelerator(
-    "plain JAX for TPU", "tpu", False, _xla_accelerators.serves, _xla_accelerators.TPU
+XLA_TPU = _without_branch(
+    "plain JAX for TPU", "tpu", False, _xla_branchless.serves, _xla_branchless.TPU
 )
 XLA = Entry(
     "plain JAX",
@@ -169,7 +176,7 @@ XLA = Entry(
     _always,
 )
 
-TABLE = (*PALLAS, NATIVE, XLA_CPU, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
+TABLE = (*PALLAS, NATIVE, XLA_CPU, XLA_CPU_SMALL, XLA_GPU_ROWS, XLA_GPU, XLA_TPU, XLA)
 """The first entry that serves wins. A new backend is an entry.
 
 The Pallas kernels stand first, and serve those who ask for them. No hardware has measured them yet.
@@ -324,8 +331,8 @@ def show_config(
     Examples:
         >>> print(show_config().splitlines()[0].split(":")[0])
         platform
-        >>> x = jax.ShapeDtypeStruct((8, 64), "float64")
-        >>> print(show_config(x, (8, 1)).splitlines()[-1])
+        >>> x = jax.ShapeDtypeStruct((64, 64), "float64")
+        >>> print(show_config(x, (64, 1)).splitlines()[-1])
         plain JAX: serves
     """
     lines = [f"platform: {jax.default_backend()}"]

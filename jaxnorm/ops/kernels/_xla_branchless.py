@@ -1,10 +1,11 @@
-"""The formulas, written for XLA on GPU and TPU: few passes over memory, no branch on the data.
+"""The formulas without a branch on the data: for GPU, for TPU, and for small arrays on CPU.
 
 A branch on the data costs an accelerator a wait for the host, and where XLA takes both sides it
-costs a pass over memory. In place of one, squares are summed in two or three units at a time, and
-the sums that neither overflow nor vanish are chosen at the end (Blue, A portable Fortran program to
-find the Euclidean norm of a vector, ACM TOMS 4(1), 1978). What XLA makes of each form was counted
-with its compilers for H100 and TPU, by tests/aot/test_counts.py and `experiments bench --aot`.
+costs a pass over memory. On CPU it costs microseconds. In place of one, squares are summed in two
+or three units at a time, and the sums that neither overflow nor vanish are chosen at the end (Blue,
+A portable Fortran program to find the Euclidean norm of a vector, ACM TOMS 4(1), 1978). What XLA
+makes of each form was counted with its compilers for H100 and TPU, by tests/aot/test_counts.py and
+`experiments bench --aot`.
 """
 
 import functools
@@ -28,6 +29,7 @@ from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
 
 LONGEST_ROW = 1 << 14  # entries: XLA for GPU keeps no longer row in registers
+SMALL = 1 << 11  # entries up to which one pass, taken entry by entry, is faster on CPU
 MANY_COLUMNS = 1 << 13
 ENOUGH = 16  # terms of a first stage
 LANES = 128  # of a TPU: it reads at least so many neighbours
@@ -184,6 +186,29 @@ def _row_output(problem: Problem, x: Array, scale: Array | None, bias: Array | N
     return _formulas.affine(deviation, rstd, scale, bias)
 
 
+def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
+    """Returns why `x` is not small enough for one pass on CPU, or None.
+
+    Args:
+        problem: describes the standardization.
+        x: [*shape], or its aval.
+        parameters: scale and bias, or their avals, those that are there.
+        cotangents: the shapes in which cotangents of scale and bias are wanted.
+
+    Returns:
+        A reason for people to read.
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((8, 1)), 1e-6, jnp.dtype(jnp.float32))
+        >>> serves_small(problem, jnp.ones((8, 1024)), (), ())
+        'x has more than 2048 entries'
+    """
+    if math.prod(x.shape) > SMALL:
+        return f"x has more than {SMALL} entries"
+    return serves(problem, x, parameters, cotangents)
+
+
 def _is_row(shape: Shape, stats_shape: Shape) -> bool:
     """Returns whether each sample is a row: the last axes whole, few enough entries."""
     reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
@@ -323,6 +348,7 @@ def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array
 # A program for GPU has shared memory for two sums of columns. XLA for TPU takes all in one pass.
 GPU = Form(_median_member, together=2, in_stages=True)
 TPU = Form(_largest_of_parts, together=1, in_stages=False)
+CPU = Form(_median_member, together=4, in_stages=False)
 
 
 class _Sums:

@@ -1,4 +1,4 @@
-"""The formulas for GPU and TPU, computed on a CPU, against float64: offsets, outliers and range."""
+"""The formulas without a branch, and the general ones, against float64: offsets and range."""
 
 import functools
 
@@ -9,8 +9,9 @@ import pytest
 
 from jaxnorm.ops import _implementations
 from jaxnorm.ops._formulas import Problem
-from jaxnorm.ops._implementations import XLA, XLA_GPU, XLA_GPU_ROWS, XLA_TPU
-from jaxnorm.ops.kernels._xla_accelerators import LONGEST_ROW
+from jaxnorm.ops._implementations import XLA, XLA_CPU_SMALL, XLA_GPU, XLA_GPU_ROWS, XLA_TPU
+from jaxnorm.ops.kernels import _xla_branchless
+from jaxnorm.ops.kernels._xla_branchless import LONGEST_ROW
 from jaxnorm.stats.sampling import Sampling
 from tests.ops.kernels.cases import CASES, arrays, computed, expected
 from tests.stats.reference import relative_error
@@ -18,17 +19,23 @@ from tests.stats.reference import relative_error
 LAW = 4e-6
 OFFSETS = [0.0, 1e2, 1e6]  # in standard deviations
 SIZES = [1e-30, 1e-20, 1e-10, 1e18, 1e30]
-FORMS = {"rows on GPU": XLA_GPU_ROWS, "GPU": XLA_GPU, "TPU": XLA_TPU}
+FORMS = {
+    "rows on GPU": XLA_GPU_ROWS,
+    "GPU": XLA_GPU,
+    "TPU": XLA_TPU,
+    "small": XLA_CPU_SMALL._replace(serves=_xla_branchless.serves),
+    "general": XLA,
+}
 LAYOUTS = {
     "layer, panels and a tail": ("rows on GPU", "GPU", "TPU"),
-    "layer of few long rows": ("TPU",),
-    "layer of 3 channels": ("rows on GPU",),
+    "layer of few long rows": ("TPU", "general"),
+    "layer of 3 channels": ("rows on GPU", "small"),
     "layer, a scale for each block": ("rows on GPU",),
-    "batch, blocks and a remainder": ("GPU", "TPU"),
-    "instance": ("GPU", "TPU"),
+    "batch, blocks and a remainder": ("GPU", "TPU", "general"),
+    "instance": ("GPU", "TPU", "small"),
     "group": ("GPU", "TPU"),
     "group of 1 row": ("TPU",),
-    "batch and group": ("GPU",),
+    "batch and group": ("GPU", "small", "general"),
     "ghost batch": ("GPU", "TPU"),
 }
 EVERY = pytest.mark.parametrize(

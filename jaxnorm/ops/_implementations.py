@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
-from jaxnorm import _internals, _partitioning
+from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm.ops import _fusing, _partitioned, _primitives
 from jaxnorm.ops._activations import Activation
 from jaxnorm.ops._formulas import Problem, Sum
@@ -22,6 +22,7 @@ Implementation = Literal["xla", "native", "pallas"]
 "pallas" kernels for GPU and TPU, which an interpreter runs on CPU, for tests."""
 
 VARIABLE = "JAXNORM_IMPLEMENTATION"
+CHOOSES = "yes, each shard chooses"
 
 
 class Entry(NamedTuple):
@@ -321,7 +322,8 @@ def show_config(
     """Returns which implementations are in use on this machine, and why.
 
     Args:
-        x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device.
+        x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device;
+            where its type says how it lies on several, also whether each of them chooses.
         stats_shape: one entry per axis of `x`, as `standardize` takes it.
         scale: of the rank of `x`; None where there is neither scale nor bias.
         residual: like `x`, where one is added.
@@ -352,7 +354,7 @@ def show_config(
         detail += ", where asked for" if entry.wish == "pallas" else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
     why_not = _partitioning.why_not(jax.default_backend())
-    how = f"no, left to XLA: {why_not}" if why_not else "yes, each shard chooses"
+    how = f"with explicit axes, else left to XLA: {why_not}" if why_not else CHOOSES
     lines.append(f"partitioned programs: {how}")
     forced = os.environ.get(VARIABLE)
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
@@ -379,6 +381,12 @@ def _serving(x, stats_shape: Shape | None, scale, problem: Problem):
     parameters = () if scale is None else (scale,)
     affine = tuple(v.shape for v in parameters)
     yield f"x {x.dtype} {list(x.shape)} with stats_shape {problem.stats_shape}:"
+    if _explicit.is_explicit(x):
+        reason = _primitives.why_not(problem, (x,), parameters)
+        yield f"explicit axes: {CHOOSES if reason is None else f'no, left to XLA: {reason}'}"
+        if reason is not None:
+            yield f"{XLA.name}: serves"
+            return
     for entry in TABLE:
         if entry.platform not in (None, _platform()):
             continue

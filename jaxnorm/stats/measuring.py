@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import accumulation_dtype, finite, power_of_two, real_dtype, sum_of_two
 from jaxnorm.stats import _collectives, shapes
 from jaxnorm.stats.sampling import Sampling, settled
@@ -275,7 +275,7 @@ def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
     if w is None and x.size:
         return shapes.median_member(x, stats_shape, dtype)
     valid = jnp.ones((1,) * x.ndim, bool) if w is None else lax.stop_gradient(w) > 0
-    counts = zip(x.shape, stats_shape, _internals.shard_counts(x), strict=True)
+    counts = zip(x.shape, stats_shape, _explicit.shard_counts(x), strict=True)
     if any(s != n and shards > 1 for n, s, shards in counts):
         # To search through shards for a member would gather them.
         members = block_sum(jnp.broadcast_to(valid, x.shape).astype(real_dtype(dtype)), stats_shape)

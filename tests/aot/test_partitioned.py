@@ -5,7 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.bench._ahead import devices, shaped
@@ -39,10 +39,11 @@ BATCHES = {
 GATHERED = 4 * 4 * 4 * SHAPE[-1]  # bytes of four numbers of each of four blocks
 
 
-def programs(target, stats_shape, spec, sizes=(4,)):
+def programs(target, stats_shape, spec, sizes=(4,), explicit=False):
     """Returns the texts of the program of the output, and of that with all gradients."""
     chips = np.array(devices(target, 4)).reshape(sizes)
-    mesh = Mesh(chips, ("data", "model")[: len(sizes)])
+    kinds = (AxisType.Explicit if explicit else AxisType.Auto,) * len(sizes)
+    mesh = Mesh(chips, ("data", "model")[: len(sizes)], axis_types=kinds)
     x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, spec))
     features = shaped(
         SHAPE[-1:], "float32", NamedSharding(mesh, P(spec[3] if len(spec) > 3 else None))
@@ -135,6 +136,16 @@ def masked_and_moments(target):
 def test_a_mask_and_moments_alone_cost_no_exchange_more_on_a_slice_of_tpu(ahead):
     texts = ahead("v5e")(masked_and_moments, "v5e")
     assert exchanges(texts) == [1, 2, 1]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("target", ["h100", "v5e"])
+@pytest.mark.parametrize("name", CASES)
+def test_explicit_axes_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name, target):
+    stats_shape, spec, once, both = CASES[name]
+    spec = P(*(name and ("data", "model") for name in spec))
+    texts = ahead(target)(programs, target, stats_shape, spec, (2, 2), True)
+    assert exchanges(texts) == [once, both]
     assert_nothing_is_whole(texts)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import AbstractValue
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
@@ -29,7 +30,6 @@ def mesh_of(value: Array) -> AbstractMesh | None:
         None where there is no mesh, and where an axis of it is automatic or manual.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> mesh_of(jnp.ones(3)) is None
         True
     """
@@ -46,7 +46,6 @@ def is_explicit(value: Array) -> bool:
         value: an array, or its shape and dtype.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> is_explicit(jnp.ones(3))
         False
     """
@@ -63,7 +62,6 @@ def explicit_axes(value: Array) -> tuple:
         One entry per axis; None where the type of `value` says nothing.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> explicit_axes(jnp.ones((2, 3)))
         (None, None)
     """
@@ -78,7 +76,6 @@ def spec_of(value: Array) -> Spec:
         value: an array, or an aval.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> spec_of(jnp.ones((2, 3)))
         ((), ())
     """
@@ -91,7 +88,6 @@ def shard_counts(value: Array) -> tuple[int, ...]:
     """Returns into how many shards the type of `value` says that each axis is cut.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> shard_counts(jnp.ones((2, 3)))
         (1, 1)
     """
@@ -111,7 +107,6 @@ def why_not(x: Array, others: Sequence[Array]) -> str | None:
         A reason for people to read. None also where the types say nothing.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> why_not(jnp.ones((2, 3)), ()) is None
         True
     """
@@ -137,7 +132,6 @@ def beside(x: Array, value: Array) -> Array:
         `value` itself where the types say nothing, or something that `why_not` knows.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> beside(jnp.ones((2, 3)), jnp.ones((1, 3))).shape
         (1, 3)
     """
@@ -154,7 +148,6 @@ def spec_beside(x: Array, shape: Shape) -> Spec:
         shape: of the rank of `x`.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> spec_beside(jnp.ones((2, 3)), (1, 3))
         ((), ())
     """
@@ -185,13 +178,27 @@ def like(value: Array, other: Array) -> Array:
         other: [*shape].
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> like(jnp.ones(3), jnp.zeros(3)).shape
         (3,)
     """
     if mesh_of(other) is None or mesh_of(value) is None:
         return value
     return _lying(value, mesh_of(other), spec_of(other))
+
+
+def as_rows(value: Array, other: Array) -> Array:
+    """Returns `value` lying as the first axis of another array, if that is sharded explicitly.
+
+    Args:
+        value: [N].
+        other: [N, *shape].
+
+    Examples:
+        >>> as_rows(jnp.ones(2), jnp.zeros((2, 3))).shape
+        (2,)
+    """
+    mesh = mesh_of(other)
+    return value if mesh is None else _lying(value, mesh, spec_of(other)[:1])
 
 
 def on_shards(
@@ -225,10 +232,29 @@ def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
 
     JAX asks for the sharding of the result where a reshape splits or merges a sharded axis.
     """
-    if not any(explicit_axes(value)):
+    sharding = out_sharding(value, spec)
+    if sharding is None:
         return value.reshape(tuple(shape))
-    sharding = NamedSharding(_sharding(value).mesh, PartitionSpec(*spec))
     return jax.lax.reshape(value, tuple(shape), out_sharding=sharding)
+
+
+def out_sharding(value: Array, spec: Sequence) -> NamedSharding | None:
+    """Returns how to say to JAX that what is made of `value` lies as `spec` says.
+
+    Args:
+        value: an operand.
+        spec: the mesh axes of each axis of the result.
+
+    Returns:
+        What operations take as `out_sharding`; None where no axis of `value` is sharded explicitly.
+
+    Examples:
+        >>> out_sharding(jnp.ones(3), [None]) is None
+        True
+    """
+    if not any(explicit_axes(value)):
+        return None
+    return NamedSharding(_sharding(value).mesh, PartitionSpec(*spec))
 
 
 def repeated(value: Array, times: int, names: Any) -> Array:
@@ -243,7 +269,6 @@ def repeated(value: Array, times: int, names: Any) -> Array:
         [times, *shape]; not sharded along the first axis where another one is over `names`.
 
     Examples:
-        >>> import jax.numpy as jnp
         >>> repeated(jnp.ones(2), 3, None).shape
         (3, 2)
     """
@@ -263,6 +288,70 @@ def replicated(value: Array, axes: Sequence[int]) -> Array:
         return value
     mesh = _sharding(value).mesh
     return jax.sharding.reshard(value, NamedSharding(mesh, PartitionSpec(*kept)))
+
+
+def gathered(values: Sequence[Array], axes: Sequence[int]) -> list[Array]:
+    """Returns arrays with `axes` no longer explicitly sharded, with one exchange for all of them.
+
+    Args:
+        values: of one shape, floating or complex.
+        axes: of each of them.
+
+    Returns:
+        As many arrays; where an axis is sharded all lie as the first that is.
+
+    Examples:
+        >>> gathered([jnp.ones(2)], [0])
+        [Array([1., 1.], dtype=float32)]
+    """
+    first = next((v for v in values if any(explicit_axes(v)[axis] for axis in axes)), None)
+    if first is None:
+        return list(values)
+    dtype = jnp.result_type(*values)
+    mesh, spec = _sharding(first).mesh, spec_of(first)
+    packed = jnp.stack([_lying(v.astype(dtype), mesh, spec) for v in values])
+    rows = zip(values, replicated(packed, [axis + 1 for axis in axes]), strict=True)
+    return [(row if jnp.iscomplexobj(v) else row.real).astype(v.dtype) for v, row in rows]
+
+
+def whole_groups(value: Array, groups: int, axis: int) -> Array:
+    """Returns `value` lying so that no explicit shard of an axis cuts through a group.
+
+    Args:
+        value: [*shape].
+        groups: into which the axis is cut, contiguous.
+        axis: not sharded in the result where shards do not end with groups.
+
+    Examples:
+        >>> whole_groups(jnp.ones((2, 6)), 3, 1).shape
+        (2, 6)
+    """
+    return replicated(value, [axis]) if groups % shard_counts(value)[axis] else value
+
+
+def left_to_xla(function: Callable[..., Any], spec: Sequence, *values: Any) -> Any:
+    """Returns what a function makes of values whose axes are automatic in it.
+
+    For operations of which JAX does not say how their results lie: slices and gathers along sharded
+    axes. XLA partitions them, and exchanges between neighbours what a window reaches.
+
+    Args:
+        function: of arrays, or trees of them.
+        spec: the mesh axes of each axis of all results.
+        *values: on one mesh, or on none.
+
+    Returns:
+        `function(*values)`, sharded as `spec` says where an axis of a value is sharded explicitly.
+
+    Examples:
+        >>> left_to_xla(jnp.cumsum, [None], jnp.ones(3))
+        Array([1., 2., 3.], dtype=float32)
+    """
+    shardings = (out_sharding(value, spec) for value in jax.tree.leaves(values))
+    sharding = next((s for s in shardings if s is not None), None)
+    if sharding is None:
+        return function(*values)
+    return jax.sharding.auto_axes(function, out_sharding=sharding)(*values)
 
 
 def _sharding(value: Any) -> Any:

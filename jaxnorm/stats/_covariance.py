@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, require_inexact
 from jaxnorm.stats._collectives import sum_of_shards
 from jaxnorm.stats._moments import moments
@@ -100,10 +101,17 @@ def covariance(
     tail = jnp.zeros_like(taken.mean) if taken.tail is None else taken.tail
     d = in_groups(centered(x, None, taken.mean, tail), num_groups, axis)
     weighed = d if w is None else d * in_groups(jnp.broadcast_to(w, x.shape), num_groups, axis)
-    total = jnp.einsum("...gi,...gj->gij", weighed, d, precision=lax.Precision.HIGHEST)
+    total = jnp.einsum(
+        "...gi,...gj->gij",
+        weighed,
+        d,
+        precision=lax.Precision.HIGHEST,
+        out_sharding=_explicit.out_sharding(d, (_explicit.explicit_axes(d)[-2], None, None)),
+    )
     if axis_name is not None:
         total = sum_of_shards(total, axis_name, axis_index_groups)
-    count = jnp.broadcast_to(taken.count, stats_shape).reshape(num_groups, -1)[:, 0]
+    counts = in_groups(jnp.broadcast_to(taken.count, stats_shape), num_groups, axis)
+    count = counts.reshape(num_groups, -1)[:, 0]
     cov = total / jnp.where(count > 0, count, 1)[:, None, None]
     return Covariance(taken.mean, tail, (cov + cov.mT) / 2, count)
 
@@ -117,14 +125,15 @@ def in_groups(x: Array, num_groups: int, axis: int) -> Array:
         axis: the channel axis.
 
     Returns:
-        [*rest, G, C/G].
+        [*rest, G, C/G]; on a mesh with explicit axes whole groups lie on each device.
 
     Examples:
         >>> in_groups(jnp.ones((2, 6, 4)), 3, 1).shape
         (2, 4, 3, 2)
     """
-    x = jnp.moveaxis(x, axis, -1)
-    return x.reshape(*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
+    x = _explicit.whole_groups(jnp.moveaxis(x, axis, -1), num_groups, x.ndim - 1)
+    split = (*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
+    return _explicit.reshaped(x, split, (*_explicit.explicit_axes(x), None))
 
 
 def _of_vectors(w: Floats, channels: int, num_groups: int, axis: int) -> Array:

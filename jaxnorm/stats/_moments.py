@@ -223,19 +223,9 @@ def pool(
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
     fine = Measured(mean, tail, var, jnp.ones_like(var), jnp.broadcast_to(count, mean.shape))
-    fine = _gathered(fine, sampling.stats_shape)
+    pooled = [axis for axis, s in enumerate(sampling.stats_shape) if s != mean.shape[axis]]
+    fine = Measured(*_explicit.gathered(fine, pooled))
     return reported(pool_shards(pool_measured(fine, sampling.stats_shape), sampling))
-
-
-def _gathered(fine: Measured, stats_shape: Shape) -> Measured:
-    """Returns moments whose axes that are pooled are on every device, with one exchange."""
-    pooled = [axis for axis, s in enumerate(stats_shape) if s != fine.mean.shape[axis]]
-    if not any(_explicit.explicit_axes(fine.mean)[axis] for axis in pooled):
-        return fine
-    packed = jnp.stack([v.astype(jnp.result_type(*fine)) for v in fine])
-    everyone = _explicit.replicated(packed, [axis + 1 for axis in pooled])
-    rows = zip(fine, everyone, strict=True)
-    return Measured(*((v if jnp.iscomplexobj(u) else v.real).astype(u.dtype) for u, v in rows))
 
 
 def with_tail(moments: Moments) -> Moments:

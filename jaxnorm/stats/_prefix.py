@@ -6,6 +6,7 @@ Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.stats._moments import Moments, merge, moments, with_tail
 from jaxnorm.stats.sampling import Variance
@@ -79,7 +80,8 @@ def prefix_moments(
         axis_index_groups=axis_index_groups,
         dtype=dtype,
     )
-    taken = jax.tree.map(lambda part: jnp.broadcast_to(part, steps), with_tail(taken))
+    parts = [jnp.broadcast_to(part, steps) for part in with_tail(taken)]
+    taken = Moments(*_explicit.gathered(parts, [axis]))
     prefixes = jax.lax.associative_scan(merge, taken, axis=axis)
     if before is None:
         return prefixes

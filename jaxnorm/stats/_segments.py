@@ -3,12 +3,15 @@
 Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American Statistician, 1983.
 """
 
+import functools
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import (
     accumulation_dtype,
     as_array,
@@ -123,7 +126,7 @@ def segment_units(
     x = as_array(x)
     require_inexact(x)
     ids = segments_of(x, segment_ids, num_segments)
-    largest = jax.ops.segment_max(sizes(x, mask, weights), ids, num_segments)
+    largest = _of_segments(jax.ops.segment_max, sizes(x, mask, weights), ids, num_segments)
     return unit_of(largest, at_least)
 
 
@@ -136,7 +139,7 @@ def segments_of(x: Array, segment_ids: ArrayLike, num_segments: int) -> Array:
         num_segments: how many segments there are.
 
     Returns:
-        [N], integers.
+        [N], integers; on a mesh with explicit axes they lie as the rows.
 
     Raises:
         ValueError: there is not one id for each row.
@@ -159,7 +162,8 @@ def segments_of(x: Array, segment_ids: ArrayLike, num_segments: int) -> Array:
     number = operator.index(num_segments)
     if not jnp.issubdtype(ids.dtype, jnp.signedinteger) or ids.dtype.itemsize < 4:
         ids = ids.astype(jnp.int32)
-    return jnp.where((ids >= 0) & (ids < number), ids, number)
+    ids = jnp.where((ids >= 0) & (ids < number), ids, number)
+    return _explicit.as_rows(ids, x)
 
 
 def at_rows(statistic: Array, ids: Array) -> Array:
@@ -176,7 +180,12 @@ def at_rows(statistic: Array, ids: Array) -> Array:
         >>> at_rows(jnp.array([5.0, 7.0]), jnp.array([1, 0, 2]))
         Array([7., 5., 0.], dtype=float32)
     """
-    return statistic.at[ids].get(mode="fill", fill_value=0)
+
+    def get(statistic: Array, ids: Array) -> Array:
+        return statistic.at[ids].get(mode="fill", fill_value=0)
+
+    spec = (*_explicit.explicit_axes(ids), *_explicit.explicit_axes(statistic)[1:])
+    return _explicit.left_to_xla(get, spec, statistic, ids)
 
 
 def without_padding(
@@ -215,7 +224,16 @@ def _row_weights(x: Array, mask: ArrayLike | None, weights: ArrayLike | None) ->
 
 
 def _sum(values: Array, ids: Array, num_segments: int) -> Array:
-    return jax.ops.segment_sum(values, ids, num_segments)
+    return _of_segments(jax.ops.segment_sum, values, ids, num_segments)
+
+
+def _of_segments(
+    reduction: Callable[..., Array], values: Array, ids: Array, num_segments: int
+) -> Array:
+    """Returns a reduction over the rows of each segment, the same on all shards of the rows."""
+    spec = (None, *_explicit.explicit_axes(values)[1:])
+    reduce = functools.partial(reduction, num_segments=num_segments)
+    return _explicit.left_to_xla(reduce, spec, values, ids)
 
 
 def _first_rows(x: Array, ids: Array, valid: Array, num_segments: int) -> Array:
@@ -225,7 +243,9 @@ def _first_rows(x: Array, ids: Array, valid: Array, num_segments: int) -> Array:
     if not n:
         return jnp.zeros((num_segments, *x.shape[1:]), x.dtype)
     rows = jnp.arange(n, dtype=jnp.int32).reshape(-1, *(1,) * (x.ndim - 1))
-    first = jax.ops.segment_min(jnp.where(valid, rows, n), ids, num_segments)
+    first = _of_segments(jax.ops.segment_min, jnp.where(valid, rows, n), ids, num_segments)
     first = jnp.broadcast_to(first, (num_segments, *x.shape[1:]))
-    found = jnp.take_along_axis(x, jnp.minimum(first, n - 1), axis=0)
+    take = functools.partial(jnp.take_along_axis, axis=0)
+    spec = (None, *_explicit.explicit_axes(x)[1:])
+    found = _explicit.left_to_xla(take, spec, x, jnp.minimum(first, n - 1))
     return jnp.where(first < n, found, 0)

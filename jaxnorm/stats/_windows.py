@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import as_array, canonical_axes, sum_of_two
 from jaxnorm.stats._moments import Moments, moments, with_tail
 from jaxnorm.stats.measuring import real_product
@@ -83,7 +84,8 @@ def windowed_moments(
                 parts = _slide(parts, axis, size)
         return parts
 
-    return slid(with_tail(taken))
+    spec = _explicit.explicit_axes(taken.mean)
+    return _explicit.left_to_xla(slid, spec, with_tail(taken))
 
 
 def _sizes(ndim: int, window: Window | Sequence[Window], axes: Axes) -> dict[int, Window]:

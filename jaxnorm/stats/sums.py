@@ -184,8 +184,7 @@ def _fold(values: Numbers, stats_shape: Shape, over_axes: Callable, over_members
     total = over_axes(values, tuple(a for a, (n, s) in enumerate(pairs) if s == 1 and n != 1))
     for axis, (n, s) in enumerate(pairs):
         if s not in (1, n):
-            if s % _explicit.shard_counts(total)[axis]:
-                total = _explicit.replicated(total, [axis])  # its shards cut through groups
+            total = _explicit.whole_groups(total, s, axis)
             split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
             spec = list(_explicit.explicit_axes(total))
             spec.insert(axis + 1, None)

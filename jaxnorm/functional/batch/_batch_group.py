@@ -3,19 +3,22 @@
 Zhou et al.: Batch Group Normalization, arXiv:2012.02782, 2020.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxnorm.functional._parameters import place
-from jaxnorm.functional.batch._running import keep_dims, shaped
+from jaxnorm import _explicit
+from jaxnorm.functional._parameters import placed
+from jaxnorm.functional.batch._running import keep_dims
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
-from jaxnorm.stats import Estimator, Variance, ema, moments
-from jaxnorm.stats.shapes import broadcasting
-from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike
+from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, pool
+from jaxnorm.stats._moments import with_tail
+from jaxnorm.stats.sums import repeat
+from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
 
 def batch_group_norm(
@@ -85,36 +88,91 @@ def batch_group_norm(
     x = as_array(x)
     features = canonical_axes(axis, x.ndim, "axis")
     require_batch_axis(features, x.shape)
-    moved = jnp.moveaxis(x, features[0], 1)
-    flat = moved.reshape(x.shape[0], -1)
-    if num_groups < 1 or flat.shape[1] % num_groups:
+    values = math.prod(x.shape[1:])
+    if num_groups < 1 or not values or values % num_groups:
         raise ValueError(
-            f"num_groups={num_groups} does not divide the {flat.shape[1]} values of an example "
-            f"of x {list(x.shape)}; use a divisor of {flat.shape[1]}"
+            f"num_groups={num_groups} does not divide the {values} values of an example "
+            f"of x {list(x.shape)}; use a divisor of {values}"
         )
-
-    def flattened(part: ArrayLike | None, name: str) -> Array | None:
-        if part is None:
-            return None
-        part = broadcasting(part, x.shape, name)
-        whole = jnp.broadcast_to(part, (part.shape[0], *x.shape[1:]))
-        return jnp.moveaxis(whole, features[0], 1).reshape(part.shape[0], -1)
-
-    scale = flattened(place(scale, x.shape, features, "scale"), "scale")
-    bias = flattened(place(bias, x.shape, features, "bias"), "bias")
-    mask, weights = flattened(mask, "mask"), flattened(weights, "weights")
-    affine = {"scale": scale, "bias": bias, "epsilon": epsilon, "dtype": dtype}
-    stats_shape = (1, num_groups)
+    groups = _Groups.of(x.shape, features[0], num_groups)
+    affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     sample = {"mask": mask, "weights": weights, "variance": variance, **mapped}
+    shapes = (x.shape[0], values), (1, num_groups)
     asked = (use_running_average, update_stats, single_value)
-    average, update = switches("batch_group_norm", flat.shape, stats_shape, *asked, **mapped)
+    average, update = switches("batch_group_norm", *shapes, *asked, **mapped)
+    batch = None
     if average:
-        running = keep_dims(estimator.read(stats), stats_shape)
-        y = normalize(flat, running, **affine)
-        batch = moments(flat, stats_shape, **sample) if update else None
+        running = keep_dims(estimator.read(stats), (num_groups,))
+        y = normalize(x, groups.at_blocks(running), **affine)
+        if update:
+            batch = groups.pooled(moments(x, groups.stats_shape, **sample))
+    elif groups.blocks == num_groups:
+        how = {"implementation": implementation, **affine, **sample}
+        y, taken = standardize(x, groups.stats_shape, **how)
+        batch = groups.pooled(taken)
     else:
-        y, batch = standardize(flat, stats_shape, implementation=implementation, **affine, **sample)
+        _refuse_kernels(implementation, num_groups, x.shape)
+        batch = groups.pooled(moments(x, groups.stats_shape, **sample))
+        y = normalize(x, groups.at_blocks(batch), **affine)
     if update and batch is not None:
-        stats = estimator.update(stats, shaped(batch, (num_groups,)))
-    return jnp.moveaxis(y.reshape(moved.shape), 1, features[0]), stats
+        stats = estimator.update(stats, batch)
+    return y, stats
+
+
+class _Groups(NamedTuple):
+    """Contiguous groups of the values of an example, and the blocks of `x` that they are made of.
+
+    A block is a range of each axis. A group that ends within a channel, or within a row of one,
+    has several.
+    """
+
+    stats_shape: Shape  # of the blocks
+    channel: int  # the axis of the channels
+    number: int  # of groups
+
+    @classmethod
+    def of(cls, shape: Shape, channel: int, number: int) -> "_Groups":
+        """Returns the largest blocks none of which holds values of two groups."""
+        sizes = (shape[channel], *shape[1:channel], *shape[channel + 1 :])
+        inner = math.prod(sizes)
+        run, cuts = inner // number, []
+        for n in sizes:
+            inner //= n
+            cuts.append(n if run % inner else n // math.gcd(n, run // inner))
+            run = math.gcd(run, inner)
+        return cls((1, *cuts[1:channel], cuts[0], *cuts[channel:]), channel, number)
+
+    @property
+    def blocks(self) -> int:
+        return math.prod(self.stats_shape)
+
+    def pooled(self, taken: Moments) -> Moments:
+        """Returns the moments [G] of the groups from those of the blocks."""
+        parts = [jnp.broadcast_to(part, self.stats_shape) for part in with_tail(taken)]
+        channels_first = [jnp.moveaxis(part[0], self.channel - 1, 0) for part in parts]
+        whole = _explicit.gathered(channels_first, range(1, len(self.stats_shape) - 1))
+        fine = Moments(*(part.reshape(-1) for part in whole))
+        return fine if self.blocks == self.number else pool(fine, (self.number,))
+
+    def at_blocks(self, of_groups: Moments) -> Moments:
+        """Returns the moments of the groups where their blocks stand."""
+        _, *rest = self.stats_shape
+        channels = rest.pop(self.channel - 1)
+
+        def placed_part(part: Array) -> Array:
+            every = repeat(part, 0, self.blocks // self.number)
+            every = _explicit.whole_groups(every, channels, 0)
+            spec = (*_explicit.explicit_axes(every), *(None,) * len(rest))
+            blocks = _explicit.reshaped(every, (channels, *rest), spec)
+            return jnp.moveaxis(blocks, 0, self.channel - 1)[None]
+
+        return Moments(*map(placed_part, with_tail(of_groups)))
+
+
+def _refuse_kernels(implementation: Implementation | None, num_groups: int, shape: Shape) -> None:
+    if implementation not in (None, "xla"):
+        raise ValueError(
+            f"implementation={implementation!r} does not serve num_groups={num_groups} of x "
+            f"{list(shape)}, whose groups end within channels or rows; use 'xla' or None"
+        )

@@ -151,7 +151,7 @@ MEMBERS: tuple[Member, ...] = (
         center=True,
         stateful=True,
         options={"num_groups": 2},
-        cost="one pass for the statistics, and a transposition where channels are last",
+        cost="one pass for the statistics",
         limits="with groups of positions every input must have the size that it was trained on",
     ),
 )

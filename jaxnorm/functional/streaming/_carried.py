@@ -6,6 +6,7 @@ Yao et al.: Cross-Iteration Batch Normalization, arXiv:2002.05712, 2020.
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.functional.streaming._last import entered
 from jaxnorm.functional.streaming._states import CrossIterationState
 from jaxnorm.stats import BatchStats, Moments, ema, pool, rescaled, whole_mean
@@ -45,9 +46,14 @@ def with_earlier(
     earlier = Moments(state.means + by_mean, var, counts, jnp.zeros_like(var))
     earlier = rescaled(earlier, 1 / unit)
     own = own._replace(count=jnp.broadcast_to(own.count, own.var.shape) > 0)
-    rows = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old]), own, earlier)
+    rows = jax.tree.map(_before, own, earlier)
     rows = rows._replace(count=rows.count.astype(rows.var.dtype))
     return jax.tree.map(lambda v: v[0], pool(rows, (1, *own.mean.shape)))
+
+
+def _before(new: Array, old: Array) -> Array:
+    """Returns [1 + window, C], lying on devices as what is `old`."""
+    return jnp.concatenate([_explicit.like(new, old[0])[None], old])
 
 
 def after(

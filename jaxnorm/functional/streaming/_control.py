@@ -9,6 +9,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.stats import moments, whole_mean
 from jaxnorm.typing import Array, ArrayLike, Shape
 
@@ -69,7 +70,7 @@ def _backward(stats_shape, residuals, g):
     def mean(values: Array) -> Array:
         return whole_mean(moments(values, stats_shape, mask=mask))
 
-    means = (mean(g * along), mean(along * along))
+    means = tuple(_explicit.gathered((mean(g * along), mean(along * along)), [0]))
     last, before = jax.lax.scan(step, kept.reshape(stats_shape[1:]), means)
     change = rate * before * along
     change = change if mask is None else jnp.where(mask, change, 0)

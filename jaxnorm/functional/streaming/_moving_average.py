@@ -6,6 +6,7 @@ Yan et al.: Towards Stabilizing Batch Statistics in Backward Propagation, arXiv:
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.functional.pointwise._widened import widened
 from jaxnorm.functional.streaming._checks import require_state
@@ -91,7 +92,10 @@ def moving_average_batch_norm(
     mapped = {"axis_name": axis_name, "axis_index_groups": axis_index_groups}
     running = jax.lax.stop_gradient(state.mean_square)
     batch = moments(jax.lax.stop_gradient(x), row, center=False, mask=mask, **mapped)
-    own, seen = batch.var.reshape(sizes), jnp.broadcast_to(batch.count, row).reshape(sizes) > 0
+    own, seen = (
+        _explicit.like(jnp.broadcast_to(part, row).reshape(sizes), running)
+        for part in (batch.var, batch.count > 0)
+    )
     step = state.updates + seen
     averaged = (step > len(state.products)) & (step >= warmup_steps)
     squares = entered(state.mean_squares, own, seen)
@@ -113,4 +117,5 @@ def moving_average_batch_norm(
 def _rule(kept: Array, gz: Array, zz: Array, when: tuple[Array, Array]) -> tuple[Array, Array]:
     averaged, seen = when
     products = entered(kept, gz, seen)
-    return jnp.where(averaged, products.mean(0), gz), products
+    mean = products.mean(0)
+    return jnp.where(averaged, mean, _explicit.like(gz, mean)), products

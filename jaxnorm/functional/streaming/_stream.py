@@ -6,7 +6,9 @@ Chiley et al.: Online Normalization for Training Neural Networks, arXiv:1905.058
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.stats import Moments, merge
+from jaxnorm.stats._moments import with_tail
 
 
 def stream_moments(seen: Moments, samples: Moments, decay: float) -> tuple[Moments, Moments]:
@@ -37,6 +39,7 @@ def stream_moments(seen: Moments, samples: Moments, decay: float) -> tuple[Momen
         share = jnp.where(new, 1 - decay, jnp.zeros_like(sample.count))
         return merge(old, sample._replace(count=share))._replace(count=seen.count), seen
 
-    samples = jax.tree.map(lambda v: jnp.broadcast_to(v, samples.mean.shape)[:, None], samples)
+    parts = [jnp.broadcast_to(part, samples.mean.shape) for part in with_tail(samples)]
+    samples = Moments(*(part[:, None] for part in _explicit.gathered(parts, [0])))
     last, before = jax.lax.scan(enter, seen, samples)
     return last, jax.tree.map(lambda v: v[:, 0], before)

@@ -109,7 +109,7 @@ def _newton_root(cov: Array, epsilon: Array, *, iterations: int) -> Array:
     trace = jnp.trace(ridged, axis1=-2, axis2=-1)[..., None, None]
     unit = power_of_two(jax.lax.stop_gradient(trace))
     ridged, trace = ridged / unit, trace / unit
-    scaled, root = ridged / trace, jnp.broadcast_to(identity, cov.shape)
+    scaled, root = ridged / trace, identity + jnp.zeros_like(cov)
     for _ in range(iterations):
         cube = product(product(root, root), root)
         root = (3 * root - product(cube, scaled)) / 2

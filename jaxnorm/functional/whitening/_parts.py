@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.functional._parameters import kept_shape, scaled_and_shifted
 from jaxnorm.numerics import accumulation_dtype, as_array, canonical_axes, check_epsilon
 from jaxnorm.ops import normalize
@@ -118,7 +119,7 @@ def mapped(matrices: Array, x: Array, axis: int) -> Array:
     """Returns the channels of each group multiplied by the matrix of the group, [G, C/G, C/G]."""
     grouped = in_groups(x, len(matrices), axis)
     y = jnp.einsum("gij,...gj->...gi", matrices, grouped, precision=jax.lax.Precision.HIGHEST)
-    return jnp.moveaxis(y.reshape(*y.shape[:-2], -1), -1, axis)
+    return _explicit.like(jnp.moveaxis(y.reshape(*y.shape[:-2], -1), -1, axis), x)
 
 
 def require_fit(state: WhiteningState, channels: Shape, sides: Shape) -> None:

@@ -140,6 +140,25 @@ def beside(x: Array, value: Array) -> Array:
     return _lying(value, mesh_of(x), spec_beside(x, value.shape))
 
 
+def apart(x: Array, value: Array) -> Array:
+    """Returns `value` not sharded over mesh axes that `x` is sharded over along another axis.
+
+    Args:
+        x: [*shape].
+        value: of the rank of `x`; as it is where it has another.
+
+    Examples:
+        >>> apart(jnp.ones((2, 3)), jnp.ones((1, 3))).shape
+        (1, 3)
+    """
+    if value.ndim != x.ndim or not any(explicit_axes(value)):
+        return value
+    own = spec_of(x)
+    elsewhere = [{n for i, names in enumerate(own) if i != a for n in names} for a in range(x.ndim)]
+    met = [axis for axis, names in enumerate(spec_of(value)) if elsewhere[axis] & set(names)]
+    return replicated(value, met)
+
+
 def spec_beside(x: Array, shape: Shape) -> Spec:
     """Returns how an array lies beside `x`: as `x` does along the axes that it has in full.
 

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import accumulation_dtype, as_array, check_epsilon, require_inexact
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem, Residuals
@@ -70,6 +70,8 @@ def normalize(
             "reduced axes with size 1"
         )
     check_stats_shape(x.shape, stats_shape)
+    moments = jax.tree.map(lambda v: _explicit.apart(x, jnp.asarray(v)), moments)
+    mean, var = moments.mean, moments.var
     scale, bias = parameter(scale, x, "scale"), parameter(bias, x, "bias")
     shifted_var = var + jnp.asarray(epsilon, var.dtype)
     empty = (jnp.asarray(moments.count) <= 0) & (var == 0)

@@ -332,4 +332,18 @@ CASES = [
         features=3,
         state=STATE,
     ),
+    Case(
+        "batch_group_norm",
+        variant="groups that end within channels",
+        call=training(jaxnorm.batch_group_norm, num_groups=4),
+        oracle=batch_group_norm_oracle,
+        arrays=lambda rng: {
+            "x": rng.normal(size=(3, 2, 2, 6)),
+            **running(rng, 4),
+            **affine(rng, 6),
+        },
+        module={**MOVING, "num_groups": 4},
+        features=6,
+        state=STATE,
+    ),
 ]

@@ -69,7 +69,7 @@ def pair_norm(
 
 
 def _together(graphs: Graphs, scale: float, epsilon: float, dtype: jnp.dtype) -> Array:
-    size = graphs.x[0].size
+    size = math.prod(graphs.x.shape[1:])
     whole = (graphs.number, *(1,) * (graphs.x.ndim - 1))
     unit = jnp.max(
         graphs.units(math.sqrt(epsilon)), axis=tuple(range(1, graphs.x.ndim)), keepdims=True
@@ -85,7 +85,7 @@ def _together(graphs: Graphs, scale: float, epsilon: float, dtype: jnp.dtype) ->
 
 def _individually(graphs: Graphs, scale: float, epsilon: float, dtype: jnp.dtype) -> Array:
     x = graphs.x
-    size = x[0].size
+    size = math.prod(x.shape[1:])
     centred = graphs.centred(x, graphs.moments(x))
     y, _ = standardize(
         centred,

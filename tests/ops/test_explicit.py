@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnorm import show_config, standardize
+from jaxnorm import normalize, show_config, standardize
 from jaxnorm.ops import fused_standardize
 from jaxnorm.stats import Moments, cumulative, ema, moments, pool
 from tests.ops.reference import reference_gradient, reference_standardize
@@ -86,6 +86,23 @@ def test_running_statistics_stay_where_they_lie(estimator):
     assert relative_error(got.mean, share * mean.ravel()) < rounding(np.float32, values.size)
     expected = share * var.ravel() + 1 - share
     assert relative_error(got.var, expected) < rounding(np.float32, values.size)
+
+
+def test_running_statistics_may_be_sharded_over_the_devices_of_the_batch():
+    values = arrays((24, 24))[0]
+    (given,) = placed([values], P("a"), on=explicit())
+    _, var, _ = reference_moments(values, (1, 24))
+    stats = [v.astype(np.float32).ravel() for v in (values[0], var)]
+    mean, var = (jax.device_put(v, NamedSharding(explicit(), P("a"))) for v in stats)
+
+    @jax.jit
+    def run(x, mean, var):
+        return normalize(x, Moments(mean[None], var[None], jnp.ones(())), epsilon=EPSILON)
+
+    want = (values - np.float64(stats[0])) / np.sqrt(np.float64(stats[1]) + EPSILON)
+    got = run(given, mean, var)
+    assert relative_error(got, want) < rounding(np.float32, values.size)
+    assert got.sharding.is_equivalent_to(given.sharding, 2)
 
 
 def test_a_residual_lies_as_x_and_its_gradient_as_itself():

@@ -76,6 +76,17 @@ def test_sharded_nodes_give_the_numbers_of_the_definition(case, alike):
     assert_equal(case, placed({**arrays, **more}, 0, 4, alike))
 
 
+@pytest.mark.parametrize(
+    ("label", "axis", "alike"),
+    [("domain_batch_norm", 0, ("x", "domain")), ("spade", 1, ("x", "segmentation"))],
+    ids=["domains", "segmentations"],
+)
+@pytest.mark.sampled(1)
+def test_what_is_sharded_with_x_gives_the_numbers_of_the_definition(label, axis, alike):
+    case = next(case for case in CASES if case.label == label)
+    assert_equal(case, placed(draw(case), axis, 2, alike))
+
+
 @pytest.mark.parametrize("label", ["local_contrast_norm", "divisive_norm", "batch_group_norm"])
 @pytest.mark.sampled(1)
 def test_no_device_gets_the_whole_of_sharded_positions(label):

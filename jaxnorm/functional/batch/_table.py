@@ -1,10 +1,12 @@
 """Tables of statistics, a row for each kind of example, and the batch axis that they need."""
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.functional._parameters import kept_shape, placed
 from jaxnorm.typing import Array, ArrayLike, Shape
 
@@ -42,7 +44,11 @@ def rows(
                 f"{name} {list(part.shape)} must have a row of features for each of the {count}, "
                 f"against x {list(shape)}; give it shape {list(size)}"
             )
-        return part[index].reshape((index.size, *kept_shape(shape, features)[1:]))
+        if any(_explicit.explicit_axes(index)):
+            part = _explicit.replicated(part, range(part.ndim))
+        spec = (*_explicit.explicit_axes(index), *_explicit.explicit_axes(part)[1:])
+        chosen = _explicit.left_to_xla(operator.getitem, spec, part, index)
+        return chosen.reshape((index.size, *kept_shape(shape, features)[1:]))
 
     return jax.tree.map(taken, table)
 

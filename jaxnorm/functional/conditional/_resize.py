@@ -1,9 +1,11 @@
 """A segmentation at the resolution of the layer that it conditions."""
 
+import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import as_array
 from jaxnorm.typing import Array, ArrayLike
 
@@ -35,5 +37,7 @@ def resize_segmentation(segmentation: ArrayLike, sizes: Sequence[int]) -> Array:
         )
     for axis, n in enumerate(sizes, 1):
         chosen = jnp.arange(n) * segmentation.shape[axis] // n
-        segmentation = jnp.take(segmentation, chosen, axis=axis)
+        take = functools.partial(jnp.take, indices=chosen, axis=axis)
+        given = _explicit.whole_groups(segmentation, n, axis)
+        segmentation = _explicit.left_to_xla(take, _explicit.explicit_axes(given), given)
     return segmentation

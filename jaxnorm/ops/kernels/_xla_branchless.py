@@ -28,7 +28,6 @@ from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
 
-LONGEST_ROW = 1 << 14  # entries: XLA for GPU keeps no longer row in registers
 SMALL = 1 << 11  # entries up to which one pass, taken entry by entry, is faster on CPU
 MANY_COLUMNS = 1 << 13
 ENOUGH = 16  # terms of a first stage
@@ -69,30 +68,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
     return None
 
 
-def serves_rows(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
-    """Returns why each sample is not a row that XLA for GPU keeps in registers, or None.
-
-    Args:
-        problem: describes the standardization.
-        x: [*shape], or its aval.
-        parameters: scale and bias, or their avals, those that are there.
-        cotangents: the shapes in which cotangents of scale and bias are wanted.
-
-    Returns:
-        A reason for people to read.
-
-    Examples:
-        >>> from jaxnorm.stats.sampling import Sampling
-        >>> problem = Problem(Sampling((1, 3)), 0.0, jnp.dtype(jnp.float32))
-        >>> serves_rows(problem, jnp.ones((2, 3)), (), ())
-        'a sample is not one row of 2 to 16384 entries'
-    """
-    if not _is_row(x.shape, problem.stats_shape):
-        return f"a sample is not one row of 2 to {LONGEST_ROW} entries"
-    return serves(problem, x, parameters, cotangents)
-
-
-def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False) -> list:
+def standardize(*operands, problem: Problem, has, form: Form) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
@@ -100,17 +76,12 @@ def standardize(*operands, problem: Problem, has, form: Form, rows: bool = False
         problem: describes the standardization.
         has: which operands are there.
         form: that of the platform.
-        rows: whether y comes from x again, for which `serves_rows` has no reason against.
     """
     x, _, scale, bias, _ = filled(has, operands)
     measured = measure_once(problem, x, form)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
-    if rows:
-        # XLA drops the statistics where nobody asks for them.
-        y = _row_output(problem, x, scale, bias)
-    else:
-        location = (measured.mean, measured.tail) if problem.center else (None, None)
-        y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
+    location = (measured.mean, measured.tail) if problem.center else (None, None)
+    y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
     return outputs(problem, y.astype(problem.dtype), measured, rstd)
 
 
@@ -158,32 +129,27 @@ def measure_once(problem: Problem, x: Array, form: Form) -> Measured:
     return Measured(mean, tail, var, unit, jnp.asarray(count, var.dtype))
 
 
-def _row_output(problem: Problem, x: Array, scale: Array | None, bias: Array | None) -> Array:
-    """Returns y in the form which XLA for GPU compiles to one program: it reads each row once.
+def mean_square(problem: Problem, deviation: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """Returns the mean square behind each statistic, each sum by itself.
 
-    XLA keeps a row in registers along a chain of reductions, each met by the row that it was taken
-    of, and takes further reductions into such a program. The member that stands for the sample is
-    the largest: a slice would end the chain.
+    Args:
+        problem: describes the standardization.
+        deviation: [*shape], float32 or wider.
+        dtype: of x, whose deviation it is.
+
+    Returns:
+        The mean square in squared units, and the unit, a power of two, both of [*stats_shape].
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((1,)), 0.0, jnp.dtype(jnp.float32))
+        >>> square, unit = mean_square(problem, jnp.array([-1e30, 1e30]), jnp.float32)
+        >>> jnp.sqrt(square) * unit
+        Array([1.e+30], dtype=float32)
     """
-    stats_shape, count = problem.stats_shape, sample_size(x.shape, problem.stats_shape)
-
-    def average(values: Array) -> Array:
-        return block_sum(values * (1 / count), stats_shape)
-
-    row = x.astype(accumulation_dtype(x.dtype))
-    largest = block_max(row, stats_shape)
-    if problem.center:
-        deviation = row - (largest + average(row - largest))
-        deviation = deviation - average(deviation)
-    else:
-        # Nothing is larger than the largest; but the chain needs a first link.
-        deviation = jnp.minimum(row, largest)
-    units = _units(problem, x.dtype)
-    squares = [block_sum(_square(deviation, u), stats_shape) * (1 / count) for u in units]
-    var, unit = _in_range(squares[0], squares, units)
-    measured = Measured(largest, largest, var, unit, jnp.asarray(count, var.dtype))
-    rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
-    return _formulas.affine(deviation, rstd, scale, bias)
+    units, count = _units(problem, dtype), sample_size(deviation.shape, problem.stats_shape)
+    squares = [block_sum(_square(deviation, u), problem.stats_shape) * (1 / count) for u in units]
+    return _in_range(squares[0], squares, units)
 
 
 def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
@@ -207,15 +173,6 @@ def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple)
     if math.prod(x.shape) > SMALL:
         return f"x has more than {SMALL} entries"
     return serves(problem, x, parameters, cotangents)
-
-
-def _is_row(shape: Shape, stats_shape: Shape) -> bool:
-    """Returns whether each sample is a row: the last axes whole, few enough entries."""
-    reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
-    rows = len(reduced) - sum(reduced)
-    cut = any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
-    short = 1 < sample_size(shape, stats_shape) <= LONGEST_ROW
-    return not cut and short and all(reduced[rows:])
 
 
 def _units(problem: Problem, dtype: jnp.dtype) -> list[float]:

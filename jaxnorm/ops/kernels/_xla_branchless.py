@@ -31,6 +31,7 @@ from jaxnorm.typing import Array, Shape
 SMALL = 1 << 11  # entries up to which one pass, taken entry by entry, is faster on CPU
 MANY_COLUMNS = 1 << 13
 ENOUGH = 16  # terms of a first stage
+PARTS = 16  # at most, a power of two as the number of devices that share an axis mostly is
 LANES = 128  # of a TPU: it reads at least so many neighbours
 
 
@@ -39,7 +40,9 @@ class Form(NamedTuple):
 
     pivots: Callable[[Array, Shape], Array]  # a member of each sample that no outlier is
     together: int  # how many sums one reduction takes
-    in_stages: bool  # whether sums over several axes go in two stages
+    in_stages: bool  # whether sums of few columns go in two stages
+    looped: int  # terms up to which a sum of columns is no program of its own
+    tail_in_bias: bool  # whether in groups y has the tail of the mean from its bias
 
 
 def _median_member(x: Array, stats_shape: Shape) -> Array:
@@ -80,8 +83,14 @@ def standardize(*operands, problem: Problem, has, form: Form) -> list:
     x, _, scale, bias, _ = filled(has, operands)
     measured = measure_once(problem, x, form)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
+    gain, shift = spread(rstd, x.shape), bias
+    gain = gain if scale is None else gain * scale
     location = (measured.mean, measured.tail) if problem.center else (None, None)
-    y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
+    if problem.center and form.tail_in_bias and _has_groups(x.shape, problem.stats_shape):
+        location = measured.mean, None
+        shift = -spread(measured.tail, x.shape) * gain
+        shift = shift if bias is None else bias + shift
+    y = _formulas.affine(centered(x, None, *location), gain, None, shift)
     return outputs(problem, y.astype(problem.dtype), measured, rstd)
 
 
@@ -175,6 +184,10 @@ def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple)
     return serves(problem, x, parameters, cotangents)
 
 
+def _has_groups(shape: Shape, stats_shape: Shape) -> bool:
+    return any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
+
+
 def _units(problem: Problem, dtype: jnp.dtype) -> list[float]:
     """Returns the powers of two in whose squares sums are taken, one first.
 
@@ -261,22 +274,56 @@ def _sums_together(terms: list[Array], stats_shape: Shape, form: Form) -> list[A
     """Returns the sums of each of `terms`; XLA is told which ones to take in one pass."""
     shape = terms[0].shape
     axes = [axis for axis, (n, s) in enumerate(zip(shape, stats_shape)) if s == 1 < n]
+    parts = _parts_of_first_axis(shape, axes) if form.in_stages else 1
+    if parts > 1:
+        return _sums_of_parts(terms, stats_shape, axes, parts, form)
     first = _first_axes(shape, axes) if form.in_stages else axes
-    parts = _sums_over(terms, first, form.together)
-    if first != axes and all(s in (1, n) for n, s in zip(shape, stats_shape)):
-        parts = lax.optimization_barrier(parts)  # XLA would make one sum of two
-        parts = _sums_over(parts, [axis for axis in axes if axis not in first], len(parts))
-    if parts[0].shape == tuple(stats_shape):
-        return parts
-    return list(block_sum(jnp.stack(parts), (len(parts), *stats_shape)))
+    sums = _sums_over(terms, first, form)
+    if first != axes and not _has_groups(shape, stats_shape):
+        sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
+        rest = [axis for axis in axes if axis not in first]
+        sums = _sums_over(sums, rest, form._replace(together=len(sums)))
+    return _folded(sums, stats_shape)
+
+
+def _folded(sums: list[Array], stats_shape: Shape) -> list[Array]:
+    """Returns sums of whole axes, of which members of groups are added up."""
+    if sums[0].shape == tuple(stats_shape):
+        return sums
+    return list(block_sum(jnp.stack(sums), (len(sums), *stats_shape)))
+
+
+def _sums_of_parts(
+    terms: list[Array], stats_shape: Shape, axes: list[int], parts: int, form: Form
+) -> list[Array]:
+    """Returns the sums of each of `terms`, whose first summed axis is cut into parts."""
+    shape, axis = terms[0].shape, axes[0]
+    cut = (*shape[:axis], parts, shape[axis] // parts, *shape[axis + 1 :])
+    sums = _sums_over([v.reshape(cut) for v in terms], [a + 1 for a in axes], form)
+    sums = [jnp.squeeze(v, axis + 1) for v in sums]
+    sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
+    if _has_groups(shape, stats_shape):
+        return _folded(sums, stats_shape)
+    return _sums_over(sums, [axis], form)
+
+
+def _parts_of_first_axis(shape: Shape, axes: list[int]) -> int:
+    """Returns into how many parts the first summed axis is cut, one where it is not.
+
+    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
+    XLA writes the terms to memory first. So few parts remain that they are added up where the
+    statistics are computed.
+    """
+    columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
+    if not axes or columns >= MANY_COLUMNS or len(shape) - 1 in axes:
+        return 1
+    terms = math.prod(shape[axis] for axis in axes)
+    parts = math.gcd(shape[axes[0]], PARTS)
+    return parts if columns * parts >= MANY_COLUMNS and terms // parts >= ENOUGH else 1
 
 
 def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
-    """Returns the axes that are summed first, where few columns are to be summed the last of them.
-
-    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
-    XLA writes the terms to memory first.
-    """
+    """Returns the axes that are summed first: where columns are few, the last that are enough."""
     columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
     if columns >= MANY_COLUMNS or len(shape) - 1 in axes:
         return axes
@@ -286,9 +333,10 @@ def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
     return axes
 
 
-def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array]:
+def _sums_over(terms: list[Array], axes: list[int], form: Form) -> list[Array]:
     """Returns the sums of each of `terms` over whole axes, several in one reduction."""
-    if together == 1 or not axes:
+    together = form.together
+    if together == 1 or math.prod(terms[0].shape[axis] for axis in axes) <= form.looped:
         return [jnp.sum(term, axis=axes, keepdims=True) for term in terms]
 
     def add(a: tuple, b: tuple) -> tuple:
@@ -303,9 +351,9 @@ def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array
 
 
 # A program for GPU has shared memory for two sums of columns. XLA for TPU takes all in one pass.
-GPU = Form(_median_member, together=2, in_stages=True)
-TPU = Form(_largest_of_parts, together=1, in_stages=False)
-CPU = Form(_median_member, together=4, in_stages=False)
+GPU = Form(_median_member, together=2, in_stages=True, looped=31, tail_in_bias=True)
+TPU = Form(_largest_of_parts, together=1, in_stages=False, looped=0, tail_in_bias=False)
+CPU = Form(_median_member, together=4, in_stages=False, looped=0, tail_in_bias=False)
 
 
 class _Sums:
@@ -318,7 +366,9 @@ class _Sums:
     def pair(self, shape: Shape, weight: Array | None = None) -> list[Array]:
         """Returns the sums of `weight ct` and of `weight ct xhat`, of [*shape]."""
         ct = self.ct if weight is None else self.ct * weight
-        return _sums_together([ct, ct * self.held_standardized()], shape, self.form)
+        # Most are summed further, over what shares a scale: XLA would make one sum of both.
+        form = self.form._replace(looped=0)
+        return _sums_together([ct, ct * self.held_standardized()], shape, form)
 
     def across(self, shape: Shape) -> list[Array]:
         """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""

@@ -200,7 +200,7 @@ ROWS = (
         "the style loss ends lower with instance norm than with batch norm",
         {
             "smoke": "20 s, photographs",
-            "default": "18 min, photographs and CIFAR-10",
+            "default": "53 min, photographs and CIFAR-10",
             "paper": "a GPU, photographs and CIFAR-10",
         },
         "Ulyanov et al. 2016 (arXiv:1607.08022); Huang and Belongie 2017 (arXiv:1703.06868)",

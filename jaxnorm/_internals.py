@@ -4,7 +4,6 @@ Tried with jax 0.8.1 and 0.10.2.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from jax.experimental import jet
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxnorm import _explicit
 from jaxnorm.typing import Array
 
 Zero = ad.Zero
@@ -107,17 +107,18 @@ def is_mapped(value: Any) -> bool:
 def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> tuple[int, list]:
     """Returns the size of the axis that `vmap` maps, and the values with this axis in front.
 
-    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`. A
-    value that is None stays None.
+    Where a value is not mapped the axis gets size 1, and its full size at the places in `whole`,
+    where it is sharded as those that are mapped are. A value that is None stays None.
     """
     size = next(v.shape[d] for v, d in zip(values, dims) if v is not None and d is not None)
-    fronted = []
-    for i, (v, d) in enumerate(zip(values, dims)):
-        if v is not None:
-            v = v[None] if d is None else jnp.moveaxis(v, d, 0)
-            v = jnp.broadcast_to(v, (size, *v.shape[1:])) if i in whole else v
-        fronted.append(v)
-    return size, fronted
+    moved = [v if v is None or d is None else jnp.moveaxis(v, d, 0) for v, d in zip(values, dims)]
+    mapped = (v for v, d in zip(moved, dims) if v is not None and d is not None)
+    names = [_explicit.explicit_axes(v)[0] for v in mapped]
+    sharded = next((name for name in names if name), None)
+    for i, (v, d) in enumerate(zip(moved, dims)):
+        if v is not None and d is None:
+            moved[i] = _explicit.repeated(v, size, sharded) if i in whole else v[None]
+    return size, moved
 
 
 def instantiate(cotangent: Any) -> Any:
@@ -165,61 +166,6 @@ def on_one_device(ctx: Any) -> bool:
         return devices == 1
     manual, mesh = getattr(context, "manual_axes", None), getattr(context, "mesh", None)
     return mesh is not None and manual == frozenset(mesh.axis_names)
-
-
-def explicit_axes(value: Array) -> tuple:
-    """Returns for each axis the mesh axes that it is explicitly sharded over, or None.
-
-    Args:
-        value: an array, or an aval.
-
-    Returns:
-        One entry per axis; None where the type of `value` says nothing.
-
-    Examples:
-        >>> explicit_axes(jnp.ones((2, 3)))
-        (None, None)
-    """
-    sharding = getattr(jax.typeof(value), "sharding", None)
-    spec = tuple(getattr(sharding, "spec", ()))
-    return (*spec, *(None,) * (value.ndim - len(spec)))
-
-
-def shard_counts(value: Array) -> tuple[int, ...]:
-    """Returns into how many shards the type of `value` says that each axis is cut.
-
-    Examples:
-        >>> shard_counts(jnp.ones((2, 3)))
-        (1, 1)
-    """
-
-    def count(names: Any) -> int:
-        names = (names,) if isinstance(names, str) else names or ()
-        return math.prod(jax.typeof(value).sharding.mesh.shape[name] for name in names)
-
-    return tuple(map(count, explicit_axes(value)))
-
-
-def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:
-    """Returns `value` reshaped, the axes of the result explicitly sharded as `spec` says.
-
-    JAX asks for the sharding of the result where a reshape splits or merges a sharded axis.
-    """
-    if not any(explicit_axes(value)):
-        return value.reshape(tuple(shape))
-    return jax.lax.reshape(value, tuple(shape), out_sharding=_on_mesh_of(value, spec))
-
-
-def replicated(value: Array, axes: Sequence[int]) -> Array:
-    """Returns `value` with `axes` no longer explicitly sharded."""
-    spec = explicit_axes(value)
-    kept = tuple(None if axis in axes else names for axis, names in enumerate(spec))
-    return value if kept == spec else jax.sharding.reshard(value, _on_mesh_of(value, kept))
-
-
-def _on_mesh_of(value: Array, spec: Sequence) -> jax.sharding.NamedSharding:
-    mesh = jax.typeof(value).sharding.mesh
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
 
 
 def varying_alike(*values: Array | None) -> list:

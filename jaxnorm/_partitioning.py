@@ -13,17 +13,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import config, custom_partitioning
+from jax._src import config, custom_partitioning, sharding_impls
 from jax._src.custom_partitioning_sharding_rule import (
     sdy_sharding_rule_to_mlir,
     str_to_sdy_sharding_rule,
 )
 from jax._src.interpreters import mlir
+from jax._src.named_sharding import SdyArray, SdyDim
+from jax.extend.core import Primitive
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 from jaxlib.mlir import ir
 
+from jaxnorm.typing import Array
+
 CALLING_BACK = ("cpu", "cuda", "rocm", "gpu")
 """Platforms whose compiler asks Python how to partition; libtpu knows no custom partitioning."""
+
+gathered_p = Primitive("jaxnorm_gathered")
 
 Spec = Sequence[tuple[str, ...]]
 """For each axis of an array the mesh axes that cut it, the slowest first."""
@@ -119,6 +125,55 @@ def partitioned(
         backend_config=key,
         extra_attributes={"sdy.sharding_rule": written},
     ).results
+
+
+def blocks_of_batch(ctx: Any, shape: Sequence[int], stats_shape: Sequence[int]) -> int:
+    """Returns into how many blocks a batch is cut for a compiler that does not call back.
+
+    Every mesh axis or product of axes that cuts the first axis of an array evenly divides this
+    number, so no block lies on two shards. One where nothing is cut: on one device, within
+    `shard_map`, where a program is exported, and where the first axis is not reduced whole.
+
+    Args:
+        ctx: the context of a lowering rule.
+        shape: of the array.
+        stats_shape: of its statistics.
+    """
+    module = ctx.module_context
+    if module.lowering_parameters.for_export or any(p in CALLING_BACK for p in module.platforms):
+        return 1
+    if not shape or stats_shape[0] != 1:
+        return 1
+    return math.gcd(shape[0], getattr(module.axis_context, "num_devices", 1))
+
+
+def gathered(value: Array, axis: int) -> Array:
+    """Returns `value`, of which XLA is told to have an axis whole on every device.
+
+    Other axes lie as they do. To be used where a primitive is lowered: no mesh is known there, and
+    none is needed.
+
+    Args:
+        value: [*shape].
+        axis: not negative.
+    """
+    return gathered_p.bind(value, axis=axis)
+
+
+def _lower_gathered(ctx: Any, value: ir.Value, *, axis: int) -> list[ir.Value]:
+    (aval,) = ctx.avals_out
+    others = {other for other in range(aval.ndim) if other != axis}
+    if config.use_shardy_partitioner.value:
+        # A mesh without axes cuts nothing, and goes with whatever mesh the rest of the program has.
+        cuts = (SdyDim(axes=(), is_open=other in others) for other in range(aval.ndim))
+        where = SdyArray(mesh_shape=(), dim_shardings=tuple(cuts))
+    else:
+        where = sharding_impls.replicated_hlo_sharding.to_proto()
+    return [mlir.wrap_with_sharding_op(ctx, value, aval, where, unspecified_dims=others)]
+
+
+gathered_p.def_abstract_eval(lambda value, *, axis: value)
+mlir.register_lowering(gathered_p, _lower_gathered)
 
 
 def primes(n: int) -> list[int]:

@@ -22,7 +22,9 @@ MAX_LINES = 500
 # From the ground up; a file imports from lower floors and from its own room.
 FLOORS = (
     ("typing",),
-    ("numerics", "_internals", "_partitioning"),
+    ("numerics", "_partitioning"),
+    ("_explicit",),
+    ("_internals",),
     ("stats",),
     ("ops",),
     ("functional", "preprocessing"),

@@ -1,6 +1,8 @@
 """What a compiled program exchanges between chips, in the order in which the chips do it."""
 
+import math
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
@@ -15,6 +17,7 @@ class Exchange(NamedTuple):
     name: str  # of what asked for it, in the source
     apart: bool  # whether it begins in one place and is waited for in another
     between: int  # programs that run between the two places
+    of_parameters: int = 0  # bytes of kernels and their gradients, which XLA exchanges along
 
     @property
     def of_norm(self) -> bool:
@@ -22,16 +25,21 @@ class Exchange(NamedTuple):
         return "Norm_" in self.name
 
 
-def exchanges(text: str) -> list[Exchange]:
-    """Return the collective operations of a program, `compiled.as_text()`, of one pass over it."""
+def exchanges(text: str, parameters: Collection[tuple[int, ...]] = ()) -> list[Exchange]:
+    """Return the collective operations of a program, of one pass over it.
+
+    Args:
+        text: `compiled.as_text()`.
+        parameters: shapes by which kernels and their gradients are known.
+    """
     return [
         found
         for computation in re.split(r"\n(?=(?:ENTRY )?%)", text)
-        for found in _of_computation(computation.splitlines())
+        for found in _of_computation(computation.splitlines(), parameters)
     ]
 
 
-def _of_computation(lines: list[str]) -> list[Exchange]:
+def _of_computation(lines: list[str], parameters: Collection[tuple[int, ...]]) -> list[Exchange]:
     found = []
     for number, line in enumerate(lines):
         match = re.match(rf"\s+(?:ROOT )?(%[\w.\-]+) = (.*?) ({COLLECTIVES})(-start)?\(", line)
@@ -47,7 +55,10 @@ def _of_computation(lines: list[str]) -> list[Exchange]:
                     break
                 between += bool(_WORK.search(later))
         called = _source(lines[number:], name)
-        found.append(Exchange(kind, _bytes(shapes), called, apart is not None, between))
+        arrays = _arrays(shapes)
+        total = sum(size for _, size in arrays)
+        kernels = sum(size for shape, size in arrays if shape in parameters)
+        found.append(Exchange(kind, total, called, apart is not None, between, kernels))
     return found
 
 
@@ -67,18 +78,16 @@ def _source(lines: list[str], name: str) -> str:
     return ""
 
 
-def _bytes(shapes: str) -> int:
-    """Return the bytes of arrays, given their types as a program writes them.
+def _arrays(shapes: str) -> list[tuple[tuple[int, ...], int]]:
+    """Return the shape and the bytes of each array, given their types as a program writes them.
 
     Examples:
-        >>> _bytes("(bf16[2,3]{1,0:T(8,128)(2,1)}, f32[]{:T(128)})")
-        16
+        >>> _arrays("(bf16[2,3]{1,0:T(8,128)(2,1)}, f32[]{:T(128)})")
+        [((2, 3), 12), ((), 4)]
     """
-    total = 0
+    found = []
     for kind, sizes in re.findall(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]", shapes):
         bits = re.search(r"\d+", kind)
-        entries = 1
-        for size in filter(None, sizes.split(",")):
-            entries *= int(size)
-        total += entries * (int(bits[0]) if bits else 8) // 8
-    return total
+        shape = tuple(map(int, filter(None, sizes.split(","))))
+        found.append((shape, math.prod(shape) * (int(bits[0]) if bits else 8) // 8))
+    return found

@@ -21,8 +21,9 @@ class LargeModel(NamedTuple):
     whole: Callable[..., nn.Module]  # takes the axes of `shard_map` that share a batch, or None
     short: Callable[..., nn.Module]  # the same with few layers
     # Norms one after another in the short and in the whole model. The norm of a shortcut stands
-    # beside another one, and XLA makes one exchange of both.
+    # beside another one: XLA makes one exchange of both, or two.
     chain: tuple[int, int]
+    beside: tuple[int, int] = (1, 1)  # norms of shortcuts
 
 
 def batch_norm(train: bool, axis_name: str | None) -> BatchNorm:
@@ -115,6 +116,6 @@ class ViTLarge(nn.Module):
 
 
 LARGE = (
-    LargeModel("ResNet-50", ResNet50, functools.partial(ResNet50, blocks=(1,)), (4, 49)),
+    LargeModel("ResNet-50", ResNet50, functools.partial(ResNet50, blocks=(1,)), (4, 49), (1, 4)),
     LargeModel("ViT-L/16", ViTLarge, functools.partial(ViTLarge, depth=1), (3, 49)),
 )

@@ -72,11 +72,12 @@ def counted(target: str, name: str, layout: str, chips: int) -> dict[str, Any]:
     """
     (model,) = (model for model in LARGE if model.name == name)
     text, state = compiled(target, model, layout, chips)
-    found = exchanges(text)
-    own, others = ([x for x in found if x.of_norm is norm] for norm in (True, False))
-    short, whole = sizes_of(model.short()), sizes_of(model.whole())
-    assert short.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
     cut = 1 if layout == DATA_PARALLEL else min(chips, SHARDS)
+    found = exchanges(text, kernels_of(state, cut))
+    own, others = ([x for x in found if x.of_norm is norm] for norm in (True, False))
+    # The positions of a transformer are parameters, fewer of small images.
+    short, whole = sizes_of(model.short(), _SMALL), sizes_of(model.whole(), PIXELS)
+    assert short.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
     forward = [x for x in own if "transpose(" not in x.name]
     backward = [x for x in own if "transpose(" in x.name]
     return {
@@ -86,13 +87,13 @@ def counted(target: str, name: str, layout: str, chips: int) -> dict[str, Any]:
         "compiled_norms": model.chain[0],
         "norms": model.chain[1],
         "forward": len(forward),
-        "forward_bytes": received(forward, cut),
+        "forward_bytes": received(forward, cut) - received_of_parameters(forward, cut),
         "backward": len(backward),
-        "backward_bytes": received(backward, cut),
+        "backward_bytes": received(backward, cut) - received_of_parameters(backward, cut),
         "apart": sum(x.apart for x in own),
         "between": sum(x.between for x in own),
         "others": len(others),
-        "others_bytes": received(others, cut),
+        "others_bytes": received(others, cut) + received_of_parameters(own, cut),
         "others_apart": sum(x.apart for x in others),
         "others_between": sum(x.between for x in others),
         "channels_ratio": whole.channels / short.channels,
@@ -113,6 +114,26 @@ def received(found: Sequence[Exchange], cut: int) -> int:
     return sum(times.get(exchange.kind, 1) * exchange.bytes for exchange in found)
 
 
+def received_of_parameters(found: Sequence[Exchange], cut: int) -> int:
+    """Return the bytes of kernels among those that `received` returns."""
+    return received([x._replace(bytes=x.of_parameters) for x in found], cut)
+
+
+def kernels_of(state: TrainState, cut: int) -> set[tuple[int, ...]]:
+    """Return the shapes of kernels, and of the parts into which FSDP cuts them.
+
+    XLA exchanges them together with statistics where both are wanted at one time.
+    """
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
+    parts = {
+        (*shape[:axis], n // cut, *shape[axis + 1 :])
+        for shape in shapes
+        for axis, n in enumerate(shape)
+        if n % cut == 0
+    }
+    return shapes | parts
+
+
 class Sizes(NamedTuple):
     """What is extrapolated by."""
 
@@ -120,9 +141,9 @@ class Sizes(NamedTuple):
     parameters: int
 
 
-def sizes_of(model: Any) -> Sizes:
-    """Return the sizes of a model, which is not initialized for that."""
-    forms = jax.eval_shape(lambda: model.init(jax.random.key(0), _images(1, PIXELS)))
+def sizes_of(model: Any, pixels: int) -> Sizes:
+    """Return the sizes of a model for images of so many pixels a side, without initializing it."""
+    forms = jax.eval_shape(lambda: model.init(jax.random.key(0), _images(1, pixels)))
     flat: Any = traverse_util.flatten_dict(forms["params"])
     norms = [leaf.size for path, leaf in flat.items() if path[-1] == "scale"]
     return Sizes(sum(norms), sum(leaf.size for leaf in flat.values()))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ._large import LARGE
 from ._scale import CHIPS, DATA_PARALLEL, hops, seconds_of
 
 SHARE = 0.05  # of a step that exchanges may take to count as free
@@ -33,8 +34,9 @@ def compiled_table(rows: list[dict[str, Any]]) -> str:
 def plan(target: str, row: Mapping[str, Any], flops: float, chips: int) -> dict[str, Any]:
     """Return what a step of the whole model exchanges, and the time that takes at least.
 
-    Numbers grow with the norms that stand one after another, bytes of norms with their channels,
-    other bytes with the parameters. The moments that `shard_map` gathers grow with the chips.
+    Numbers grow with the norms that stand one after another and with those beside them, bytes of
+    norms with their channels, other bytes with the parameters. The moments that are gathered grow
+    with the chips.
 
     Args:
         target: the chip.
@@ -42,9 +44,8 @@ def plan(target: str, row: Mapping[str, Any], flops: float, chips: int) -> dict[
         flops: operations of a step for each image.
         chips: of the slice, another one than that of the row perhaps.
     """
-    each = row["norms"] / row["compiled_norms"]
-    count = each * (row["forward"] + row["backward"])
-    grown = chips / row["chips"] if row["layout"] == DATA_PARALLEL else 1
+    count = sum(whole_count(row["model"], row[way]) for way in ("forward", "backward"))
+    grown = chips / row["chips"]
     size = row["channels_ratio"] * (grown * row["forward_bytes"] + row["backward_bytes"])
     others = row["parameters_ratio"] * row["others_bytes"]
     norms_s = seconds_of(target, chips, count, size)
@@ -63,6 +64,18 @@ def plan(target: str, row: Mapping[str, Any], flops: float, chips: int) -> dict[
         "image_seconds": image_s,
         "free_from": math.ceil(norms_s * (1 - SHARE) / SHARE / image_s),
     }
+
+
+def whole_count(name: str, found: int) -> float:
+    """Return how often the norms of a whole model exchange in one pass.
+
+    Args:
+        name: of the model.
+        found: exchanges of the short model, where those beyond its chain are of norms beside it.
+    """
+    (model,) = (model for model in LARGE if model.name == name)
+    (short, whole), (few, all_) = model.chain, model.beside
+    return min(found, short) * whole / short + max(found - short, 0) * all_ / few
 
 
 def plan_table(target: str, plans: list[dict[str, Any]]) -> str:

@@ -54,8 +54,8 @@ class Config:
 
     Expected: the style loss falls faster and ends lower with instance norm than with batch norm,
     most of all in evaluation (Ulyanov et al., arXiv:1607.08022, 2016). Adaptive instance norm is
-    close to instance norm. With features trained for 3 epochs, at this style weight little of the
-    content stays with any norm, and the seeds differ by more than with random features.
+    close to instance norm. With these features a style weight of 10 leaves little of the content
+    with any norm.
 
     Attributes:
         norms: Names of the norms.
@@ -86,7 +86,7 @@ class Config:
     steps: int = 400
     points: int = 20
     learning_rate: float = 3e-3
-    style_weight: float = 10.0
+    style_weight: float = 1.0
     trained_on: str | None = "cifar10"
     stages: Stages = ((16, 16), (32, 32), (64, 64))
     feature_examples: int | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
-from jaxnorm import _internals, _partitioning
+from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm.ops import _fusing, _partitioned, _primitives
 from jaxnorm.ops._activations import Activation
 from jaxnorm.ops._formulas import Problem, Sum
@@ -22,6 +22,7 @@ Implementation = Literal["xla", "native", "pallas"]
 "pallas" kernels for GPU and TPU, which an interpreter runs on CPU, for tests."""
 
 VARIABLE = "JAXNORM_IMPLEMENTATION"
+CHOOSES = "yes, each shard chooses"
 
 
 class Entry(NamedTuple):
@@ -38,6 +39,8 @@ class Entry(NamedTuple):
             `parameters` are scale and bias, `cotangents` the shapes in which theirs are wanted.
         standardize: what `_primitives.plain_standardize` is.
         cotangent: what `_primitives.plain_cotangent` is.
+        in_blocks: whether `standardize` takes `blocks`, into how many a batch is cut whose moments
+            are gathered, where XLA partitions the program by itself.
         fuses: what `serves` takes -> why the entry does not take a sum, an activation or a
             quantization into its own passes, or None; the functions of one that does not are given
             bare problems.
@@ -52,6 +55,7 @@ class Entry(NamedTuple):
     standardize: Callable[..., list]
     cotangent: Callable[..., list]
     fuses: Callable[..., str | None] = lambda *_: "XLA takes them together as it can"
+    in_blocks: bool = False
 
 
 def _always(*_) -> None:
@@ -164,7 +168,7 @@ XLA_GPU = _without_branch(
 )
 XLA_TPU = _without_branch(
     "plain JAX for TPU", "tpu", False, _xla_branchless.serves, _xla_branchless.TPU
-)
+)._replace(in_blocks=True)
 XLA = Entry(
     "plain JAX",
     "xla",
@@ -279,10 +283,19 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
         wanted &= entry.platform in (None, platform)
         usable = wanted and (alone or not entry.one_device) and entry.available() is None
         if usable:
+            entry = _in_blocks(entry, ctx, problem, x)
             entry = _whole(entry, problem, x, parameters, cotangents)
             if entry.serves(problem, x, parameters, cotangents) is None:
                 return entry
     raise AssertionError("plain JAX serves always")
+
+
+def _in_blocks(entry: Entry, ctx, problem: Problem, x) -> Entry:
+    """Returns the entry, told into how many blocks a batch is cut, or none on request."""
+    if not (entry.in_blocks and problem.center) or problem.implementation == "xla":
+        return entry
+    blocks = _partitioning.blocks_of_batch(ctx, x.shape, problem.stats_shape)
+    return entry._replace(standardize=functools.partial(entry.standardize, blocks=blocks))
 
 
 def _whole(entry: Entry, problem: Problem, *asked) -> Entry:
@@ -311,7 +324,8 @@ def show_config(
     """Returns which implementations are in use on this machine, and why.
 
     Args:
-        x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device.
+        x: [*shape], or its shape and dtype: asks which implementation normalizes it on one device;
+            where its type says how it lies on several, also whether each of them chooses.
         stats_shape: one entry per axis of `x`, as `standardize` takes it.
         scale: of the rank of `x`; None where there is neither scale nor bias.
         residual: like `x`, where one is added.
@@ -342,7 +356,7 @@ def show_config(
         detail += ", where asked for" if entry.wish == "pallas" else ""
         lines.append(f"{entry.name}: {f'no: {why_not}' if why_not else f'yes{detail}'}")
     why_not = _partitioning.why_not(jax.default_backend())
-    how = f"no, left to XLA: {why_not}" if why_not else "yes, each shard chooses"
+    how = f"with explicit axes, else left to XLA: {why_not}" if why_not else CHOOSES
     lines.append(f"partitioned programs: {how}")
     forced = os.environ.get(VARIABLE)
     order = f"{VARIABLE}={forced}" if forced else "the first of these that serves"
@@ -369,6 +383,12 @@ def _serving(x, stats_shape: Shape | None, scale, problem: Problem):
     parameters = () if scale is None else (scale,)
     affine = tuple(v.shape for v in parameters)
     yield f"x {x.dtype} {list(x.shape)} with stats_shape {problem.stats_shape}:"
+    if _explicit.is_explicit(x):
+        reason = _primitives.why_not(problem, (x,), parameters)
+        yield f"explicit axes: {CHOOSES if reason is None else f'no, left to XLA: {reason}'}"
+        if reason is not None:
+            yield f"{XLA.name}: serves"
+            return
     for entry in TABLE:
         if entry.platform not in (None, _platform()):
             continue

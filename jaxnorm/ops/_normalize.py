@@ -10,10 +10,11 @@ from jaxnorm.numerics import accumulation_dtype, as_array, check_epsilon, requir
 from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._formulas import Problem, Residuals
 from jaxnorm.ops._implementations import wished
+from jaxnorm.ops._operands import parameter
 from jaxnorm.stats import Moments
 from jaxnorm.stats.measuring import centered
 from jaxnorm.stats.sampling import Sampling
-from jaxnorm.stats.shapes import broadcasting, check_stats_shape
+from jaxnorm.stats.shapes import check_stats_shape
 from jaxnorm.stats.sums import spread
 from jaxnorm.typing import Array, ArrayLike, DTypeLike
 
@@ -69,8 +70,7 @@ def normalize(
             "reduced axes with size 1"
         )
     check_stats_shape(x.shape, stats_shape)
-    scale = None if scale is None else broadcasting(scale, x.shape, "scale")
-    bias = None if bias is None else broadcasting(bias, x.shape, "bias")
+    scale, bias = parameter(scale, x, "scale"), parameter(bias, x, "bias")
     shifted_var = var + jnp.asarray(epsilon, var.dtype)
     empty = (jnp.asarray(moments.count) <= 0) & (var == 0)
     shifted_var = jnp.where(empty, jnp.ones((), var.dtype), shifted_var)
@@ -89,10 +89,10 @@ def _normalize_jvp(dtype, primals, tangents):
     x, mean, tail, var, scale, _ = primals
     d_x, d_mean, d_tail, d_var, *moved = _internals.moving(tangents)
     parts = []
-    if moved != [None, None] and _has_primitive(primals):
+    problem = Problem(Sampling(var.shape), 0.0, jnp.dtype(dtype), wished(None))
+    if moved != [None, None] and _has_primitive(problem, primals):
         # Apart, because the transpose is two sums over the array that the kernels know.
         residuals = Residuals(x, scale, mean, tail, jax.lax.rsqrt(var))
-        problem = Problem(Sampling(var.shape), 0.0, jnp.dtype(dtype), wished(None))
         parts = [_primitives.affine_tangent(problem, residuals, *moved)]
         moved = [None, None]
 
@@ -107,7 +107,7 @@ def _normalize_jvp(dtype, primals, tangents):
     return _normalize(dtype, *primals), sum(parts[1:], parts[0])
 
 
-def _has_primitive(primals: tuple) -> bool:
+def _has_primitive(problem: Problem, primals: tuple) -> bool:
     """Returns whether scale and bias move as the primitives know: the usual running statistics."""
     x, mean, tail, var, scale, bias = primals
     wide = accumulation_dtype(x.dtype)
@@ -116,5 +116,5 @@ def _has_primitive(primals: tuple) -> bool:
     return (
         all(v.shape == mean.shape and v.dtype == wide for v in statistics)
         and len({v.shape for v in parameters}) == 1
-        and _primitives.why_not((x,), tuple(parameters)) is None
+        and _primitives.why_not(problem, (x,), tuple(parameters)) is None
     )

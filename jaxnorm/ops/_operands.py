@@ -1,5 +1,23 @@
 """Operands that may be missing: passed without gaps, beside which ones are there."""
 
+from jaxnorm import _explicit
+from jaxnorm.stats.shapes import broadcasting
+from jaxnorm.typing import Array, ArrayLike
+
+
+def parameter(value: ArrayLike | None, x: Array, name: str) -> Array | None:
+    """Returns a scale or a bias of the rank of `x`, lying on devices as `x` does.
+
+    Args:
+        value: broadcasts to `x`, or None.
+        x: [*shape].
+        name: the argument's name, for the error.
+
+    Raises:
+        ValueError: `value` does not broadcast to `x`.
+    """
+    return None if value is None else _explicit.beside(x, broadcasting(value, x.shape, name))
+
 
 def present(values) -> tuple:
     """Returns the values that are not None."""

@@ -27,13 +27,14 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals, _partitioning
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas
 from jaxnorm.ops._formulas import Linear, Problem, Residuals, summed
 from jaxnorm.ops._operands import filled, present, which
 from jaxnorm.ops._quantization import NO_DERIVATIVE, quantized
 from jaxnorm.stats import reported, sample_size
+from jaxnorm.stats.cutting import statistic
 from jaxnorm.stats.measuring import Measured
 
 standardize_p = Primitive("jaxnorm_standardize")
@@ -73,23 +74,27 @@ def wide_dtype(problem: Problem, x) -> jnp.dtype:
     return accumulation_dtype(x.dtype) if problem.sum is None else problem.sum.wide
 
 
-def why_not(inputs: tuple, parameters: tuple) -> str | None:
+def why_not(problem: Problem, inputs: tuple, parameters: tuple) -> str | None:
     """Returns why the primitives, and so the kernels, do not take arrays, or None.
 
     Args:
+        problem: describes the standardization.
         inputs: x, and the residual that is added to it if there is one, [*shape].
         parameters: scale and bias, those that are there.
     """
+    x = inputs[0]
     wide = jnp.result_type(*(accumulation_dtype(v.dtype) for v in inputs))
-    if not all(isinstance(n, int) and n > 0 for n in inputs[0].shape):
+    if not all(isinstance(n, int) and n > 0 for n in x.shape):
         return "the kernels take no empty x and no symbolic shape"
     if any(jnp.iscomplexobj(v) for v in (*inputs, *parameters)):
         return "the kernels take no complex numbers"
     if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
         return f"the kernels take no scale and bias wider than {wide}"
-    if any(any(_internals.explicit_axes(v)) for v in (*inputs, *parameters)):
-        return "the kernels take no explicitly sharded array"
-    return None
+    if _explicit.mesh_of(x) is not None and problem.quantized:
+        return "the kernels count no array in steps whose type says how it lies on devices"
+    if _explicit.mesh_of(x) is not None and problem.implementation == "xla":
+        return "plain JAX was asked for, which XLA partitions"
+    return _explicit.why_not(x, (*inputs[1:], *parameters))
 
 
 def plain_standardize(*operands, problem: Problem, has):
@@ -175,35 +180,33 @@ def lower_for(platform: str, choose: Callable[..., Any], partitioned: Any) -> No
         platform: for example "cpu".
         choose: `(ctx, problem, x, parameters, cotangents)` -> what has the functions `standardize`
             and `cotangent`, of the operands that `plain_standardize` and `plain_cotangent` take.
-        partitioned: what has these functions as lowering rules, for a program that XLA partitions.
+        partitioned: what has these functions as lowering rules, for arrays on several devices, and
+            `says_itself`, which says for which of them.
     """
 
+    def asked(problem: Problem) -> bool:
+        # The step of a sample that shards share would be one collective more.
+        return not problem.quantized and problem.implementation != "xla"
+
     def standardize_rule(ctx, *operands, problem, has):
-        if _to_partition(ctx, problem):
-            return partitioned.standardize(ctx, *operands, problem=problem, has=has)
         x, _, *parameters, _ = filled(has, ctx.avals_in)
+        if asked(problem) and partitioned.says_itself(ctx, x):
+            return partitioned.standardize(ctx, *operands, problem=problem, has=has)
         chosen = choose(ctx, problem, x, present(parameters), ())
         rule = _internals.traced(chosen.standardize)
         return rule(ctx, *operands, problem=problem, has=has)
 
     def cotangent_rule(ctx, *operands, problem, has, shapes):
-        if _to_partition(ctx, problem):
+        x, _, scale, bias = filled(has, ctx.avals_in)[4:8]
+        if asked(problem) and partitioned.says_itself(ctx, x):
             params = {"problem": problem, "has": has, "shapes": shapes}
             return partitioned.cotangent(ctx, *operands, **params)
-        x, _, scale, bias = filled(has, ctx.avals_in)[4:8]
         chosen = choose(ctx, problem, x, present((scale, bias)), present(shapes[2:]))
         rule = _internals.traced(chosen.cotangent)
         return rule(ctx, *operands, problem=problem, has=has, shapes=shapes)
 
     _internals.lower(standardize_p, platform, standardize_rule)
     _internals.lower(cotangent_p, platform, cotangent_rule)
-
-
-def _to_partition(ctx, problem: Problem) -> bool:
-    """Returns whether a primitive says itself how it is partitioned; plain JAX leaves it to XLA."""
-    if problem.quantized:
-        return False  # the step of a sample that shards share would be one collective more
-    return problem.implementation != "xla" and _partitioning.devices_to_partition(ctx) > 1
 
 
 def _in_one_shape(wide: jnp.dtype, *parameters) -> list:
@@ -214,7 +217,7 @@ def _in_one_shape(wide: jnp.dtype, *parameters) -> list:
 
 
 def _statistic(x, problem: Problem):
-    return x.update(shape=problem.stats_shape, dtype=wide_dtype(problem, x), weak_type=False)
+    return statistic(x, problem.stats_shape, wide_dtype(problem, x))
 
 
 def _totals(x, problem: Problem) -> list:
@@ -244,7 +247,7 @@ def _cotangent_shapes_of(x, problem: Problem, shapes):
     wide, added = wide_dtype(problem, x), problem.sum
     inputs = (x.dtype, x.dtype) if added is None else (added.x, added.residual)
     pairs = [(s, dtype) for s, dtype in zip(shapes, (*inputs, wide, wide)) if s is not None]
-    return [x.update(shape=s, dtype=dtype, weak_type=False) for s, dtype in pairs]
+    return [_explicit.typed(x, s, dtype, _explicit.spec_beside(x, s)) for s, dtype in pairs]
 
 
 def _standardize_jvp(primals, tangents, *, problem, has):

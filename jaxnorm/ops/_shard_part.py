@@ -19,7 +19,8 @@ from jaxnorm.ops import _formulas, _fusing
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present, which
 from jaxnorm.ops._primitives import cotangent_p, outputs, standardize_p
-from jaxnorm.ops._shards import Cut, Names, blocks_of_groups, gathered_blocks, groups_of_blocks
+from jaxnorm.ops._shards import blocks_of_groups, gathered_blocks, groups_of_blocks
+from jaxnorm.stats.cutting import Cut, Names
 from jaxnorm.stats.measuring import Measured, centered, measure, pool_gathered
 from jaxnorm.stats.sums import block_sum, spread
 from jaxnorm.typing import Array

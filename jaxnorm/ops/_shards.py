@@ -1,23 +1,15 @@
-"""How the statistics of an array lie on a mesh whose axes cut it.
-
-A mesh axis that cuts an array between its samples asks for nothing. One that cuts through samples
-asks for a sum over the shards. A grouped axis may have both: of four shards with two groups, two
-shards hold a group. Where a group ends within a shard the shard is cut into blocks, so many that no
-block holds members of two groups.
-"""
+"""What shards exchange of samples that a mesh cuts through, and what Shardy is told of them."""
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm.stats.cutting import Cut, ends_with_groups
 from jaxnorm.stats.sums import block_sum, spread
 from jaxnorm.typing import Array, Shape
-
-Names = tuple[str, ...]
 
 
 class Along(NamedTuple):
@@ -33,72 +25,6 @@ class Along(NamedTuple):
 
 Place = str | Shape | Along
 """What an operand is beside x: "whole" of its shape, "statistic" of theirs, or a scale's shape."""
-
-
-class Cut(NamedTuple):
-    """One axis of an array on a mesh.
-
-    Examples:
-        >>> cut_axis(24, 2, ("a", "b"), {"a": 2, "b": 2})
-        Cut(kept=('a',), through=('b',), groups=1, blocks=1, shards=2)
-    """
-
-    kept: Names  # mesh axes that cut between samples
-    through: Names  # mesh axes that cut through samples
-    groups: int  # statistics that a shard has a part in, together with those it shares them with
-    blocks: int  # of a shard; each within one sample
-    shards: int  # that have a part in the same statistics
-
-
-def cut_axis(n: int, s: int, names: Names, sizes: Mapping[str, int]) -> Cut:
-    """Returns how an axis is cut.
-
-    Args:
-        n: the axis's size, which the mesh axes divide.
-        s: its entry in the statistics shape.
-        names: the mesh axes it is sharded over.
-        sizes: of the mesh axes, by name.
-
-    Returns:
-        A `Cut`.
-
-    Examples:
-        >>> cut_axis(24, 6, ("a", "b"), {"a": 2, "b": 2})
-        Cut(kept=(), through=('a', 'b'), groups=6, blocks=3, shards=4)
-    """
-    groups, kept = s, 0
-    apart = s in (1, n) or ends_with_groups(s, list(sizes.values()))
-    while apart and kept < len(names) and groups % sizes[names[kept]] == 0:
-        groups //= sizes[names[kept]]
-        kept += 1
-    shards = math.prod(sizes[name] for name in names[kept:])
-    local = n // math.prod(sizes[name] for name in names)
-    blocks = groups if shards == 1 else local // math.gcd(local, n // s)
-    return Cut(names[:kept], names[kept:], groups, blocks, shards)
-
-
-def ends_with_groups(groups: int, sizes: Sequence[int]) -> bool:
-    """Returns whether on every mesh a shard ends where a group does, or a group where a shard does.
-
-    Else the statistics of a grouped axis are the same on all devices: Shardy could not say how they
-    lie, and would gather the array itself.
-
-    Args:
-        groups: along one axis.
-        sizes: the prime factors of the number of devices.
-
-    Returns:
-        False where neither the groups nor the shards divide the others.
-
-    Examples:
-        >>> ends_with_groups(32, [2, 2, 2]), ends_with_groups(6, [2, 2, 2])
-        (True, False)
-    """
-    return groups == 1 or all(
-        math.gcd(groups, n) in (groups, n)
-        and ends_with_groups(groups // math.gcd(groups, n), [*sizes[:i], *sizes[i + 1 :]])
-        for i, n in enumerate(sizes)
-    )
 
 
 def groups_of_blocks(values: Array, cuts: Sequence[Cut]) -> Array:

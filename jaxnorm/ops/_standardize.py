@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import (
     accumulation_dtype,
     as_array,
@@ -19,6 +19,7 @@ from jaxnorm.ops import _formulas, _primitives
 from jaxnorm.ops._activations import Activation, check_activation
 from jaxnorm.ops._formulas import Linear, Problem, Residuals, Sum, summed
 from jaxnorm.ops._implementations import Implementation, require, wished
+from jaxnorm.ops._operands import parameter
 from jaxnorm.ops._quantization import check_quantized, quantized_alone
 from jaxnorm.stats import Moments, Variance, reported, sample_size
 from jaxnorm.stats.sampling import Sampling, check_sampling, sample_weights
@@ -196,8 +197,7 @@ def fused_standardize(
     sampling = check_sampling(
         x.shape, Sampling(stats_shape, center, variance, axis_name, axis_index_groups)
     )
-    scale = None if scale is None else broadcasting(scale, x.shape, "scale")
-    bias = None if bias is None else broadcasting(bias, x.shape, "bias")
+    scale, bias = parameter(scale, x, "scale"), parameter(bias, x, "bias")
     w = sample_weights(x, mask, weights)
     residual, added = _added(x, residual, residual_dtype)
     given_step = _step(step, sampling.stats_shape, quantize, dtype)
@@ -246,7 +246,7 @@ def _added(x: Array, residual, residual_dtype) -> tuple[Array | None, Sum | None
             "it is added"
         )
     total = jnp.dtype(residual_dtype or jnp.promote_types(x.dtype, residual.dtype))
-    return residual, Sum(x.dtype, residual.dtype, total)
+    return _explicit.beside(x, residual), Sum(x.dtype, residual.dtype, total)
 
 
 def _step(step, stats_shape: Shape, quantize, dtype) -> Array | None:
@@ -270,7 +270,7 @@ def _no_primitive(problem: Problem, x, residual, w, parameters: tuple) -> str | 
     if problem.epsilon is None:
         return "the kernels take no array as epsilon"
     inputs = (x,) if residual is None else (x, residual)
-    return _primitives.why_not(inputs, parameters)
+    return _primitives.why_not(problem, inputs, parameters)
 
 
 def _plainly(problem: Problem, x, residual, w, scale, bias, epsilon, step) -> Fused:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import as_array, product_of_two, require_inexact, sum_of_two
 from jaxnorm.stats.measuring import (
     Measured,
@@ -167,7 +167,7 @@ def merge(first: Moments, second: Moments) -> Moments:
         second: moments of the same shape, of another sample.
 
     Returns:
-        `Moments` of the same shape. An empty sample changes nothing.
+        `Moments` of the same shape, lying on devices as `first`. An empty sample changes nothing.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -177,7 +177,12 @@ def merge(first: Moments, second: Moments) -> Moments:
     """
     pair = with_tail(first), with_tail(second)
     shape = jnp.broadcast_shapes(*(jnp.shape(v) for v in jax.tree.leaves(pair)))
-    both = jax.tree.map(lambda *v: jnp.stack([jnp.broadcast_to(u, shape) for u in v]), *pair)
+
+    def stacked(*pair):
+        one, other = (jnp.broadcast_to(v, shape) for v in pair)
+        return jnp.stack([one, _explicit.like(other, one)])
+
+    both = jax.tree.map(stacked, *pair)
     return jax.tree.map(lambda v: v[0], pool(both, (1, *shape)))
 
 
@@ -218,7 +223,19 @@ def pool(
         Sampling(stats_shape, axis_name=axis_name, axis_index_groups=axis_index_groups),
     )
     fine = Measured(mean, tail, var, jnp.ones_like(var), jnp.broadcast_to(count, mean.shape))
+    fine = _gathered(fine, sampling.stats_shape)
     return reported(pool_shards(pool_measured(fine, sampling.stats_shape), sampling))
+
+
+def _gathered(fine: Measured, stats_shape: Shape) -> Measured:
+    """Returns moments whose axes that are pooled are on every device, with one exchange."""
+    pooled = [axis for axis, s in enumerate(stats_shape) if s != fine.mean.shape[axis]]
+    if not any(_explicit.explicit_axes(fine.mean)[axis] for axis in pooled):
+        return fine
+    packed = jnp.stack([v.astype(jnp.result_type(*fine)) for v in fine])
+    everyone = _explicit.replicated(packed, [axis + 1 for axis in pooled])
+    rows = zip(fine, everyone, strict=True)
+    return Measured(*((v if jnp.iscomplexobj(u) else v.real).astype(u.dtype) for u, v in rows))
 
 
 def with_tail(moments: Moments) -> Moments:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxnorm import _explicit
 from jaxnorm.numerics import accumulation_dtype, real_dtype
 from jaxnorm.stats._estimator import Estimator, call_text
 from jaxnorm.stats._moments import Moments, merge, pool, unbiased_var, with_tail
@@ -347,7 +348,7 @@ def _identity_where_empty(moments: Moments, unbiased: bool) -> Moments:
 
 
 def _as_stored(new: Any, old: Any) -> Any:
-    """Returns `new` in the dtypes of `old`: a state that changes its dtype breaks `scan`."""
+    """Returns `new` in the dtypes of `old`, and lying as it: a state that changes breaks `scan`."""
 
     def store(new, old):  # also for the NumPy arrays that a restored checkpoint may hold
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
@@ -355,7 +356,7 @@ def _as_stored(new: Any, old: Any) -> Any:
                 f"the batch has {new.dtype} means, but the running mean is {old.dtype}; make the "
                 "state with init(shape, dtype=jnp.complex64)"
             )
-        return new.astype(old.dtype)
+        return _explicit.like(new.astype(old.dtype), old)
 
     return jax.tree.map(store, new, old)
 
@@ -366,4 +367,9 @@ def _blend(old: Any, new: Any, decay: float) -> Any:
 
 def _where_sampled(moments: Moments, new: Any, old: Any) -> Any:
     seen = moments.count > 0
-    return _as_stored(jax.tree.map(lambda new, old: jnp.where(seen, new, old), new, old), old)
+
+    def chosen(new, old):
+        here = _explicit.like(seen, old) if seen.shape == old.shape else seen
+        return jnp.where(here, _explicit.like(new, old), old)
+
+    return _as_stored(jax.tree.map(chosen, new, old), old)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import accumulation_dtype, finite, power_of_two, real_dtype, sum_of_two
 from jaxnorm.stats import _collectives, shapes
 from jaxnorm.stats.sampling import Sampling, settled
@@ -139,7 +139,9 @@ def pool_measured(parts: Measured, stats_shape: Shape) -> Measured:
     to = (1, *stats_shape) if stacked else stats_shape
     shape = parts.mean.shape
     n = jnp.broadcast_to(parts.count, shape)
-    pivot = lax.stop_gradient(shapes.first_member(parts.mean, to, n > 0))
+    # A count for all asks for no search.
+    valid = n > 0 if parts.count.ndim else jnp.reshape(parts.count > 0, (1,) * len(shape))
+    pivot = lax.stop_gradient(shapes.first_member(parts.mean, to, valid))
     # Nearby floats subtract without rounding.
     distance = (parts.mean - spread(pivot, shape)) + parts.tail
     distance = jnp.where(n > 0, distance, 0)
@@ -273,7 +275,7 @@ def _pivots(x: Array, w: Array | None, stats_shape: Shape) -> Array:
     if w is None and x.size:
         return shapes.median_member(x, stats_shape, dtype)
     valid = jnp.ones((1,) * x.ndim, bool) if w is None else lax.stop_gradient(w) > 0
-    counts = zip(x.shape, stats_shape, _internals.shard_counts(x), strict=True)
+    counts = zip(x.shape, stats_shape, _explicit.shard_counts(x), strict=True)
     if any(s != n and shards > 1 for n, s, shards in counts):
         # To search through shards for a member would gather them.
         members = block_sum(jnp.broadcast_to(valid, x.shape).astype(real_dtype(dtype)), stats_shape)

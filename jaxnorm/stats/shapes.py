@@ -10,7 +10,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _internals
+from jaxnorm import _explicit
 from jaxnorm.numerics import canonical_axes
 from jaxnorm.typing import AnyArray, Array, ArrayLike, Axes, DTypeLike, Numbers, Shape
 
@@ -188,19 +188,19 @@ def _member_of_each_shard(values: Array, stats_shape: Shape) -> Array:
     A slice that leaves one entry of a sharded axis is an error in JAX. Shards cut a reduced axis
     into blocks: one entry of each block, gathered, is the same on every device.
     """
-    counts = _internals.shard_counts(values)
+    counts = _explicit.shard_counts(values)
     cut = [s != n and shards > 1 for n, s, shards in zip(values.shape, stats_shape, counts)]
     if not any(cut):
         return values
-    spec = _internals.explicit_axes(values)
+    spec = _explicit.explicit_axes(values)
     shape, split_spec, index = [], [], []
     for axis, (n, s) in enumerate(zip(values.shape, stats_shape, strict=True)):
         blocks = math.lcm(s, counts[axis]) if cut[axis] else n
         shape += [blocks, n // blocks]
         split_spec += [spec[axis], None]
         index += [slice(None), 0]
-    members = _internals.reshaped(values, shape, split_spec)[tuple(index)]
-    return _internals.replicated(members, [axis for axis, is_cut in enumerate(cut) if is_cut])
+    members = _explicit.reshaped(values, shape, split_spec)[tuple(index)]
+    return _explicit.replicated(members, [axis for axis, is_cut in enumerate(cut) if is_cut])
 
 
 def _every_member(values: Array, stats_shape: Shape, places: list[int]) -> Array:

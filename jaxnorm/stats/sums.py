@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.typing import AnyArray, Array, Numbers, Shape
 
 LONGEST_SUM = 512  # terms that are added up one after the other
@@ -184,11 +184,12 @@ def _fold(values: Numbers, stats_shape: Shape, over_axes: Callable, over_members
     total = over_axes(values, tuple(a for a, (n, s) in enumerate(pairs) if s == 1 and n != 1))
     for axis, (n, s) in enumerate(pairs):
         if s not in (1, n):
-            total = _internals.replicated(total, [axis])  # its shards may cut through groups
+            if s % _explicit.shard_counts(total)[axis]:
+                total = _explicit.replicated(total, [axis])  # its shards cut through groups
             split = (*total.shape[:axis], s, n // s, *total.shape[axis + 1 :])
-            spec = list(_internals.explicit_axes(total))
-            spec.insert(axis, None)
-            total = over_members(_internals.reshaped(total, split, spec), axis=axis + 1)
+            spec = list(_explicit.explicit_axes(total))
+            spec.insert(axis + 1, None)
+            total = over_members(_explicit.reshaped(total, split, spec), axis=axis + 1)
     return total
 
 
@@ -266,8 +267,8 @@ def _first_stage(shape: Shape, stats_shape: Shape) -> Shape:
 def _plain_repeat(statistic, *, axis: int, members: int):
     before, n, after = statistic.shape[:axis], statistic.shape[axis], statistic.shape[axis + 1 :]
     wide = jnp.broadcast_to(jnp.expand_dims(statistic, axis + 1), (*before, n, members, *after))
-    spec = _internals.explicit_axes(statistic)
-    return [_internals.reshaped(wide, (*before, n * members, *after), spec)]
+    spec = _explicit.explicit_axes(statistic)
+    return [_explicit.reshaped(wide, (*before, n * members, *after), spec)]
 
 
 def _repeat_outside(statistic, *, axis: int, members: int):

@@ -8,8 +8,9 @@ everything: means, variances, and the counts where a mask or weights let them di
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 
-from jaxnorm import _internals
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import accumulation_dtype
+from jaxnorm.stats.cutting import statistic
 from jaxnorm.stats.measuring import Measured, measure, pool_shards
 from jaxnorm.stats.sampling import Sampling
 from jaxnorm.stats.shapes import sample_size
@@ -39,12 +40,12 @@ def measure_whole(
     """
     given = (x,) if w is None else (x, w)
     known = all(isinstance(n, int) and n > 0 for n in x.shape)
-    explicit = any(any(_internals.explicit_axes(v)) for v in given)
+    left_to_xla = _explicit.why_not(x, given[1:]) is not None
     number = epsilon is None or isinstance(epsilon, float)
-    if not (known and number) or explicit or jnp.iscomplexobj(x):
+    if not (known and number) or left_to_xla or jnp.iscomplexobj(x):
         return measure(sampling, x, w, epsilon)
     own = sampling._replace(axis_name=None, axis_index_groups=None)
-    operands = _internals.varying_alike(*given)
+    operands = _internals.varying_alike(*(_explicit.beside(x, v) for v in given))
     mean, tail, var, unit, *weight = measure_p.bind(*operands, sampling=own, epsilon=epsilon)
     size = sample_size(x.shape, sampling.stats_shape)
     count = weight[0] if weight else jnp.asarray(size, var.dtype)
@@ -71,9 +72,8 @@ def plain_measure(x, w=None, *, sampling: Sampling, epsilon: float | None) -> li
 
 
 def _shapes(x, w=None, *, sampling: Sampling, epsilon: float | None) -> list:
-    shape, dtype = sampling.stats_shape, accumulation_dtype(x.dtype)
-    statistic = x.update(shape=shape, dtype=dtype, weak_type=False)
-    return [statistic] * (4 + (w is not None))
+    one = statistic(x, sampling.stats_shape, accumulation_dtype(x.dtype))
+    return [one] * (4 + (w is not None))
 
 
 def _mapped(operands, dims, *, sampling: Sampling, epsilon: float | None):

@@ -3,12 +3,14 @@
 import re
 
 import jax
+import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.bench._ahead import devices, shaped
-from jaxnorm import standardize
+from experiments.bench._exchanges import exchanges as exchanged
+from jaxnorm import moments, standardize
 
 pytestmark = pytest.mark.aot
 
@@ -26,10 +28,22 @@ CASES = {
     "groups of two shards": ((64, 1, 1, 2), P(None, None, None, "data"), 1, 2),
 }
 
+# How a batch lies on 2 x 2 chips of TPU, and the exchanges of its statistics.
+BATCHES = {
+    "both axes": (P(("data", "model")), 1, 2),
+    "one axis": (P("data"), 1, 2),
+    "one axis, channels the other": (P("data", None, None, "model"), 1, 2),
+    "channels": (P(None, None, None, "model"), 0, 0),
+    "nothing": (P(), 0, 0),
+}
+GATHERED = 4 * 4 * 4 * SHAPE[-1]  # bytes of four numbers of each of four blocks
 
-def programs(target, stats_shape, spec):
+
+def programs(target, stats_shape, spec, sizes=(4,), explicit=False):
     """Returns the texts of the program of the output, and of that with all gradients."""
-    mesh = Mesh(devices(target, 4), ("data",))
+    chips = np.array(devices(target, 4)).reshape(sizes)
+    kinds = (AxisType.Explicit if explicit else AxisType.Auto,) * len(sizes)
+    mesh = Mesh(chips, ("data", "model")[: len(sizes)], axis_types=kinds)
     x = shaped(SHAPE, "bfloat16", NamedSharding(mesh, spec))
     features = shaped(
         SHAPE[-1:], "float32", NamedSharding(mesh, P(spec[3] if len(spec) > 3 else None))
@@ -82,10 +96,57 @@ def test_four_h100_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, 
     assert_nothing_is_whole(texts)
 
 
-@pytest.mark.parametrize("name", ["rows", "batch"])
-def test_a_slice_of_tpu_is_left_to_xla_and_holds_nothing_whole(ahead, name):
-    stats_shape, spec, *_ = CASES[name]
-    assert_nothing_is_whole(ahead("v5e")(programs, "v5e", stats_shape, spec))
+def test_rows_on_a_slice_of_tpu_are_left_to_xla(ahead):
+    texts = ahead("v5e")(programs, "v5e", ROWS, P("data"))
+    assert exchanges(texts) == [0, 1]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("target", ["v5e", "v5p"])
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_slice_of_tpu_exchanges_batch_statistics_at_most_once_each_way(ahead, target, name):
+    spec, once, both = BATCHES[name]
+    texts = ahead(target)(programs, target, BATCH, spec, (2, 2))
+    assert exchanges(texts) == [once, both]
+    assert all(v.bytes <= GATHERED for text in texts for v in exchanged(text))
+    if spec != P():
+        assert_nothing_is_whole(texts)
+
+
+def masked_and_moments(target):
+    """Returns the texts of the programs of a masked batch, its gradient, and of moments alone."""
+    whole = NamedSharding(Mesh(devices(target, 4), ("data",)), P("data"))
+    x, mask = shaped(SHAPE, "bfloat16", whole), shaped((*SHAPE[:3], 1), "bool", whole)
+
+    def run(x, mask):
+        return standardize(x, BATCH, mask=mask, epsilon=1e-5)[0]
+
+    def both(x, mask, cotangent):
+        y, pullback = jax.vjp(lambda x: run(x, mask), x)
+        return y, *pullback(cotangent)
+
+    lowered = [
+        jax.jit(run).lower(x, mask),
+        jax.jit(both).lower(x, mask, x),
+        jax.jit(lambda x: moments(x, BATCH)).lower(x),
+    ]
+    return [v.compile().as_text() for v in lowered]
+
+
+def test_a_mask_and_moments_alone_cost_no_exchange_more_on_a_slice_of_tpu(ahead):
+    texts = ahead("v5e")(masked_and_moments, "v5e")
+    assert exchanges(texts) == [1, 2, 1]
+    assert_nothing_is_whole(texts)
+
+
+@pytest.mark.parametrize("target", ["h100", "v5e"])
+@pytest.mark.parametrize("name", CASES)
+def test_explicit_axes_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, name, target):
+    stats_shape, spec, once, both = CASES[name]
+    spec = P(*(name and ("data", "model") for name in spec))
+    texts = ahead(target)(programs, target, stats_shape, spec, (2, 2), True)
+    assert exchanges(texts) == [once, both]
+    assert_nothing_is_whole(texts)
 
 
 def test_a_slice_of_tpu_exchanges_once_each_way_in_shard_map(ahead):

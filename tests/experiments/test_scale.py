@@ -35,6 +35,8 @@ def test_exchanges_are_read_with_their_bytes_and_what_runs_meanwhile():
         Exchange("all-reduce", 16, "BatchNorm_1/sub", False, 0),  # that of what reads it
         Exchange("all-reduce", 16 + 6 + 4, "psum", False, 0),
     ]
+    kernels = [found.of_parameters for found in exchanges(PROGRAM, {(3,), (8, 4)})]
+    assert kernels == [128, 0, 6]  # what XLA exchanges along with something else
     assert [found.of_norm for found in exchanges(PROGRAM)] == [True, True, False]
 
 
@@ -55,7 +57,7 @@ def test_the_farthest_chip_is_half_of_a_ring_or_a_whole_line_away(target, chips,
 def test_short_models_are_the_whole_ones_with_fewer_layers():
     published = {"ResNet-50": 25_557_032, "ViT-L/16": 304_326_632}
     for model in LARGE:
-        short, whole = _scale.sizes_of(model.short()), _scale.sizes_of(model.whole())
+        short, whole = (_scale.sizes_of(form(), 224) for form in (model.short, model.whole))
         # A mean takes the place of the class token: one token and its position less.
         assert whole.parameters == published[model.name] - 2048 * (model.name == "ViT-L/16")
         assert short.parameters < whole.parameters / 10
@@ -71,6 +73,9 @@ def test_the_plan_is_the_short_models_exchanges_times_the_layers():
     # 98 times 16 hops of a microsecond; 37.7 MB over six links of 90 GB/s would be faster.
     assert found["norm_seconds"] == pytest.approx(98 * 16e-6)
     assert found["image_seconds"] == pytest.approx(24.6e9 / 459e12)
+    # A fifth exchange is that of the norm of a shortcut, of which the whole model has four.
+    apart = _scale_table.plan("v5p", row | {"parameters_ratio": 75.0, "forward": 5}, 24.6e9, 1024)
+    assert apart["norm_exchanges"] == 53 + 49
     images = found["free_from"]
     step = images * found["image_seconds"] + found["norm_seconds"]
     assert 0.0499 < found["norm_seconds"] / step <= 0.05
@@ -81,7 +86,7 @@ def test_the_plan_is_the_short_models_exchanges_times_the_layers():
     )
 
 
-def test_gathered_moments_grow_with_the_chips_and_sums_do_not():
+def test_gathered_moments_grow_with_the_chips_in_both_layouts_and_sums_do_not():
     row = {"model": "ResNet-50", "layout": "data parallel", "chips": 64, "norms": 49}
     row |= {"compiled_norms": 4, "forward": 4, "forward_bytes": 10**6, "backward": 4}
     row |= {"backward_bytes": 1000, "others_bytes": 10**6, "channels_ratio": 2.0}
@@ -91,8 +96,16 @@ def test_gathered_moments_grow_with_the_chips_and_sums_do_not():
     # So many bytes over the six links of a chip take longer than 98 times 16 hops.
     large = _scale_table.plan("v5p", row | {"forward_bytes": 10**8}, 24.6e9, 1024)
     assert large["norm_seconds"] == pytest.approx(2 * (16 * 10**8 + 1000) / (6 * 90e9))
-    summed = _scale_table.plan("v5p", row | {"layout": "FSDP"}, 24.6e9, 1024)
-    assert summed["norm_bytes"] == 2 * (10**6 + 1000)
+    cut = _scale_table.plan("v5p", row | {"layout": "FSDP"}, 24.6e9, 1024)
+    assert cut["norm_bytes"] == gathered["norm_bytes"]
+
+
+@pytest.mark.slow
+def test_the_compiled_model_of_a_transformer_has_as_many_parameters_as_it_is_scaled_by():
+    (model,) = (model for model in LARGE if model.name == "ViT-L/16")
+    small, large = (_scale.sizes_of(model.short(), pixels) for pixels in (64, 224))
+    # One position for each patch of 16 x 16 pixels.
+    assert large.parameters - small.parameters == (14**2 - 4**2) * 1024
 
 
 @pytest.mark.parametrize(

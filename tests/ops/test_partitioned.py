@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm import show_config, standardize
@@ -25,6 +25,7 @@ from tests.stats.reference import relative_error, rounding, sample_sum
 EPSILON = 1e-3
 SHAPE = (24, 4, 8, 24)
 KERNELS = pytest.mark.skipif(_native.why_not() is not None, reason="the kernels are not built")
+KINDS = pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 
 # Statistics shapes for x [24, 4, 8, 24].
@@ -34,8 +35,9 @@ GHOST = {batches: (batches, 1, 1, 24) for batches in (2, 4, 6, 8)}
 
 
 @functools.cache
-def mesh(devices=8):
-    return Mesh(np.array(jax.devices()[:devices]).reshape(-1, 2), ("a", "b"))
+def mesh(devices=8, kind=AxisType.Auto):
+    of = np.array(jax.devices()[:devices]).reshape(-1, 2)
+    return Mesh(of, ("a", "b"), axis_types=(kind,) * 2)
 
 
 def arrays(shape=SHAPE, dtype=np.float32, seed=0):
@@ -139,9 +141,25 @@ NIGHTLY = {"sequence", "batch and positions", "instances", "ghost batches of two
 )
 @pytest.mark.sampled(4)
 def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothing_is_whole(name):
-    stats_shape, spec, parameters, once, both = PLACEMENTS[name]
+    *_, once, both = PLACEMENTS[name]
+    assert_exchanged(name, mesh(), once, both)
+
+
+# Axes that are explicit stay whole, of four devices here: they are not cut into primes.
+WHOLE_AXES = {"ghost batches of two shards": ONE_EACH}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+@pytest.mark.sampled(3)
+def test_with_explicit_axes_the_exchanges_are_the_same(name):
+    *_, once, both = PLACEMENTS[name]
+    assert_exchanged(name, mesh(kind=AxisType.Explicit), once, WHOLE_AXES.get(name, both))
+
+
+def assert_exchanged(name, on, once, both):
+    stats_shape, spec, parameters, *_ = PLACEMENTS[name]
     values = arrays()
-    given = placed(values, spec, parameters)
+    given = placed(values, spec, parameters, on)
     text = compiled(forward(stats_shape), given[:3]).as_text()
     assert counted(text) == once
     assert largest(text) < values[0].size
@@ -152,6 +170,8 @@ def test_each_way_is_exchanged_at_most_once_for_each_set_of_mesh_axes_and_nothin
     assert_right(got, values, stats_shape)
     for have in got[:2]:
         assert have.sharding.is_equivalent_to(given[0].sharding, 4)
+    for have, value in zip(got[2:], given[1:3], strict=True):
+        assert have.sharding.is_equivalent_to(value.sharding, 1) or on == mesh()
 
 
 @KERNELS
@@ -182,9 +202,10 @@ def test_bfloat16_and_rms_are_those_of_one_device(stats_shape, spec):
     assert_right(got, values, stats_shape, center=False)
 
 
-def test_parameters_sharded_to_save_memory_are_gathered_and_nothing_else_is():
+@KINDS
+def test_parameters_sharded_to_save_memory_are_gathered_and_nothing_else_is(kind):
     values = arrays((24, 24))
-    given = placed(values, P("a"), P("a"))
+    given = placed(values, P("a"), P("a"), mesh(kind=kind))
     text = compiled(with_gradients((1, 24)), given).as_text()
     assert counted(text) == {"all-gather": 3, "all-reduce": 1}  # moments, scale, bias; one sum
 
@@ -236,7 +257,8 @@ def test_moments_of_shards_keep_their_digits_at_any_offset_and_size(offset, size
     assert relative_error(y, reference_standardize(x, (1, 24), EPSILON)) < 4e-6
 
 
-def test_derivatives_of_every_kind_are_those_of_one_device():
+@KINDS
+def test_derivatives_of_every_kind_are_those_of_one_device(kind):
     x = arrays((24, 24))[0]
 
     def loss(x):
@@ -248,14 +270,15 @@ def test_derivatives_of_every_kind_are_those_of_one_device():
         product = jax.jvp(jax.grad(jax.checkpoint(loss)), (x,), (jnp.cos(x),))[1]
         return rows, again, product
 
-    (given,) = placed([x], P("a"))
+    (given,) = placed([x], P("a"), on=mesh(kind=kind))
     for have, want in zip(jax.jit(every)(given), jax.jit(every)(x), strict=True):
         assert relative_error(have, want) < rounding(np.float32, x.size)
 
 
-def test_float64_in_a_part_of_the_program_gives_the_numbers_of_one_device(x64):
+@KINDS
+def test_float64_in_a_part_of_the_program_gives_the_numbers_of_one_device(x64, kind):
     x = arrays((24, 24))[0].astype(np.float64)
-    (given,) = placed([x], P("a"))
+    (given,) = placed([x], P("a"), on=mesh(kind=kind))
     y = jax.jit(lambda x: standardize(x, (1, 24), epsilon=EPSILON)[0])(given)
     assert relative_error(y, reference_standardize(x, (1, 24), EPSILON)) < 1e-13
 
@@ -278,15 +301,17 @@ def test_the_page_on_many_devices_has_these_numbers():
 
 @pytest.mark.parametrize("weighs", ["mask", "weights"])
 @pytest.mark.parametrize("name", ["batch", "instances by positions"])
-def test_a_mask_and_weights_cost_no_exchange_more_and_nothing_is_whole(name, weighs):
+@KINDS
+@pytest.mark.sampled(6)
+def test_a_mask_and_weights_cost_no_exchange_more_and_nothing_is_whole(name, weighs, kind):
     stats_shape, spec, parameters, once, both = PLACEMENTS[name]
     values = arrays()
     w = np.random.default_rng(1).uniform(0.2, 1, (*SHAPE[:3], 1)).astype(np.float32)
     if name == "batch":
         w[:3] = 0  # all that one device has
     w = w > 0.5 if weighs == "mask" else w
-    given = placed(values, spec, parameters)
-    given.append(jax.device_put(w, NamedSharding(mesh(), P(*spec[:3]))))
+    given = placed(values, spec, parameters, mesh(kind=kind))
+    given.append(jax.device_put(w, NamedSharding(mesh(kind=kind), P(*spec[:3]))))
 
     def run(x, scale, bias, w):
         sample = {weighs: w, "scale": scale, "bias": bias, "epsilon": EPSILON}
@@ -313,6 +338,7 @@ def test_a_mask_and_weights_cost_no_exchange_more_and_nothing_is_whole(name, wei
     )
 
 
-def test_moments_are_exchanged_once():
-    given = placed(arrays()[:1], P("a"))
+@KINDS
+def test_moments_are_exchanged_once(kind):
+    given = placed(arrays()[:1], P("a"), on=mesh(kind=kind))
     assert counted(compiled(lambda x: moments(x, BATCH), given).as_text()) == GATHER

@@ -18,12 +18,14 @@ from jax import lax
 
 from jaxnorm.numerics import accumulation_dtype, sum_of_two
 from jaxnorm.ops import _formulas
+from jaxnorm.ops._blocks import in_blocks
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled
 from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _closed_form
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, centered
+from jaxnorm.stats.sampling import Sampling
 from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
@@ -71,7 +73,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
     return None
 
 
-def standardize(*operands, problem: Problem, has, form: Form) -> list:
+def standardize(*operands, problem: Problem, has, form: Form, blocks: int = 1) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
@@ -79,9 +81,10 @@ def standardize(*operands, problem: Problem, has, form: Form) -> list:
         problem: describes the standardization.
         has: which operands are there.
         form: that of the platform.
+        blocks: how many of the first axis have moments of their own, which are pooled.
     """
     x, _, scale, bias, _ = filled(has, operands)
-    measured = measure_once(problem, x, form)
+    measured = _measured(problem, x, form, blocks)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
     gain, shift = spread(rstd, x.shape), bias
     gain = gain if scale is None else gain * scale
@@ -92,6 +95,16 @@ def standardize(*operands, problem: Problem, has, form: Form) -> list:
         shift = shift if bias is None else bias + shift
     y = _formulas.affine(centered(x, None, *location), gain, None, shift)
     return outputs(problem, y.astype(problem.dtype), measured, rstd)
+
+
+def _measured(problem: Problem, x: Array, form: Form, blocks: int) -> Measured:
+    if blocks == 1:
+        return measure_once(problem, x, form)
+
+    def measure(sampling: Sampling, x: Array, _) -> Measured:
+        return measure_once(problem._replace(sampling=sampling), x, form)
+
+    return in_blocks(measure, problem.sampling, x, None, blocks)
 
 
 def cotangent(*operands, problem: Problem, has, shapes, form: Form) -> list:

@@ -235,11 +235,15 @@ def test_shard_map_runs_natively_and_sums_the_gradients_of_shared_parameters(che
     assert native_calls(build(native), *arrays()) == 2
 
 
-def test_an_explicitly_sharded_array_is_left_to_the_plain_path():
-    x, scale, bias = arrays()
+def test_the_shards_of_an_explicitly_sharded_array_take_the_kernels():
     explicit = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
-    x = jax.device_put(x, NamedSharding(explicit, P("data")))
-    assert not native_serves(x, LAYER, scale, bias, epsilon=1e-3)
+    placed = [
+        jax.device_put(v, NamedSharding(explicit, P("data" if v.shape[0] == 8 else None)))
+        for v in arrays()
+    ]
+    gradients = jax.value_and_grad(functools.partial(loss, native, LAYER), (0, 1, 2))
+    assert native_calls(gradients, *placed) == 2
+    assert_same(jax.jit(gradients)(*placed), jax.jit(gradients)(*arrays()))
 
 
 def test_an_exported_function_needs_no_library():

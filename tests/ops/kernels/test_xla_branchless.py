@@ -13,7 +13,7 @@ from jaxnorm.ops._implementations import XLA, XLA_CPU_SMALL, XLA_GPU, XLA_GPU_RO
 from jaxnorm.ops.kernels import _xla_branchless
 from jaxnorm.ops.kernels._xla_rows import LONGEST_ROW
 from jaxnorm.stats.sampling import Sampling
-from tests.ops.kernels.cases import CASES, arrays, computed, expected
+from tests.ops.kernels.cases import CASES, Case, arrays, computed, expected
 from tests.stats.reference import relative_error
 
 LAW = 4e-6
@@ -72,6 +72,25 @@ def test_output_moments_and_gradients_hold_at_every_offset_with_and_without_an_o
         outlying = x.at[(0,) * x.ndim].add(1e4)
         for inputs in ((x, *rest), (outlying, *rest)):
             assert_law(run(*inputs), expected(CASES[name], *inputs, epsilon=1e-5))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((256, 512), (1, 512), (1, 512)),
+        Case((2, 16, 16, 512), (2, 1, 1, 512), (1, 1, 1, 512)),
+        Case((2, 16, 16, 512), (2, 1, 1, 32), (1, 1, 1, 512)),
+    ],
+    ids=["batch", "instance", "group"],
+)
+def test_columns_that_are_summed_in_parts_hold_far_from_zero_beside_an_outlier(case, monkeypatch):
+    monkeypatch.setattr(_implementations, "TABLE", (XLA_GPU._replace(platform="cpu"), XLA))
+    axes = [axis for axis, n in enumerate(case.stats_shape) if n == 1]
+    assert _xla_branchless._parts_of_first_axis(case.shape, axes) == 16
+    run = jax.jit(functools.partial(computed, case, native=False, epsilon=1e-5))
+    x, *rest = arrays(case, mean=1e6)
+    inputs = x.at[(0,) * x.ndim].add(1e4), *rest
+    assert_law(run(*inputs), expected(case, *inputs, epsilon=1e-5))
 
 
 @EVERY

@@ -85,10 +85,12 @@ def _linen(case: Case) -> Function | None:
     module = modules[case.member]
 
     def apply(x: jax.Array, scale: jax.Array, bias: jax.Array) -> Any:
-        stats = dict(zip(("mean", "var"), _running(scale, bias), strict=True))
         params = {"scale": scale} if case.member == "rms" else {"scale": scale, "bias": bias}
         # The output has the dtype of x, as with the other libraries.
         own = module.clone(dtype=x.dtype)
+        if not case.member.startswith("batch"):
+            return own.apply({"params": params}, x), None
+        stats = dict(zip(("mean", "var"), _running(scale, bias), strict=True))
         return own.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
 
     return apply

@@ -11,7 +11,7 @@ from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm.ops import _fusing, _partitioned, _primitives
 from jaxnorm.ops._activations import Activation
 from jaxnorm.ops._formulas import Problem, Sum
-from jaxnorm.ops.kernels import _native, _xla_branchless, _xla_cpu
+from jaxnorm.ops.kernels import _native, _xla_branchless, _xla_cpu, _xla_rows
 from jaxnorm.ops.kernels.pallas import _entry as _pallas
 from jaxnorm.ops.kernels.pallas._targets import Target
 from jaxnorm.stats.sampling import Sampling, check_sampling
@@ -131,8 +131,8 @@ XLA_CPU = Entry(
 )
 
 
-def _without_branch(name: str, platform: str, one_device: bool, serves, form, **how) -> Entry:
-    """Returns an entry of plain JAX for a platform; `how` goes to its `standardize`."""
+def _without_branch(name: str, platform: str, one_device: bool, serves, form) -> Entry:
+    """Returns an entry of plain JAX for a platform."""
     return Entry(
         name,
         "xla",
@@ -140,7 +140,7 @@ def _without_branch(name: str, platform: str, one_device: bool, serves, form, **
         one_device,
         _always,
         serves,
-        functools.partial(_xla_branchless.standardize, form=form, **how),
+        functools.partial(_xla_branchless.standardize, form=form),
         functools.partial(_xla_branchless.cotangent, form=form),
     )
 
@@ -153,13 +153,15 @@ XLA_CPU_SMALL = _without_branch(
     _xla_branchless.CPU,
 )
 # Several devices that share a row would meet once for each of its reductions.
-XLA_GPU_ROWS = _without_branch(
+XLA_GPU_ROWS = Entry(
     "plain JAX for rows on one GPU",
+    "xla",
     "cuda",
     True,
-    _xla_branchless.serves_rows,
-    _xla_branchless.GPU,
-    rows=True,
+    _always,
+    _xla_rows.serves,
+    _xla_rows.standardize,
+    _xla_rows.cotangent,
 )
 XLA_GPU = _without_branch(
     "plain JAX for GPU", "cuda", False, _xla_branchless.serves, _xla_branchless.GPU

@@ -344,3 +344,20 @@ def test_an_epsilon_that_makes_roots_of_negative_numbers_is_refused(name, epsilo
 @pytest.mark.sampled(6)
 def test_an_epsilon_of_zero_is_none(name):
     chex.assert_tree_all_finite(with_epsilon(0.0)[name]())
+
+
+@pytest.mark.parametrize("rows", [8, 2048])  # a small array and a large one
+def test_plain_gradients_are_summed_over_what_vmap_does_not_map(rows):
+    rng = np.random.default_rng(0)
+    shapes = ((3, rows, 24), (3, 1, 24), (1, 24))
+    x, scale, bias = (jnp.asarray(rng.normal(1, 1, shape), jnp.float32) for shape in shapes)
+
+    def loss(x, scale, bias):
+        given = {"scale": scale, "bias": bias, "epsilon": 1e-3, "implementation": "xla"}
+        return jnp.sum(jnp.sin(jaxnorm.standardize(x, (1, 24), **given)[0]))
+
+    mapped = jax.vmap(loss, (0, 0, None))
+    got = jax.jit(jax.grad(lambda *a: jnp.sum(mapped(*a)), (1, 2)))(x, scale, bias)
+    each = [jax.jit(jax.grad(loss, (1, 2)))(x[i], scale[i], bias) for i in range(3)]
+    assert relative_error(got[0], jnp.stack([d for d, _ in each]), 1.0) < 1e-5
+    assert relative_error(got[1], sum(d for _, d in each), 1.0) < 1e-5

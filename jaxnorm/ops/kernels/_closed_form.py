@@ -49,13 +49,18 @@ def cotangent(take_sums: Callable[..., Any], *operands, problem: Problem, has, s
     joint = joint_shape(stats_shape, [affine_shape])
     if joint != x.shape:  # one pair of sums serves all
         of_ct, of_product = sums.pair(joint)
-        d_scale, d_bias = block_sum(of_product, affine_shape), block_sum(of_ct, affine_shape)
+        d_scale, d_bias = of_product, of_ct
         of_ct, of_product = (
             block_sum(v if scale is None else v * scale, stats_shape) for v in (of_ct, of_product)
         )
     else:
         of_ct, of_product = sums.pair(stats_shape, scale)
         d_bias, d_scale = sums.across(affine_shape)
+    # `vmap` may map one of scale and bias only.
+    d_scale, d_bias = (
+        v if shape is None else block_sum(v, shape)
+        for v, shape in zip((d_scale, d_bias), shapes[2:], strict=True)
+    )
     d_x = None
     if shapes[0] is not None:
         n = sample_size(x.shape, stats_shape)

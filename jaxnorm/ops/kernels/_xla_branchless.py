@@ -30,10 +30,10 @@ from jaxnorm.stats.shapes import median_member
 from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array, Shape
 
-LONGEST_ROW = 1 << 14  # entries: XLA for GPU keeps no longer row in registers
 SMALL = 1 << 11  # entries up to which one pass, taken entry by entry, is faster on CPU
 MANY_COLUMNS = 1 << 13
 ENOUGH = 16  # terms of a first stage
+PARTS = 16  # at most, a power of two as the number of devices that share an axis mostly is
 LANES = 128  # of a TPU: it reads at least so many neighbours
 
 
@@ -42,7 +42,9 @@ class Form(NamedTuple):
 
     pivots: Callable[[Array, Shape], Array]  # a member of each sample that no outlier is
     together: int  # how many sums one reduction takes
-    in_stages: bool  # whether sums over several axes go in two stages
+    in_stages: bool  # whether sums of few columns go in two stages
+    looped: int  # terms up to which a sum of columns is no program of its own
+    tail_in_bias: bool  # whether in groups y has the tail of the mean from its bias
 
 
 def _median_member(x: Array, stats_shape: Shape) -> Array:
@@ -71,32 +73,7 @@ def serves(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> st
     return None
 
 
-def serves_rows(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
-    """Returns why each sample is not a row that XLA for GPU keeps in registers, or None.
-
-    Args:
-        problem: describes the standardization.
-        x: [*shape], or its aval.
-        parameters: scale and bias, or their avals, those that are there.
-        cotangents: the shapes in which cotangents of scale and bias are wanted.
-
-    Returns:
-        A reason for people to read.
-
-    Examples:
-        >>> from jaxnorm.stats.sampling import Sampling
-        >>> problem = Problem(Sampling((1, 3)), 0.0, jnp.dtype(jnp.float32))
-        >>> serves_rows(problem, jnp.ones((2, 3)), (), ())
-        'a sample is not one row of 2 to 16384 entries'
-    """
-    if not _is_row(x.shape, problem.stats_shape):
-        return f"a sample is not one row of 2 to {LONGEST_ROW} entries"
-    return serves(problem, x, parameters, cotangents)
-
-
-def standardize(
-    *operands, problem: Problem, has, form: Form, rows: bool = False, blocks: int = 1
-) -> list:
+def standardize(*operands, problem: Problem, has, form: Form, blocks: int = 1) -> list:
     """Returns what `_primitives.plain_standardize` does, to rounding.
 
     Args:
@@ -104,18 +81,19 @@ def standardize(
         problem: describes the standardization.
         has: which operands are there.
         form: that of the platform.
-        rows: whether y comes from x again, for which `serves_rows` has no reason against.
         blocks: how many of the first axis have moments of their own, which are pooled.
     """
     x, _, scale, bias, _ = filled(has, operands)
     measured = _measured(problem, x, form, blocks)
     rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
-    if rows:
-        # XLA drops the statistics where nobody asks for them.
-        y = _row_output(problem, x, scale, bias)
-    else:
-        location = (measured.mean, measured.tail) if problem.center else (None, None)
-        y = _formulas.affine(centered(x, None, *location), spread(rstd, x.shape), scale, bias)
+    gain, shift = spread(rstd, x.shape), bias
+    gain = gain if scale is None else gain * scale
+    location = (measured.mean, measured.tail) if problem.center else (None, None)
+    if problem.center and form.tail_in_bias and _has_groups(x.shape, problem.stats_shape):
+        location = measured.mean, None
+        shift = -spread(measured.tail, x.shape) * gain
+        shift = shift if bias is None else bias + shift
+    y = _formulas.affine(centered(x, None, *location), gain, None, shift)
     return outputs(problem, y.astype(problem.dtype), measured, rstd)
 
 
@@ -173,32 +151,27 @@ def measure_once(problem: Problem, x: Array, form: Form) -> Measured:
     return Measured(mean, tail, var, unit, jnp.asarray(count, var.dtype))
 
 
-def _row_output(problem: Problem, x: Array, scale: Array | None, bias: Array | None) -> Array:
-    """Returns y in the form which XLA for GPU compiles to one program: it reads each row once.
+def mean_square(problem: Problem, deviation: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """Returns the mean square behind each statistic, each sum by itself.
 
-    XLA keeps a row in registers along a chain of reductions, each met by the row that it was taken
-    of, and takes further reductions into such a program. The member that stands for the sample is
-    the largest: a slice would end the chain.
+    Args:
+        problem: describes the standardization.
+        deviation: [*shape], float32 or wider.
+        dtype: of x, whose deviation it is.
+
+    Returns:
+        The mean square in squared units, and the unit, a power of two, both of [*stats_shape].
+
+    Examples:
+        >>> from jaxnorm.stats.sampling import Sampling
+        >>> problem = Problem(Sampling((1,)), 0.0, jnp.dtype(jnp.float32))
+        >>> square, unit = mean_square(problem, jnp.array([-1e30, 1e30]), jnp.float32)
+        >>> jnp.sqrt(square) * unit
+        Array([1.e+30], dtype=float32)
     """
-    stats_shape, count = problem.stats_shape, sample_size(x.shape, problem.stats_shape)
-
-    def average(values: Array) -> Array:
-        return block_sum(values * (1 / count), stats_shape)
-
-    row = x.astype(accumulation_dtype(x.dtype))
-    largest = block_max(row, stats_shape)
-    if problem.center:
-        deviation = row - (largest + average(row - largest))
-        deviation = deviation - average(deviation)
-    else:
-        # Nothing is larger than the largest; but the chain needs a first link.
-        deviation = jnp.minimum(row, largest)
-    units = _units(problem, x.dtype)
-    squares = [block_sum(_square(deviation, u), stats_shape) * (1 / count) for u in units]
-    var, unit = _in_range(squares[0], squares, units)
-    measured = Measured(largest, largest, var, unit, jnp.asarray(count, var.dtype))
-    rstd = _formulas.reciprocal_std(measured, problem.epsilon, empty=False)
-    return _formulas.affine(deviation, rstd, scale, bias)
+    units, count = _units(problem, dtype), sample_size(deviation.shape, problem.stats_shape)
+    squares = [block_sum(_square(deviation, u), problem.stats_shape) * (1 / count) for u in units]
+    return _in_range(squares[0], squares, units)
 
 
 def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple) -> str | None:
@@ -224,13 +197,8 @@ def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple)
     return serves(problem, x, parameters, cotangents)
 
 
-def _is_row(shape: Shape, stats_shape: Shape) -> bool:
-    """Returns whether each sample is a row: the last axes whole, few enough entries."""
-    reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
-    rows = len(reduced) - sum(reduced)
-    cut = any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
-    short = 1 < sample_size(shape, stats_shape) <= LONGEST_ROW
-    return not cut and short and all(reduced[rows:])
+def _has_groups(shape: Shape, stats_shape: Shape) -> bool:
+    return any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
 
 
 def _units(problem: Problem, dtype: jnp.dtype) -> list[float]:
@@ -319,22 +287,56 @@ def _sums_together(terms: list[Array], stats_shape: Shape, form: Form) -> list[A
     """Returns the sums of each of `terms`; XLA is told which ones to take in one pass."""
     shape = terms[0].shape
     axes = [axis for axis, (n, s) in enumerate(zip(shape, stats_shape)) if s == 1 < n]
+    parts = _parts_of_first_axis(shape, axes) if form.in_stages else 1
+    if parts > 1:
+        return _sums_of_parts(terms, stats_shape, axes, parts, form)
     first = _first_axes(shape, axes) if form.in_stages else axes
-    parts = _sums_over(terms, first, form.together)
-    if first != axes and all(s in (1, n) for n, s in zip(shape, stats_shape)):
-        parts = lax.optimization_barrier(parts)  # XLA would make one sum of two
-        parts = _sums_over(parts, [axis for axis in axes if axis not in first], len(parts))
-    if parts[0].shape == tuple(stats_shape):
-        return parts
-    return list(block_sum(jnp.stack(parts), (len(parts), *stats_shape)))
+    sums = _sums_over(terms, first, form)
+    if first != axes and not _has_groups(shape, stats_shape):
+        sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
+        rest = [axis for axis in axes if axis not in first]
+        sums = _sums_over(sums, rest, form._replace(together=len(sums)))
+    return _folded(sums, stats_shape)
+
+
+def _folded(sums: list[Array], stats_shape: Shape) -> list[Array]:
+    """Returns sums of whole axes, of which members of groups are added up."""
+    if sums[0].shape == tuple(stats_shape):
+        return sums
+    return list(block_sum(jnp.stack(sums), (len(sums), *stats_shape)))
+
+
+def _sums_of_parts(
+    terms: list[Array], stats_shape: Shape, axes: list[int], parts: int, form: Form
+) -> list[Array]:
+    """Returns the sums of each of `terms`, whose first summed axis is cut into parts."""
+    shape, axis = terms[0].shape, axes[0]
+    cut = (*shape[:axis], parts, shape[axis] // parts, *shape[axis + 1 :])
+    sums = _sums_over([v.reshape(cut) for v in terms], [a + 1 for a in axes], form)
+    sums = [jnp.squeeze(v, axis + 1) for v in sums]
+    sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
+    if _has_groups(shape, stats_shape):
+        return _folded(sums, stats_shape)
+    return _sums_over(sums, [axis], form)
+
+
+def _parts_of_first_axis(shape: Shape, axes: list[int]) -> int:
+    """Returns into how many parts the first summed axis is cut, one where it is not.
+
+    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
+    XLA writes the terms to memory first. So few parts remain that they are added up where the
+    statistics are computed.
+    """
+    columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
+    if not axes or columns >= MANY_COLUMNS or len(shape) - 1 in axes:
+        return 1
+    terms = math.prod(shape[axis] for axis in axes)
+    parts = math.gcd(shape[axes[0]], PARTS)
+    return parts if columns * parts >= MANY_COLUMNS and terms // parts >= ENOUGH else 1
 
 
 def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
-    """Returns the axes that are summed first, where few columns are to be summed the last of them.
-
-    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
-    XLA writes the terms to memory first.
-    """
+    """Returns the axes that are summed first: where columns are few, the last that are enough."""
     columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
     if columns >= MANY_COLUMNS or len(shape) - 1 in axes:
         return axes
@@ -344,9 +346,10 @@ def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
     return axes
 
 
-def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array]:
+def _sums_over(terms: list[Array], axes: list[int], form: Form) -> list[Array]:
     """Returns the sums of each of `terms` over whole axes, several in one reduction."""
-    if together == 1 or not axes:
+    together = form.together
+    if together == 1 or math.prod(terms[0].shape[axis] for axis in axes) <= form.looped:
         return [jnp.sum(term, axis=axes, keepdims=True) for term in terms]
 
     def add(a: tuple, b: tuple) -> tuple:
@@ -361,9 +364,9 @@ def _sums_over(terms: list[Array], axes: list[int], together: int) -> list[Array
 
 
 # A program for GPU has shared memory for two sums of columns. XLA for TPU takes all in one pass.
-GPU = Form(_median_member, together=2, in_stages=True)
-TPU = Form(_largest_of_parts, together=1, in_stages=False)
-CPU = Form(_median_member, together=4, in_stages=False)
+GPU = Form(_median_member, together=2, in_stages=True, looped=31, tail_in_bias=True)
+TPU = Form(_largest_of_parts, together=1, in_stages=False, looped=0, tail_in_bias=False)
+CPU = Form(_median_member, together=4, in_stages=False, looped=0, tail_in_bias=False)
 
 
 class _Sums:
@@ -376,7 +379,9 @@ class _Sums:
     def pair(self, shape: Shape, weight: Array | None = None) -> list[Array]:
         """Returns the sums of `weight ct` and of `weight ct xhat`, of [*shape]."""
         ct = self.ct if weight is None else self.ct * weight
-        return _sums_together([ct, ct * self.held_standardized()], shape, self.form)
+        # Most are summed further, over what shares a scale: XLA would make one sum of both.
+        form = self.form._replace(looped=0)
+        return _sums_together([ct, ct * self.held_standardized()], shape, form)
 
     def across(self, shape: Shape) -> list[Array]:
         """Returns the sums of `ct` and of `ct xhat`, of [*shape], over several samples."""

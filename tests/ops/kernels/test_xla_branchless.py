@@ -11,9 +11,9 @@ from jaxnorm.ops import _implementations
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._implementations import XLA, XLA_CPU_SMALL, XLA_GPU, XLA_GPU_ROWS, XLA_TPU
 from jaxnorm.ops.kernels import _xla_branchless
-from jaxnorm.ops.kernels._xla_branchless import LONGEST_ROW
+from jaxnorm.ops.kernels._xla_rows import LONGEST_ROW
 from jaxnorm.stats.sampling import Sampling
-from tests.ops.kernels.cases import CASES, arrays, computed, expected
+from tests.ops.kernels.cases import CASES, Case, arrays, computed, expected
 from tests.stats.reference import relative_error
 
 LAW = 4e-6
@@ -31,6 +31,8 @@ LAYOUTS = {
     "layer of few long rows": ("TPU", "general"),
     "layer of 3 channels": ("rows on GPU", "small"),
     "layer, a scale for each block": ("rows on GPU",),
+    "layer with one scale for all": ("rows on GPU",),
+    "layer without scale": ("rows on GPU",),
     "batch, blocks and a remainder": ("GPU", "TPU", "general"),
     "instance": ("GPU", "TPU", "small"),
     "group": ("GPU", "TPU"),
@@ -70,6 +72,25 @@ def test_output_moments_and_gradients_hold_at_every_offset_with_and_without_an_o
         outlying = x.at[(0,) * x.ndim].add(1e4)
         for inputs in ((x, *rest), (outlying, *rest)):
             assert_law(run(*inputs), expected(CASES[name], *inputs, epsilon=1e-5))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((256, 512), (1, 512), (1, 512)),
+        Case((2, 16, 16, 512), (2, 1, 1, 512), (1, 1, 1, 512)),
+        Case((2, 16, 16, 512), (2, 1, 1, 32), (1, 1, 1, 512)),
+    ],
+    ids=["batch", "instance", "group"],
+)
+def test_columns_that_are_summed_in_parts_hold_far_from_zero_beside_an_outlier(case, monkeypatch):
+    monkeypatch.setattr(_implementations, "TABLE", (XLA_GPU._replace(platform="cpu"), XLA))
+    axes = [axis for axis, n in enumerate(case.stats_shape) if n == 1]
+    assert _xla_branchless._parts_of_first_axis(case.shape, axes) == 16
+    run = jax.jit(functools.partial(computed, case, native=False, epsilon=1e-5))
+    x, *rest = arrays(case, mean=1e6)
+    inputs = x.at[(0,) * x.ndim].add(1e4), *rest
+    assert_law(run(*inputs), expected(case, *inputs, epsilon=1e-5))
 
 
 @EVERY
@@ -132,11 +153,12 @@ def test_storage_is_rounded_once(form, dtype):
 def test_without_centering_the_variance_is_the_mean_square(form):
     case = CASES["layer, panels and a tail"]
     run = compiled("layer, panels and a tail", epsilon=0.0, center=False)
-    x, scale, bias, cotangents = arrays(case, mean=1.0)
-    (y, _, var), _ = run(x, scale, bias, cotangents)
-    (large, _, _), _ = run(x * 2.0**100, scale, bias, cotangents)
-    want, _ = expected(case, x, scale, bias, cotangents, epsilon=0.0, center=False)
+    x, *rest = arrays(case, mean=1.0)
+    (y, _, var), gradients = run(x, *rest)
+    (large, _, _), _ = run(x * 2.0**100, *rest)
+    want, wanted = expected(case, x, *rest, epsilon=0.0, center=False)
     assert_law((y, large, var), (want[0], want[0], want[2]))
+    assert_law(gradients, wanted)
 
 
 @pytest.mark.parametrize("form", ["GPU"])

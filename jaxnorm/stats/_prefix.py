@@ -80,7 +80,7 @@ def prefix_moments(
         axis_index_groups=axis_index_groups,
         dtype=dtype,
     )
-    parts = [jnp.broadcast_to(part, steps) for part in with_tail(taken)]
+    parts = [jnp.broadcast_to(part, steps) for part in jax.tree.leaves(with_tail(taken))]
     taken = Moments(*_explicit.gathered(parts, [axis]))
     prefixes = jax.lax.associative_scan(merge, taken, axis=axis)
     if before is None:

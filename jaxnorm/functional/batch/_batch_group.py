@@ -6,6 +6,7 @@ Zhou et al.: Batch Group Normalization, arXiv:2012.02782, 2020.
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm import _explicit
@@ -149,7 +150,9 @@ class _Groups(NamedTuple):
 
     def pooled(self, taken: Moments) -> Moments:
         """Returns the moments [G] of the groups from those of the blocks."""
-        parts = [jnp.broadcast_to(part, self.stats_shape) for part in with_tail(taken)]
+        parts = [
+            jnp.broadcast_to(part, self.stats_shape) for part in jax.tree.leaves(with_tail(taken))
+        ]
         channels_first = [jnp.moveaxis(part[0], self.channel - 1, 0) for part in parts]
         whole = _explicit.gathered(channels_first, range(1, len(self.stats_shape) - 1))
         fine = Moments(*(part.reshape(-1) for part in whole))
@@ -167,7 +170,7 @@ class _Groups(NamedTuple):
             blocks = _explicit.reshaped(every, (channels, *rest), spec)
             return jnp.moveaxis(blocks, 0, self.channel - 1)[None]
 
-        return Moments(*map(placed_part, with_tail(of_groups)))
+        return jax.tree.map(placed_part, with_tail(of_groups))
 
 
 def _refuse_kernels(implementation: Implementation | None, num_groups: int, shape: Shape) -> None:

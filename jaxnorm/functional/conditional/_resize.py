@@ -29,15 +29,15 @@ def resize_segmentation(segmentation: ArrayLike, sizes: Sequence[int]) -> Array:
         >>> resize_segmentation(jnp.arange(4).reshape(1, 4, 1), (2,)).ravel()
         Array([0, 2], dtype=int32)
     """
-    segmentation = as_array(segmentation)
-    if len(sizes) != segmentation.ndim - 2:
+    resized = as_array(segmentation)
+    if len(sizes) != resized.ndim - 2:
         raise ValueError(
-            f"segmentation {list(segmentation.shape)} must be [N, *spatial, classes] with "
+            f"segmentation {list(resized.shape)} must be [N, *spatial, classes] with "
             f"{len(sizes)} spatial axes, to be resized to {list(sizes)}"
         )
     for axis, n in enumerate(sizes, 1):
-        chosen = jnp.arange(n) * segmentation.shape[axis] // n
+        chosen = jnp.arange(n) * resized.shape[axis] // n
         take = functools.partial(jnp.take, indices=chosen, axis=axis)
-        given = _explicit.whole_groups(segmentation, n, axis)
-        segmentation = _explicit.left_to_xla(take, _explicit.explicit_axes(given), given)
-    return segmentation
+        given = _explicit.whole_groups(resized, n, axis)
+        resized = _explicit.left_to_xla(take, _explicit.explicit_axes(given), given)
+    return resized

@@ -70,8 +70,8 @@ def _backward(stats_shape, residuals, g):
     def mean(values: Array) -> Array:
         return whole_mean(moments(values, stats_shape, mask=mask))
 
-    means = tuple(_explicit.gathered((mean(g * along), mean(along * along)), [0]))
-    last, before = jax.lax.scan(step, kept.reshape(stats_shape[1:]), means)
+    product, square = _explicit.gathered((mean(g * along), mean(along * along)), [0])
+    last, before = jax.lax.scan(step, kept.reshape(stats_shape[1:]), (product, square))
     change = rate * before * along
     change = change if mask is None else jnp.where(mask, change, 0)
     return g - change, None, last.reshape(kept.shape), None, None

@@ -39,7 +39,9 @@ def stream_moments(seen: Moments, samples: Moments, decay: float) -> tuple[Momen
         share = jnp.where(new, 1 - decay, jnp.zeros_like(sample.count))
         return merge(old, sample._replace(count=share))._replace(count=seen.count), seen
 
-    parts = [jnp.broadcast_to(part, samples.mean.shape) for part in with_tail(samples)]
+    parts = [
+        jnp.broadcast_to(part, samples.mean.shape) for part in jax.tree.leaves(with_tail(samples))
+    ]
     samples = Moments(*(part[:, None] for part in _explicit.gathered(parts, [0])))
     last, before = jax.lax.scan(enter, seen, samples)
     return last, jax.tree.map(lambda v: v[:, 0], before)

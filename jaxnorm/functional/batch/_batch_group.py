@@ -163,8 +163,8 @@ class _Groups(NamedTuple):
         _, *rest = self.stats_shape
         channels = rest.pop(self.channel - 1)
 
-        def placed_part(part: Array) -> Array:
-            every = repeat(part, 0, self.blocks // self.number)
+        def placed_part(part: ArrayLike) -> Array:
+            every = repeat(jnp.asarray(part), 0, self.blocks // self.number)
             every = _explicit.whole_groups(every, channels, 0)
             spec = (*_explicit.explicit_axes(every), *(None,) * len(rest))
             blocks = _explicit.reshaped(every, (channels, *rest), spec)

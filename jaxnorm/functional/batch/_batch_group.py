@@ -11,13 +11,14 @@ import jax.numpy as jnp
 
 from jaxnorm import _explicit
 from jaxnorm.functional._parameters import placed
-from jaxnorm.functional.batch._running import keep_dims
+from jaxnorm.functional.batch._running import keep_dims, shaped
 from jaxnorm.functional.batch._single_value import SingleValue, switches
 from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, pool
 from jaxnorm.stats._moments import with_tail
+from jaxnorm.stats.shapes import broadcasting
 from jaxnorm.stats.sums import repeat
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
@@ -113,12 +114,18 @@ def batch_group_norm(
         y, taken = standardize(x, groups.stats_shape, **how)
         batch = groups.pooled(taken)
     else:
-        _refuse_kernels(implementation, num_groups, x.shape)
-        batch = groups.pooled(moments(x, groups.stats_shape, **sample))
-        y = normalize(x, groups.at_blocks(batch), **affine)
+        named = {name: v for name, v in {**affine, **sample}.items() if name in _LIKE_X}
+        flat = {k: None if v is None else groups.flat(v, x.shape, k) for k, v in named.items()}
+        how = {"implementation": implementation, **affine, **sample, **flat}
+        y, taken = standardize(groups.flat(x, x.shape, "x"), shapes[1], **how)
+        y = jnp.moveaxis(y.reshape(jnp.moveaxis(x, features[0], 1).shape), 1, features[0])
+        y, batch = _explicit.like(y, x), shaped(taken, (num_groups,))
     if update and batch is not None:
         stats = estimator.update(stats, batch)
     return y, stats
+
+
+_LIKE_X = ("scale", "bias", "mask", "weights")
 
 
 class _Groups(NamedTuple):
@@ -158,6 +165,13 @@ class _Groups(NamedTuple):
         fine = Moments(*(part.reshape(-1) for part in whole))
         return fine if self.blocks == self.number else pool(fine, (self.number,))
 
+    def flat(self, part: ArrayLike, shape: Shape, name: str) -> Array:
+        """Returns the values of each example channel by channel, all of them on each device."""
+        part = broadcasting(part, shape, name)
+        part = _explicit.replicated(part, range(1, part.ndim))
+        whole = jnp.broadcast_to(part, (part.shape[0], *shape[1:]))
+        return jnp.moveaxis(whole, self.channel, 1).reshape(part.shape[0], -1)
+
     def at_blocks(self, of_groups: Moments) -> Moments:
         """Returns the moments of the groups where their blocks stand."""
         _, *rest = self.stats_shape
@@ -171,11 +185,3 @@ class _Groups(NamedTuple):
             return jnp.moveaxis(blocks, 0, self.channel - 1)[None]
 
         return jax.tree.map(placed_part, with_tail(of_groups))
-
-
-def _refuse_kernels(implementation: Implementation | None, num_groups: int, shape: Shape) -> None:
-    if implementation not in (None, "xla"):
-        raise ValueError(
-            f"implementation={implementation!r} does not serve num_groups={num_groups} of x "
-            f"{list(shape)}, whose groups end within channels or rows; use 'xla' or None"
-        )

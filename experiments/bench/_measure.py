@@ -16,6 +16,8 @@ from ._rivals import Function
 def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Return the median seconds of each call. The calls take turns, so noise meets all alike.
 
+    Each round begins with another call, so that no call always follows the same one.
+
     Before each turn the call is made once untimed. So the timed call finds the caches and the
     memory allocator as the same call leaves them, and not as the call before left them.
 
@@ -25,8 +27,11 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
     """
     repeats = {name: _repeats(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
+    names = list(calls)
+    for i in range(rounds):
+        first = i % len(names)
+        for name in (*names[first:], *names[:first]):
+            call = calls[name]
             jax.block_until_ready(call())
             times[name].append(_seconds(call, repeats[name]))
     return {name: statistics.median(each) for name, each in times.items()}

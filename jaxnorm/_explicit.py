@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.core import AbstractValue
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jaxnorm._partitioning import Spec
+from jaxnorm.numerics import together
 from jaxnorm.typing import Array, DTypeLike, Shape
 
 
@@ -30,6 +30,7 @@ def mesh_of(value: Array) -> AbstractMesh | None:
         None where there is no mesh, and where an axis of it is automatic or manual.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> mesh_of(jnp.ones(3)) is None
         True
     """
@@ -46,6 +47,7 @@ def is_explicit(value: Array) -> bool:
         value: an array, or its shape and dtype.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> is_explicit(jnp.ones(3))
         False
     """
@@ -62,6 +64,7 @@ def explicit_axes(value: Array) -> tuple:
         One entry per axis; None where the type of `value` says nothing.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> explicit_axes(jnp.ones((2, 3)))
         (None, None)
     """
@@ -76,6 +79,7 @@ def spec_of(value: Array) -> Spec:
         value: an array, or an aval.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> spec_of(jnp.ones((2, 3)))
         ((), ())
     """
@@ -88,6 +92,7 @@ def shard_counts(value: Array) -> tuple[int, ...]:
     """Returns into how many shards the type of `value` says that each axis is cut.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> shard_counts(jnp.ones((2, 3)))
         (1, 1)
     """
@@ -107,6 +112,7 @@ def why_not(x: Array, others: Sequence[Array]) -> str | None:
         A reason for people to read. None also where the types say nothing.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> why_not(jnp.ones((2, 3)), ()) is None
         True
     """
@@ -132,6 +138,7 @@ def beside(x: Array, value: Array) -> Array:
         `value` itself where the types say nothing, or something that `why_not` knows.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> beside(jnp.ones((2, 3)), jnp.ones((1, 3))).shape
         (1, 3)
     """
@@ -148,6 +155,7 @@ def apart(x: Array, value: Array) -> Array:
         value: of the rank of `x`; as it is where it has another.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> apart(jnp.ones((2, 3)), jnp.ones((1, 3))).shape
         (1, 3)
     """
@@ -167,6 +175,7 @@ def spec_beside(x: Array, shape: Shape) -> Spec:
         shape: of the rank of `x`.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> spec_beside(jnp.ones((2, 3)), (1, 3))
         ((), ())
     """
@@ -197,6 +206,7 @@ def like(value: Array, other: Array) -> Array:
         other: [*shape].
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> like(jnp.ones(3), jnp.zeros(3)).shape
         (3,)
     """
@@ -213,6 +223,7 @@ def as_rows(value: Array, other: Array) -> Array:
         other: [N, *shape].
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> as_rows(jnp.ones(2), jnp.zeros((2, 3))).shape
         (2,)
     """
@@ -268,12 +279,13 @@ def out_sharding(value: Array, spec: Sequence) -> NamedSharding | None:
         What operations take as `out_sharding`; None where no axis of `value` is sharded explicitly.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> out_sharding(jnp.ones(3), [None]) is None
         True
     """
     if not any(explicit_axes(value)):
         return None
-    return NamedSharding(_sharding(value).mesh, PartitionSpec(*spec))
+    return _on_mesh_of(value, spec)
 
 
 def repeated(value: Array, times: int, names: Any) -> Array:
@@ -288,13 +300,14 @@ def repeated(value: Array, times: int, names: Any) -> Array:
         [times, *shape]; not sharded along the first axis where another one is over `names`.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> repeated(jnp.ones(2), 3, None).shape
         (3, 2)
     """
     shape, own = (times, *value.shape), explicit_axes(value)
     sharding = None
     if names is not None and mesh_of(value) is not None and names not in own:
-        sharding = NamedSharding(_sharding(value).mesh, PartitionSpec(names, *own))
+        sharding = _on_mesh_of(value, (names, *own))
     dims = tuple(range(1, len(shape)))
     return jax.lax.broadcast_in_dim(value, shape, dims, out_sharding=sharding)
 
@@ -303,10 +316,7 @@ def replicated(value: Array, axes: Sequence[int]) -> Array:
     """Returns `value` with `axes` no longer explicitly sharded."""
     spec = explicit_axes(value)
     kept = tuple(None if axis in axes else names for axis, names in enumerate(spec))
-    if kept == spec:
-        return value
-    mesh = _sharding(value).mesh
-    return jax.sharding.reshard(value, NamedSharding(mesh, PartitionSpec(*kept)))
+    return value if kept == spec else jax.sharding.reshard(value, _on_mesh_of(value, kept))
 
 
 def gathered(values: Sequence[Array], axes: Sequence[int]) -> list[Array]:
@@ -320,17 +330,15 @@ def gathered(values: Sequence[Array], axes: Sequence[int]) -> list[Array]:
         As many arrays; where an axis is sharded all lie as the first that is.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> gathered([jnp.ones(2)], [0])
         [Array([1., 1.], dtype=float32)]
     """
     first = next((v for v in values if any(explicit_axes(v)[axis] for axis in axes)), None)
     if first is None:
         return list(values)
-    dtype = jnp.result_type(*values)
-    mesh, spec = _sharding(first).mesh, spec_of(first)
-    packed = jnp.stack([_lying(v.astype(dtype), mesh, spec) for v in values])
-    rows = zip(values, replicated(packed, [axis + 1 for axis in axes]), strict=True)
-    return [(row if jnp.iscomplexobj(v) else row.real).astype(v.dtype) for v, row in rows]
+    alike = [_lying(v, _sharding(first).mesh, spec_of(first)) for v in values]
+    return together(lambda packed: replicated(packed, [axis + 1 for axis in axes]), alike)
 
 
 def whole_groups(value: Array, groups: int, axis: int) -> Array:
@@ -342,6 +350,7 @@ def whole_groups(value: Array, groups: int, axis: int) -> Array:
         axis: not sharded in the result where shards do not end with groups.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> whole_groups(jnp.ones((2, 6)), 3, 1).shape
         (2, 6)
     """
@@ -363,6 +372,7 @@ def left_to_xla(function: Callable[..., Any], spec: Sequence, *values: Any) -> A
         `function(*values)`, sharded as `spec` says where an axis of a value is sharded explicitly.
 
     Examples:
+        >>> import jax.numpy as jnp
         >>> left_to_xla(jnp.cumsum, [None], jnp.ones(3))
         Array([1., 2., 3.], dtype=float32)
     """
@@ -377,6 +387,10 @@ def _sharding(value: Any) -> Any:
     """Returns what the type of an array, or an aval, says about how it lies."""
     aval = value if isinstance(value, AbstractValue) else jax.typeof(value)
     return getattr(aval, "sharding", None)
+
+
+def _on_mesh_of(value: Array, spec: Sequence) -> NamedSharding:
+    return NamedSharding(_sharding(value).mesh, PartitionSpec(*spec))
 
 
 def _lying(value: Array, mesh: Any, spec: Spec) -> Array:

@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -276,3 +276,23 @@ def quotient(dividend: Array, divisor: Array) -> Array:
     # Products and not quotients: XLA makes `(a / u) / (b / u)` into `(a u) / (b u)`, out of range.
     inverse = 1 / power_of_two(jnp.abs(jax.lax.stop_gradient(divisor)))
     return (dividend * inverse) / (divisor * inverse)
+
+
+def together(function: Callable[[Array], Array], arrays: Sequence[Array]) -> list[Array]:
+    """Returns arrays after one call of a function with all of them, for example one exchange.
+
+    Args:
+        function: of [number, *shape], returns as many rows.
+        arrays: of one shape, floating or complex.
+
+    Returns:
+        The rows, each of the dtype of its array.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> together(lambda rows: 2 * rows, [jnp.ones(1), jnp.zeros(1, jnp.complex64)])
+        [Array([2.], dtype=float32), Array([0.+0.j], dtype=complex64)]
+    """
+    packed = jnp.stack([v.astype(jnp.result_type(*arrays)) for v in arrays])
+    rows = zip(arrays, function(packed), strict=True)
+    return [(row if jnp.iscomplexobj(v) else row.real).astype(v.dtype) for v, row in rows]

@@ -119,3 +119,9 @@ LARGE = (
     LargeModel("ResNet-50", ResNet50, functools.partial(ResNet50, blocks=(1,)), (4, 49), (1, 4)),
     LargeModel("ViT-L/16", ViTLarge, functools.partial(ViTLarge, depth=1), (3, 49)),
 )
+
+
+def large_model(name: str) -> LargeModel:
+    """Return the model of a name."""
+    (model,) = (model for model in LARGE if model.name == name)
+    return model

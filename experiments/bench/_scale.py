@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxnorm.training import TrainState, create_train_state, cross_entropy, make_train_step
 
 from ._exchanges import Exchange, exchanges
-from ._large import LARGE, PIXELS, LargeModel
+from ._large import PIXELS, LargeModel, large_model
 
 DATA_PARALLEL = "data parallel"
 FSDP = "FSDP"
@@ -70,7 +70,7 @@ def counted(target: str, name: str, layout: str, chips: int) -> dict[str, Any]:
         layout: one of `LAYOUTS`.
         chips: of the slice.
     """
-    (model,) = (model for model in LARGE if model.name == name)
+    model = large_model(name)
     text, state = compiled(target, model, layout, chips)
     cut = 1 if layout == DATA_PARALLEL else min(chips, SHARDS)
     found = exchanges(text, kernels_of(state, cut))
@@ -151,7 +151,7 @@ def sizes_of(model: Any, pixels: int) -> Sizes:
 
 def flops_of_image(name: str) -> float:
     """Return the operations of a train step of a whole model, of each image."""
-    (model,) = (model for model in LARGE if model.name == name)
+    model = large_model(name)
     tx = optax.sgd(0.1, momentum=0.9)
     module = model.whole()
     state = jax.eval_shape(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ._large import LARGE
+from ._large import large_model
 from ._scale import CHIPS, DATA_PARALLEL, hops, seconds_of
 
 SHARE = 0.05  # of a step that exchanges may take to count as free
@@ -73,7 +73,7 @@ def whole_count(name: str, found: int) -> float:
         name: of the model.
         found: exchanges of the short model, where those beyond its chain are of norms beside it.
     """
-    (model,) = (model for model in LARGE if model.name == name)
+    model = large_model(name)
     (short, whole), (few, all_) = model.chain, model.beside
     return min(found, short) * whole / short + max(found - short, 0) * all_ / few
 

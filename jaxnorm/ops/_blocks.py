@@ -10,6 +10,7 @@ Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,6 +19,19 @@ from jaxnorm import _partitioning
 from jaxnorm.stats.measuring import Measured, pool_gathered
 from jaxnorm.stats.sampling import Sampling
 from jaxnorm.typing import Array
+
+
+def blocks_of(ctx: Any, x: Any, sampling: Sampling) -> int:
+    """Returns into how many blocks the first axis is cut: one where nothing is centred.
+
+    Args:
+        ctx: the context of a lowering rule.
+        x: the aval of x.
+        sampling: says of what the moments are.
+    """
+    if not sampling.center:
+        return 1
+    return _partitioning.blocks_of_batch(ctx, x.shape, sampling.stats_shape)
 
 
 def in_blocks(
@@ -35,7 +49,7 @@ def in_blocks(
         sampling: reduces the first axis, names no mapped axes.
         x: [*shape].
         w: weights of the rank of `x`, or None.
-        blocks: how many, a divisor of the first axis.
+        blocks: how many, a divisor of the first axis; with one, `x` is measured as it is.
 
     Returns:
         `Measured` of the statistics shape.
@@ -47,6 +61,8 @@ def in_blocks(
         >>> run(jnp.array([1.0, 2.0, 3.0, 4.0]))
         Array([1.25], dtype=float32)
     """
+    if blocks == 1:
+        return measure(sampling, x, w)
     # XLA would sum each example first, and exchange these sums where positions are cut as well.
     split = lax.optimization_barrier(_split(x, blocks))
     own = sampling._replace(stats_shape=(blocks, *sampling.stats_shape))

@@ -10,6 +10,7 @@ import jax
 from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm.ops import _fusing, _partitioned, _primitives
 from jaxnorm.ops._activations import Activation
+from jaxnorm.ops._blocks import blocks_of
 from jaxnorm.ops._formulas import Problem, Sum
 from jaxnorm.ops.kernels import _native, _xla_branchless, _xla_cpu, _xla_rows
 from jaxnorm.ops.kernels.pallas import _entry as _pallas
@@ -292,9 +293,9 @@ def choose(platform: str, ctx, problem: Problem, x, parameters: tuple, cotangent
 
 def _in_blocks(entry: Entry, ctx, problem: Problem, x) -> Entry:
     """Returns the entry, told into how many blocks a batch is cut, or none on request."""
-    if not (entry.in_blocks and problem.center) or problem.implementation == "xla":
+    if not entry.in_blocks or problem.implementation == "xla":
         return entry
-    blocks = _partitioning.blocks_of_batch(ctx, x.shape, problem.stats_shape)
+    blocks = blocks_of(ctx, x, problem.sampling)
     return entry._replace(standardize=functools.partial(entry.standardize, blocks=blocks))
 
 

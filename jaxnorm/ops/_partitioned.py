@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from jaxnorm import _explicit, _internals, _partitioning
 from jaxnorm._partitioning import Plan, Spec
 from jaxnorm.ops import _shard_part
-from jaxnorm.ops._blocks import in_blocks
+from jaxnorm.ops._blocks import blocks_of, in_blocks
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present
 from jaxnorm.ops._shard_part import Part
@@ -21,7 +21,7 @@ from jaxnorm.ops._shards import Along, Place, sharding_rule
 from jaxnorm.stats import measuring, sample_size
 from jaxnorm.stats.cutting import Names, cuts_of
 from jaxnorm.stats.sampling import Sampling
-from jaxnorm.stats.whole import measure_p, plain_measure
+from jaxnorm.stats.whole import measure_p
 from jaxnorm.typing import Shape
 
 
@@ -122,24 +122,13 @@ def lower_measure(platform: str) -> None:
     def rule(ctx, *operands, **params):
         if says_itself(ctx, ctx.avals_in[0]):
             return measure(ctx, *operands, **params)
-        blocks = _blocks_of(ctx, params["sampling"])
-        plain = (
-            functools.partial(_measured_in_blocks, blocks=blocks) if blocks > 1 else plain_measure
-        )
-        return _internals.traced(plain)(ctx, *operands, **params)
+        blocks = blocks_of(ctx, ctx.avals_in[0], params["sampling"])
+        return _internals.traced(_measured)(ctx, *operands, blocks=blocks, **params)
 
     _internals.lower(measure_p, platform, rule)
 
 
-def _blocks_of(ctx, sampling: Sampling) -> int:
-    if not sampling.center:
-        return 1
-    return _partitioning.blocks_of_batch(ctx, ctx.avals_in[0].shape, sampling.stats_shape)
-
-
-def _measured_in_blocks(
-    x, w=None, *, sampling: Sampling, epsilon: float | None, blocks: int
-) -> list:
+def _measured(x, w=None, *, sampling: Sampling, epsilon: float | None, blocks: int) -> list:
     own = functools.partial(measuring.measure, epsilon=epsilon)
     return list(in_blocks(own, sampling, x, w, blocks)[: 4 + (w is not None)])
 

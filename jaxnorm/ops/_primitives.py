@@ -90,11 +90,20 @@ def why_not(problem: Problem, inputs: tuple, parameters: tuple) -> str | None:
         return "the kernels take no complex numbers"
     if any(jnp.promote_types(accumulation_dtype(v.dtype), wide) != wide for v in parameters):
         return f"the kernels take no scale and bias wider than {wide}"
-    if _explicit.mesh_of(x) is not None and problem.quantized:
-        return "the kernels count no array in steps whose type says how it lies on devices"
-    if _explicit.mesh_of(x) is not None and problem.implementation == "xla":
-        return "plain JAX was asked for, which XLA partitions"
+    left_to_xla = _why_left_to_xla(problem)
+    if _explicit.mesh_of(x) is not None and left_to_xla is not None:
+        return left_to_xla
     return _explicit.why_not(x, (*inputs[1:], *parameters))
+
+
+def _why_left_to_xla(problem: Problem) -> str | None:
+    """Returns why XLA partitions a problem on several devices by itself, or None."""
+    if problem.quantized:
+        # The step of a sample that shards share would be one collective more.
+        return "the kernels count no array in steps whose type says how it lies on devices"
+    if problem.implementation == "xla":
+        return "plain JAX was asked for, which XLA partitions"
+    return None
 
 
 def plain_standardize(*operands, problem: Problem, has):
@@ -184,13 +193,12 @@ def lower_for(platform: str, choose: Callable[..., Any], partitioned: Any) -> No
             `says_itself`, which says for which of them.
     """
 
-    def asked(problem: Problem) -> bool:
-        # The step of a sample that shards share would be one collective more.
-        return not problem.quantized and problem.implementation != "xla"
+    def divided(ctx, problem: Problem, x) -> bool:
+        return _why_left_to_xla(problem) is None and partitioned.says_itself(ctx, x)
 
     def standardize_rule(ctx, *operands, problem, has):
         x, _, *parameters, _ = filled(has, ctx.avals_in)
-        if asked(problem) and partitioned.says_itself(ctx, x):
+        if divided(ctx, problem, x):
             return partitioned.standardize(ctx, *operands, problem=problem, has=has)
         chosen = choose(ctx, problem, x, present(parameters), ())
         rule = _internals.traced(chosen.standardize)
@@ -198,7 +206,7 @@ def lower_for(platform: str, choose: Callable[..., Any], partitioned: Any) -> No
 
     def cotangent_rule(ctx, *operands, problem, has, shapes):
         x, _, scale, bias = filled(has, ctx.avals_in)[4:8]
-        if asked(problem) and partitioned.says_itself(ctx, x):
+        if divided(ctx, problem, x):
             params = {"problem": problem, "has": has, "shapes": shapes}
             return partitioned.cotangent(ctx, *operands, **params)
         chosen = choose(ctx, problem, x, present((scale, bias)), present(shapes[2:]))

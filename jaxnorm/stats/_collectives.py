@@ -8,6 +8,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxnorm import _internals
+from jaxnorm.numerics import together
 from jaxnorm.typing import Array, AxisIndexGroups, AxisName
 
 Arrays = TypeVar("Arrays", bound=Array | list[Array])
@@ -75,12 +76,12 @@ def gather_rows(
         Array([[0., 2.],
                [0., 2.]], dtype=float32)
     """
-    packed = jnp.stack([row.astype(jnp.result_type(*rows)) for row in rows])
-    names = _names(axis_name)
-    everyone = jnp.moveaxis(_internals.all_gather(packed, names, axis_index_groups), 1, 0)
-    return [
-        (v if jnp.iscomplexobj(row) else v.real).astype(row.dtype) for v, row in zip(everyone, rows)
-    ]
+
+    def of_everyone(packed: Array) -> Array:
+        shards = _internals.all_gather(packed, _names(axis_name), axis_index_groups)
+        return jnp.moveaxis(shards, 1, 0)
+
+    return together(of_everyone, rows)
 
 
 def sum_of_shards(

@@ -228,6 +228,25 @@ def pool(
     return reported(pool_shards(pool_measured(fine, sampling.stats_shape), sampling))
 
 
+def gathered_moments(moments: Moments, axes: Sequence[int]) -> Moments:
+    """Returns moments of which every device has some axes whole, with one exchange.
+
+    Args:
+        moments: of [*stats_shape].
+        axes: no longer explicitly sharded in the result.
+
+    Returns:
+        `Moments` of the same numbers, count and tail of [*stats_shape].
+
+    Examples:
+        >>> gathered_moments(Moments(jnp.ones(2), jnp.ones(2), jnp.float32(8)), [0]).count
+        Array([8., 8.], dtype=float32)
+    """
+    parts = jax.tree.leaves(with_tail(moments))
+    parts = [jnp.broadcast_to(part, jnp.shape(moments.mean)) for part in parts]
+    return Moments(*_explicit.gathered(parts, axes))
+
+
 def with_tail(moments: Moments) -> Moments:
     """Returns `moments` with a tail of zeros where there is none.
 

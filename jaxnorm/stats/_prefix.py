@@ -6,9 +6,8 @@ Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _explicit
 from jaxnorm.numerics import as_array, canonical_axes
-from jaxnorm.stats._moments import Moments, merge, moments, with_tail
+from jaxnorm.stats._moments import Moments, gathered_moments, merge, moments, with_tail
 from jaxnorm.stats.sampling import Variance
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
 
@@ -80,9 +79,7 @@ def prefix_moments(
         axis_index_groups=axis_index_groups,
         dtype=dtype,
     )
-    parts = [jnp.broadcast_to(part, steps) for part in jax.tree.leaves(with_tail(taken))]
-    taken = Moments(*_explicit.gathered(parts, [axis]))
-    prefixes = jax.lax.associative_scan(merge, taken, axis=axis)
+    prefixes = jax.lax.associative_scan(merge, gathered_moments(taken, [axis]), axis=axis)
     if before is None:
         return prefixes
     return merge(jax.tree.map(lambda part: _fitting(part, whole), with_tail(before)), prefixes)

@@ -16,6 +16,11 @@ CASES: list[Case] = [
 ]
 
 
+def labelled(label):
+    """Returns the case of a label."""
+    return next(case for case in CASES if case.label == label)
+
+
 def over(cases):
     """Parametrizes a test by case."""
     return pytest.mark.parametrize("case", cases, ids=[case.label for case in cases])

@@ -20,7 +20,7 @@ from tests.zoo.cases import (
     uncompiled,
     with_gradients,
 )
-from tests.zoo.every import CASES, claiming, over
+from tests.zoo.every import CASES, claiming, labelled, over
 
 OFFSETS = (1e2, 1e4, 1e6)
 SIZES = (1e-20, 1e-10, 1e10, 1e20)
@@ -30,7 +30,7 @@ VANISHING = 1e-30  # the smallest normal float is 1e-38: below this size digits 
 @functools.cache
 def programs(label):
     """Returns the compiled call and oracle of a case, each with gradients."""
-    case = next(case for case in CASES if case.label == label)
+    case = labelled(label)
     return with_gradients(case, case.call), with_gradients(case, case.oracle)
 
 

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.ops.test_partitioned import compiled, largest
 from tests.zoo.cases import draw, outputs
-from tests.zoo.every import CASES
+from tests.zoo.every import CASES, labelled
 from tests.zoo.test_laws import assert_equal, programs
 
 MOST = 8  # devices
@@ -83,14 +83,14 @@ def test_sharded_nodes_give_the_numbers_of_the_definition(case, alike):
 )
 @pytest.mark.sampled(1)
 def test_what_is_sharded_with_x_gives_the_numbers_of_the_definition(label, axis, alike):
-    case = next(case for case in CASES if case.label == label)
+    case = labelled(label)
     assert_equal(case, placed(draw(case), axis, 2, alike))
 
 
 @pytest.mark.parametrize("label", ["local_contrast_norm", "divisive_norm", "batch_group_norm"])
 @pytest.mark.sampled(1)
 def test_no_device_gets_the_whole_of_sharded_positions(label):
-    case = next(case for case in CASES if case.label == label)
+    case = labelled(label)
     arrays = draw(case)
     arrays["x"] = np.tile(arrays["x"], (1, 1, 16, 1))
     given = placed(arrays, 2, 8)

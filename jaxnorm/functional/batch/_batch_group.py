@@ -17,7 +17,7 @@ from jaxnorm.functional.batch._table import require_batch_axis
 from jaxnorm.numerics import as_array, canonical_axes
 from jaxnorm.ops import Implementation, normalize, standardize
 from jaxnorm.stats import Estimator, Moments, Variance, ema, moments, pool
-from jaxnorm.stats._moments import with_tail
+from jaxnorm.stats._moments import gathered_moments, with_tail
 from jaxnorm.stats.shapes import broadcasting
 from jaxnorm.stats.sums import repeat
 from jaxnorm.typing import Array, ArrayLike, AxisIndexGroups, AxisName, DTypeLike, Shape
@@ -103,12 +103,10 @@ def batch_group_norm(
     shapes = (x.shape[0], values), (1, num_groups)
     asked = (use_running_average, update_stats, single_value)
     average, update = switches("batch_group_norm", *shapes, *asked, **mapped)
-    batch = None
     if average:
         running = keep_dims(estimator.read(stats), (num_groups,))
         y = normalize(x, groups.at_blocks(running), **affine)
-        if update:
-            batch = groups.pooled(moments(x, groups.stats_shape, **sample))
+        batch = groups.pooled(moments(x, groups.stats_shape, **sample)) if update else None
     elif groups.blocks == num_groups:
         how = {"implementation": implementation, **affine, **sample}
         y, taken = standardize(x, groups.stats_shape, **how)
@@ -157,12 +155,12 @@ class _Groups(NamedTuple):
 
     def pooled(self, taken: Moments) -> Moments:
         """Returns the moments [G] of the groups from those of the blocks."""
-        parts = [
-            jnp.broadcast_to(part, self.stats_shape) for part in jax.tree.leaves(with_tail(taken))
-        ]
-        channels_first = [jnp.moveaxis(part[0], self.channel - 1, 0) for part in parts]
-        whole = _explicit.gathered(channels_first, range(1, len(self.stats_shape) - 1))
-        fine = Moments(*(part.reshape(-1) for part in whole))
+        others = [axis for axis in range(len(self.stats_shape)) if axis != self.channel]
+
+        def in_order(part: Array) -> Array:
+            return jnp.moveaxis(part[0], self.channel - 1, 0).reshape(-1)
+
+        fine = jax.tree.map(in_order, gathered_moments(taken, others))
         return fine if self.blocks == self.number else pool(fine, (self.number,))
 
     def flat(self, part: ArrayLike, shape: Shape, name: str) -> Array:

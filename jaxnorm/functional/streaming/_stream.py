@@ -6,9 +6,8 @@ Chiley et al.: Online Normalization for Training Neural Networks, arXiv:1905.058
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _explicit
 from jaxnorm.stats import Moments, merge
-from jaxnorm.stats._moments import with_tail
+from jaxnorm.stats._moments import gathered_moments
 
 
 def stream_moments(seen: Moments, samples: Moments, decay: float) -> tuple[Moments, Moments]:
@@ -39,9 +38,6 @@ def stream_moments(seen: Moments, samples: Moments, decay: float) -> tuple[Momen
         share = jnp.where(new, 1 - decay, jnp.zeros_like(sample.count))
         return merge(old, sample._replace(count=share))._replace(count=seen.count), seen
 
-    parts = [
-        jnp.broadcast_to(part, samples.mean.shape) for part in jax.tree.leaves(with_tail(samples))
-    ]
-    samples = Moments(*(part[:, None] for part in _explicit.gathered(parts, [0])))
+    samples = jax.tree.map(lambda v: v[:, None], gathered_moments(samples, [0]))
     last, before = jax.lax.scan(enter, seen, samples)
     return last, jax.tree.map(lambda v: v[:, 0], before)

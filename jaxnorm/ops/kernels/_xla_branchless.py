@@ -89,7 +89,7 @@ def standardize(*operands, problem: Problem, has, form: Form, blocks: int = 1) -
     gain, shift = spread(rstd, x.shape), bias
     gain = gain if scale is None else gain * scale
     location = (measured.mean, measured.tail) if problem.center else (None, None)
-    if problem.center and form.tail_in_bias and _has_groups(x.shape, problem.stats_shape):
+    if problem.center and form.tail_in_bias and has_groups(x.shape, problem.stats_shape):
         location = measured.mean, None
         shift = -spread(measured.tail, x.shape) * gain
         shift = shift if bias is None else bias + shift
@@ -98,9 +98,6 @@ def standardize(*operands, problem: Problem, has, form: Form, blocks: int = 1) -
 
 
 def _measured(problem: Problem, x: Array, form: Form, blocks: int) -> Measured:
-    if blocks == 1:
-        return measure_once(problem, x, form)
-
     def measure(sampling: Sampling, x: Array, _) -> Measured:
         return measure_once(problem._replace(sampling=sampling), x, form)
 
@@ -197,7 +194,13 @@ def serves_small(problem: Problem, x: Any, parameters: tuple, cotangents: tuple)
     return serves(problem, x, parameters, cotangents)
 
 
-def _has_groups(shape: Shape, stats_shape: Shape) -> bool:
+def has_groups(shape: Shape, stats_shape: Shape) -> bool:
+    """Returns whether an axis is cut into groups.
+
+    Examples:
+        >>> has_groups((2, 6), (2, 3)), has_groups((2, 6), (2, 1))
+        (True, False)
+    """
     return any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
 
 
@@ -287,12 +290,13 @@ def _sums_together(terms: list[Array], stats_shape: Shape, form: Form) -> list[A
     """Returns the sums of each of `terms`; XLA is told which ones to take in one pass."""
     shape = terms[0].shape
     axes = [axis for axis, (n, s) in enumerate(zip(shape, stats_shape)) if s == 1 < n]
-    parts = _parts_of_first_axis(shape, axes) if form.in_stages else 1
+    in_stages = form.in_stages and _has_few_columns(shape, axes)
+    parts = _parts_of_first_axis(shape, axes) if in_stages else 1
     if parts > 1:
         return _sums_of_parts(terms, stats_shape, axes, parts, form)
-    first = _first_axes(shape, axes) if form.in_stages else axes
+    first = _first_axes(shape, axes) if in_stages else axes
     sums = _sums_over(terms, first, form)
-    if first != axes and not _has_groups(shape, stats_shape):
+    if first != axes and not has_groups(shape, stats_shape):
         sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
         rest = [axis for axis in axes if axis not in first]
         sums = _sums_over(sums, rest, form._replace(together=len(sums)))
@@ -315,31 +319,37 @@ def _sums_of_parts(
     sums = _sums_over([v.reshape(cut) for v in terms], [a + 1 for a in axes], form)
     sums = [jnp.squeeze(v, axis + 1) for v in sums]
     sums = lax.optimization_barrier(sums)  # XLA would make one sum of two
-    if _has_groups(shape, stats_shape):
+    if has_groups(shape, stats_shape):
         return _folded(sums, stats_shape)
     return _sums_over(sums, [axis], form)
+
+
+def _has_few_columns(shape: Shape, axes: list[int]) -> bool:
+    """Returns whether sums over axes are sums of columns, so few that they go in stages.
+
+    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
+    XLA writes the terms to memory first.
+    """
+    return bool(axes) and len(shape) - 1 not in axes and _columns(shape, axes) < MANY_COLUMNS
+
+
+def _columns(shape: Shape, axes: list[int]) -> int:
+    return math.prod(n for axis, n in enumerate(shape) if axis not in axes)
 
 
 def _parts_of_first_axis(shape: Shape, axes: list[int]) -> int:
     """Returns into how many parts the first summed axis is cut, one where it is not.
 
-    Sums of columns keep as many processors of a GPU busy as there are columns. Where these are few
-    XLA writes the terms to memory first. So few parts remain that they are added up where the
-    statistics are computed.
+    So few parts remain that they are added up where the statistics are computed.
     """
-    columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
-    if not axes or columns >= MANY_COLUMNS or len(shape) - 1 in axes:
-        return 1
     terms = math.prod(shape[axis] for axis in axes)
     parts = math.gcd(shape[axes[0]], PARTS)
-    return parts if columns * parts >= MANY_COLUMNS and terms // parts >= ENOUGH else 1
+    enough = _columns(shape, axes) * parts >= MANY_COLUMNS and terms // parts >= ENOUGH
+    return parts if enough else 1
 
 
 def _first_axes(shape: Shape, axes: list[int]) -> list[int]:
-    """Returns the axes that are summed first: where columns are few, the last that are enough."""
-    columns = math.prod(n for axis, n in enumerate(shape) if axis not in axes)
-    if columns >= MANY_COLUMNS or len(shape) - 1 in axes:
-        return axes
+    """Returns the axes that are summed first: the last that are enough."""
     for i in range(len(axes) - 1, 0, -1):
         if math.prod(shape[axis] for axis in axes[i:]) >= ENOUGH:
             return axes[i:]

@@ -19,7 +19,7 @@ from jaxnorm.ops._operands import filled
 from jaxnorm.ops._primitives import outputs
 from jaxnorm.ops.kernels import _xla_branchless
 from jaxnorm.ops.kernels._closed_form import joint_shape
-from jaxnorm.ops.kernels._xla_branchless import GPU, mean_square, measure_once
+from jaxnorm.ops.kernels._xla_branchless import GPU, has_groups, mean_square, measure_once
 from jaxnorm.stats import sample_size
 from jaxnorm.stats.measuring import Measured, centered
 from jaxnorm.stats.sums import block_max, block_sum
@@ -125,6 +125,5 @@ def _is_row(shape: Shape, stats_shape: Shape) -> bool:
     """Returns whether each sample is a row: the last axes whole, few enough entries."""
     reduced = [s == 1 < n for n, s in zip(shape, stats_shape, strict=True)]
     rows = len(reduced) - sum(reduced)
-    cut = any(s not in (1, n) for n, s in zip(shape, stats_shape, strict=True))
     short = 1 < sample_size(shape, stats_shape) <= LONGEST_ROW
-    return not cut and short and all(reduced[rows:])
+    return not has_groups(shape, stats_shape) and short and all(reduced[rows:])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._figures import COLOURS, new_figure, save, subplots
+from .._figures import COLOURS, legend, new_figure, save, subplots
 from .._run import Run
 from .._tables import ordered, read_table, select
 from ._ahead_run import ahead, ahead_summary
@@ -216,8 +216,7 @@ def figures(folder: Path) -> list[Path]:
     grid[0, 0].invert_yaxis()
     for axes in grid[-1]:
         axes.set_xlabel("speed, times flax.linen")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    legend(figure, grid[0, 0])
     return [save(figure, folder / "bench.png")]
 
 

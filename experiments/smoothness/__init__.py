@@ -20,7 +20,7 @@ from .._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from .._run import Run
 from .._seeds import last, over_seeds, per_seed
 from .._sweep import NORM_LABELS
-from .._tables import read_table, select
+from .._tables import read_table
 from .._trainer import Measured, Point, every, train
 from ._measures import Along, Shift, look_around
 from ._noise import NoisyBatchNorm

@@ -14,8 +14,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 from jupyter_cache import get_cache
+from sphinx.util.typing import stringify_annotation
 
 import jaxnorm
+from jaxnorm import typing
 
 
 def _sources():
@@ -52,6 +54,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # `ema(0.99)`, rather than what it returns
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 default_role = "code"
@@ -67,6 +70,27 @@ def _escape(app, what, name, obj, options, lines):
             lines[i] = starred.replace("|", r"\|")
 
 
+# The unions behind names of JAX, which a reader knows, take a line each where they are written out.
+_UNIONS = {
+    stringify_annotation(getattr(typing, name), "smart"): name
+    for name in ("ArrayLike", "DTypeLike")
+}
+
+
+def _name_unions(app, domain, objtype, content):
+    """Says ArrayLike and DTypeLike in the types of arguments, before they are put into the page."""
+    for types in app.env.current_document.autodoc_annotations.values():
+        for argument, said in types.items():
+            for union, name in _UNIONS.items():
+                said = said.replace(union, f"~jax.typing.{name}")
+            types[argument] = said
+
+
+def _skip_fields(app, what, name, obj, skip, options):
+    """Leaves out fields of a NamedTuple, of which Python says no more than their number."""
+    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field") else None
+
+
 def _make_cache(app):
     """Makes the cache of outputs before several processes (`-j 2`) do so at once."""
     get_cache(app.config.nb_execution_cache_path).list_cache_records()
@@ -75,4 +99,6 @@ def _make_cache(app):
 def setup(app):
     """Connects what docstrings and the cache need."""
     app.connect("autodoc-process-docstring", _escape)
+    app.connect("autodoc-skip-member", _skip_fields)
+    app.connect("object-description-transform", _name_unions, priority=400)  # before autodoc's own
     app.connect("builder-inited", _make_cache)

@@ -22,7 +22,7 @@ numbers, the reason, and the figure. Published numbers stand beside the measured
 experiment was tuned to match them. `python -m experiments ledger` writes this page from the runs in
 `experiments/results`. `python -m experiments` lists the experiments.
 
-| experiment | preset | seeds | time | does it show? |
+| experiment | does it show? | preset | seeds | time |
 |---|---|---|---|---|
 """
 
@@ -44,8 +44,8 @@ def ledger(kept: Path, below: Path) -> str:
     reports = [read_report(kept / row.name) for row in rows]
     said = [say(load(row), report["results"]) for row, report in zip(rows, reports, strict=True)]
     lines = [
-        f"| [{row.name}](#{row.name.replace('_', '-')}) | {report['preset']} | {_seeds(report)} "
-        f"| {_duration(report['seconds'])} | {sentences[0]} |\n"
+        f"| [{row.name}](#{row.name.replace('_', '-')}) | {sentences[0]} | {report['preset']} "
+        f"| {_seeds(report)} | {_duration(report['seconds'])} |\n"
         for row, report, sentences in zip(rows, reports, said, strict=True)
     ]
     sections = [

@@ -38,8 +38,8 @@ class Config:
 
     Expected: with batch norm the training loss falls faster. The post says that validation accuracy
     ends about 4 points higher, and that without batch norm the validation loss turns up from about
-    epoch 15 of 30. With all images for 30 epochs, accuracy ends about 4 points higher at a quarter
-    of the pixels and half of the width, too. With a fifth of the images for 10 epochs it ends less
+    epoch 15 of 30. With all images for 30 epochs, accuracy ends 5 to 6 points higher at a quarter
+    of the pixels and half of the width. With a fifth of the images for 10 epochs it ends less
     than one point higher. In both, the validation loss turns up at about epoch 6, also with batch
     norm, and rises more without it.
 

@@ -43,7 +43,7 @@ class Config:
 
     Command: `python -m experiments inference`. `--preset smoke` takes digits.
 
-    Expected: an example's own statistics give chance, 10 %. With one value per feature, every unit
+    Expected: an example's own statistics give chance, 10%. With one value per feature, every unit
     outputs its bias. Statistics of the population are at least as good as the moving average
     (decay 0.99, Flax's default). After 50 steps they are better by 4 points of test accuracy, since
     the moving average still remembers its start at mean 0 and variance 1. Later they are better by
@@ -314,8 +314,8 @@ def summary(results: dict[str, Any]) -> list[str]:
     better = sum(int(np.sum(gain >= 0)) for gain in gains.values())
     compared = sum(gain.size for gain in gains.values())
     accuracies = "; ".join(
-        f"{method} {_mean(methods, method, first, 'accuracy'):.4f} and "
-        f"{_mean(methods, method, last, 'accuracy'):.4f}"
+        f"{method} {_mean(methods, method, first, 'accuracy'):.1%} and "
+        f"{_mean(methods, method, last, 'accuracy'):.1%}"
         for method in methods
     )
     distances = "; ".join(
@@ -326,14 +326,14 @@ def summary(results: dict[str, Any]) -> list[str]:
         and not np.isnan(methods[method][last]["shift"][0])
     )
     return [
-        f"One example's own statistics give {_mean(methods, ONE, last, 'accuracy'):.3f}, chance; "
-        f"population statistics {_mean(methods, POOLED, last, 'accuracy'):.4f} and the moving "
-        f"average {_mean(methods, MOVING, last, 'accuracy'):.4f} after {last} steps.",
+        f"One example's own statistics give {_mean(methods, ONE, last, 'accuracy'):.1%}, chance; "
+        f"population statistics {_mean(methods, POOLED, last, 'accuracy'):.1%} and the moving "
+        f"average {_mean(methods, MOVING, last, 'accuracy'):.1%} after {last} steps.",
         f"Test accuracy after {first} and after {last} steps, mean over seeds: {accuracies}.",
         f"Population statistics (pooled) minus moving average (decay {results['decay']:g}): "
-        + ", ".join(f"{gain.mean():+.2f} points after {p} steps" for p, gain in gains.items())
+        + ", ".join(f"{gain.mean():+.1f} points after {p} steps" for p, gain in gains.items())
         + f"; equal or better in {better} of {compared} cases, at worst "
-        f"{min(gain.min() for gain in gains.values()):+.2f} points.",
+        f"{min(gain.min() for gain in gains.values()):+.1f} points.",
         f"Distance from the population after {last} steps, in the worst layer (mean in standard "
         f"deviations, |ln ratio| of variances): {distances}.",
         f"Folding into the weights changes the logits by at most {_apart(results):.1e} of the "

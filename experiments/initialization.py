@@ -28,8 +28,8 @@ class Config:
     Command: `python -m experiments initialization`. `--preset smoke` takes digits. `--preset paper`
     takes ten seeds.
 
-    Expected: with batch norm most of the 16 scales learn. Without batch norm only the few near
-    Xavier's and He's learn.
+    Expected: with batch norm most of the 16 scales learn. Without batch norm only those from
+    He's to twice He's learn.
 
     Attributes:
         dataset: Name of a data set that is in memory.
@@ -167,14 +167,14 @@ def summary(results: dict[str, Any]) -> list[str]:
     """Say how many scales learn, how Xavier and He do, and how fast training at once was."""
     accuracy, limit = results["train_accuracy"], results["learns_at"]
     scales, learned = _scales(results), _learned(results)
-    counts = ", ".join(f"{over_seeds(learned[norm], '.1f')} {NORM_LABELS[norm]}" for norm in NORMS)
+    counts = ", ".join(f"{over_seeds(learned[norm], '.3g')} {NORM_LABELS[norm]}" for norm in NORMS)
     rules = "; ".join(
-        f"{rule} {mean(accuracy['none'][rule], '.3f')} without and "
-        f"{mean(accuracy['batch'][rule], '.3f')} with batch norm"
+        f"{rule} {mean(accuracy['none'][rule], '.1%')} without and "
+        f"{mean(accuracy['batch'][rule], '.1%')} with batch norm"
         for rule in _RULES
     )
     return [
-        f"Of {len(scales)} scales learn (training accuracy of {limit:g} or more): {counts}.",
+        f"Of {len(scales)} scales learn (training accuracy of {limit:.0%} or more): {counts}.",
         *(_range_sentence(norm, accuracy[norm], scales, limit) for norm in NORMS),
         f"Final training accuracy, mean over seeds: {rules}.",
         *(
@@ -206,5 +206,5 @@ def _range_sentence(
     best = max(learning, key=means.__getitem__)
     return (
         f"{sentence(NORM_LABELS[norm])} scales from {learning[-1]} to {learning[0]} learn in "
-        f"the mean over seeds; the best is {best} with {means[best]:.3f}."
+        f"the mean over seeds; the best is {best} with {means[best]:.1%}."
     )

@@ -466,8 +466,10 @@ def summary(results: dict[str, Any]) -> list[str]:
     for column in columns:
         task, size, score = column.split("_")
         ranked = _ranked(rows, column)
-        best = ", ".join(f"{row['member']} {row[column]:.3f}" for row in ranked[:3])
-        base = next((f"none {row[column]:.3f}; " for row in ranked if row["member"] == NONE), "")
+        form = ".1%" if score == "accuracy" else ".3f"
+        told = {row["member"]: f"{row['member']} {row[column]:{form}}" for row in ranked}
+        best = ", ".join([*told.values()][:3])
+        base = f"{told[NONE]}; " if NONE in told else ""
         diverged = [row["member"] for row in rows if row[f"{task}_{size}_diverged"]]
         lines.append(
             f"{task} at a batch size of {size}, {score}: best of {len(ranked)} {best}; {base}"

@@ -49,7 +49,7 @@ class Config:
     28 steps of 7. `--preset paper` reads 784 steps and needs an accelerator.
 
     Expected: batch norm with statistics for each step learns in fewer epochs than no norm, above
-    all on permuted pixels (the paper: 90.2 % without, 95.4 % with). Sharing the running statistics
+    all on permuted pixels (the paper: 90.2% without, 95.4% with). Sharing the running statistics
     over time does not change training, since every step of a batch is normalized with its own
     statistics. In evaluation, shared statistics lose most of the accuracy.
 

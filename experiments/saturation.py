@@ -295,8 +295,8 @@ def _draw_trained(folder: Path) -> Path:
                 xlim=(-8, 8),
                 xlabel=f"input of the {_NAMES[name]}\n(outermost bars: all beyond 8)",
             )
-            spread = f"{passed.min():.3f}-{passed.max():.3f}"
-            grid[row, column].set_title(f"{_TITLES[case]}\npasses {passed.mean():.3f} ({spread})")
+            told = over_seeds(passed, ".3f", of="")
+            grid[row, column].set_title(f"{_TITLES[case]}\npasses {told}")
             grid[row, column].title.set_fontsize(9)
     return save(figure, folder / "trained.png")
 
@@ -354,5 +354,5 @@ def _trained_sentence(name: str, cases: dict[str, dict[str, list[float]]]) -> st
         f"saturated {mean(without['saturated'], '.3f')} without and "
         f"{mean(with_norm['saturated'], '.3f')} with batch norm; dead units "
         f"{mean(without['dead'], '.3f')} and {mean(with_norm['dead'], '.3f')}; test accuracy "
-        f"{mean(without['accuracy'], '.3f')} and {mean(with_norm['accuracy'], '.3f')}."
+        f"{mean(without['accuracy'], '.1%')} and {mean(with_norm['accuracy'], '.1%')}."
     )

@@ -184,5 +184,5 @@ def summary(results: dict[str, Any]) -> list[str]:
             f"{scaling} {'more than ' + str(results['steps']) if count is None else count}"
             for scaling, count in row["to_converge"].items()
         )
-        lines.append(f"Steps of descent to 1 % of the excess loss on {name}: {steps}.")
+        lines.append(f"Steps of descent to 1% of the excess loss on {name}: {steps}.")
     return lines

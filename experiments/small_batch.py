@@ -81,7 +81,7 @@ class Config:
     sees a sixteenth of the images that a batch of 32 sees.
 
     Expected: batch norm's error grows as the batch shrinks, most at 2 (Wu and He 2018 on ImageNet:
-    23.6 % at 32, 34.7 % at 2). They find group norm's error level (about 24 %). In a short training
+    23.6% at 32, 34.7% at 2). They find group norm's error level (about 24%). In a short training
     the errors of group and layer norm fall, since a small batch takes more steps.
 
     Attributes:
@@ -353,7 +353,7 @@ def summary(results: dict[str, Any]) -> list[str]:
         for norm, by_size in results["errors"].items()
     ]
     published = "; ".join(
-        f"{_NAMES[norm]} " + ", ".join(f"{values[s]} % at {s}" for s in (32, 2) if s in values)
+        f"{_NAMES[norm]} " + ", ".join(f"{values[s]}% at {s}" for s in (32, 2) if s in values)
         for norm, values in _PUBLISHED.items()
     )
     return [*lines, f"Wu and He 2018 (ResNet-50 on ImageNet): {published}."]

@@ -73,9 +73,9 @@ CLAIMS = {  # claim -> what it says, its law's heading
     ),
 }
 CONTESTS = {  # column of the league -> how its number is said
-    "images_32_accuracy": "accuracy on images {} at a batch of 32",
-    "images_2_accuracy": "{} at a batch of 2",
-    "text_16_loss": "loss {} nats per character on text",
+    "images_32_accuracy": "accuracy on images {:.1%} at a batch of 32",
+    "images_2_accuracy": "{:.1%} at a batch of 2",
+    "text_16_loss": "loss {:.3f} nats per character on text",
 }
 
 
@@ -154,11 +154,12 @@ def league_table(league: dict[str, dict[str, str]]) -> str:
     ]
     lines = ["| contest | the best | none |", "|---|---|---|"]
     for title, column, sign in rows:
+        form = ".1%" if column.endswith("accuracy") else ".3f"
         entered = [name for name in league if league[name][column]]
         ranked = sorted(entered, key=lambda name: sign * float(league[name][column]))
         best = [name for name in ranked if name != "none"][:8]
-        said = [f"`{name}` {float(league[name][column]):.3g}" for name in best]
-        lines.append(f"| {title} | {', '.join(said)} | {float(league['none'][column]):.3g} |")
+        said = [f"`{name}` {float(league[name][column]):{form}}" for name in best]
+        lines.append(f"| {title} | {', '.join(said)} | {float(league['none'][column]):{form}} |")
     return "\n".join(lines) + "\n"
 
 
@@ -221,6 +222,13 @@ def _in_line(prose: str, found: list[str]) -> str:
         code = " ".join(part.strip("`").split())
         if i % 2 and code in found:
             parts[i] = f"${formulas.to_latex(code)}$"
+            # A page's only formula stands above: a paragraph that begins with it starts after it.
+            rest = parts[i + 1]
+            begins = parts[i - 1].endswith("\n\n") and re.match(r"[;.]\s", rest)
+            if len(found) == 1 and begins:
+                parts[i] = ""
+                rest = rest[1:].lstrip()
+                parts[i + 1] = rest[:1].upper() + rest[1:]
         elif not i % 2:
             parts[i] = part.replace("|", r"\|")
     return "".join(parts)
@@ -244,7 +252,7 @@ def _facts(member: Member, league: dict[str, dict[str, str]]) -> str:
         lines.append(f"- Limits: {member.limits}.")
     lines.append(f"- Elsewhere: {member.elsewhere or 'in no library that was looked at'}.")
     row = league.get(member.name)
-    said = [text.format(row[key][:5]) for key, text in CONTESTS.items() if row and row[key]]
+    said = [text.format(float(row[key])) for key, text in CONTESTS.items() if row and row[key]]
     if said:
         lines.append(f"- In the [league](../ledger.md#league), untuned: {', '.join(said)}.")
     return "\n".join(lines) + "\n"

@@ -108,7 +108,7 @@ axes[0].set(title="test accuracy", xlabel="step")
 axes[0].legend()
 for ax, (name, (rows, _)) in zip(axes[1:], runs.items()):
     for i, percentage in enumerate(percentages):
-        ax.plot(steps, rows[:, i, 0], label=f"{percentage:.0f} %")
+        ax.plot(steps, rows[:, i, 0], label=f"{percentage:.0f}%")
     ax.set(title=f"input of a sigmoid, {name}", xlabel="step")
 axes[2].legend()
 plt.tight_layout()

@@ -43,10 +43,20 @@ def steps_table(steps: dict[str, np.ndarray]) -> str:
     for i, model in enumerate(steps["model"]):
         peak, kept = (steps[c][i] / 2**20 for c in ("peak_bytes", "residual_bytes"))
         lines.append(
-            f"| {model} | {steps['library'][i]} | {steps['milliseconds'][i]:.3g} | {peak:.1f} | "
+            f"| {model} | {steps['library'][i]} | {time(steps['milliseconds'][i])} | {peak:.1f} | "
             f"{kept:.1f} | {steps['compile_seconds'][i]:.2f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def time(milliseconds: float) -> str:
+    """Return a time with three digits, as no measurement here has more; '-' where there is none.
+
+    Examples:
+        >>> time(1059.8), time(0.00865), time(float("nan"))
+        ('1060', '0.00865', '-')
+    """
+    return "-" if np.isnan(milliseconds) else f"{float(f'{milliseconds:.3g}'):g}"
 
 
 def _key(table: dict[str, np.ndarray], i: int) -> str:
@@ -65,7 +75,7 @@ def printed(table: dict[str, np.ndarray]) -> Table:
         shown.add_row(
             _key(table, i) if new else "",
             str(table["library"][i]),
-            f"{table['milliseconds'][i]:.3g}",
+            time(table["milliseconds"][i]),
             f"{table['times_best_rival'][i]:.2f}",
             f"{table['times_floor'][i]:.1f}",
             f"{table['residual_bytes'][i] / 2**20:.2f}",
@@ -106,5 +116,4 @@ def fastest(rows: dict[str, np.ndarray], library: str) -> float:
 
 def _times(rows: dict[str, np.ndarray]) -> str:
     names = ("flax.linen", "torch", "jaxnorm (xla)", "jaxnorm")
-    times = [fastest(rows, name) for name in names]
-    return " / ".join("-" if np.isnan(time) else f"{time:.3g}" for time in times)
+    return " / ".join(time(fastest(rows, name)) for name in names)

@@ -83,7 +83,7 @@ def plan_table(target: str, plans: list[dict[str, Any]]) -> str:
     lines = [
         "| model | layout | chips (compiled for) | hops | exchanges of norms | of norms, MB | of "
         "parameters and gradients, MB | norms, ms | parameters and gradients, ms | an image, ms | "
-        "norms take at most 5 % from |",
+        "norms take at most 5% from |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for found in plans:
@@ -112,7 +112,7 @@ def sentences(plans: list[dict[str, Any]]) -> list[str]:
     return [
         f"{found['model']}, {found['layout']}, {found['chips']} chips: "
         f"{found['norm_exchanges']} exchanges of norms take {1e3 * found['norm_seconds']:.2f} ms "
-        f"at least, 5 % of a step from {found['free_from']} images a chip on."
+        f"at least, 5% of a step from {found['free_from']} images a chip on."
         for found in plans
         if found["layout"] == DATA_PARALLEL and found["model"].startswith("ResNet")
     ]

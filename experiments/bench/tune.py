@@ -25,8 +25,8 @@ class Config:
     `jaxnorm/ops/kernels/pallas/blocks.json`, under the chip's name; the kernels then use them on
     this chip. Without a GPU nothing is measured and nothing is written.
 
-    Expected: for rows at least 90 % of the bandwidth of a copy forward and 80 % backward; for
-    columns 85 % of a pass that reads the array twice.
+    Expected: for rows at least 90% of the bandwidth of a copy forward and 80% backward; for
+    columns 85% of a pass that reads the array twice.
 
     Attributes:
         kernels: Kernels to measure.

@@ -260,7 +260,7 @@ def summary(results: dict[str, Any]) -> list[str]:
         papers = f"{steps:g}M steps" if steps else "never"
         lines.append(
             f"{name}: {_steps_said(reached, of_baseline)}; best "
-            f"{over_seeds(reached['best'], '.1%')}. The paper: {papers}, best {best:g} %."
+            f"{over_seeds(reached['best'], '.1%')}. The paper: {papers}, best {best:g}%."
         )
     ranks = sorted(models, key=lambda name: -np.mean(models[name]["best"]))
     return [

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from .._figures import draw_curves, legend, new_figure, save, style, subplots
 from .._tables import ordered, read_table, select
 
-# Figure 3 of the paper: millions of steps to 72.2 %, and the best accuracy in percent. The network
+# Figure 3 of the paper: millions of steps to 72.2%, and the best accuracy in percent. The network
 # of sigmoids without batch norm stayed at chance (section 4.2.2).
 PAPER = {
     "Inception": (31.0, 72.2),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._figures import COLOURS, DASHES, band, legend, log_axis, new_figure, save, subplots
-from .._seeds import Table, last_rows
+from .._seeds import Table, last_rows, per_seed
 from .._sweep import NORM_LABELS
 from .._tables import ordered, read_table, select
 
@@ -97,5 +97,4 @@ def _numbers(trial: str) -> tuple[float, float]:
 
 def _by_seed(rows: Table, column: str) -> np.ndarray:
     """Return a column as [points, S]."""
-    seeds = np.unique(rows["seed"])
-    return np.stack([rows[column][rows["seed"] == seed] for seed in seeds], axis=1)
+    return np.stack(per_seed(rows, column), axis=1)

@@ -131,7 +131,6 @@ def summary(results: dict[str, Any]) -> list[str]:
     """Say which learning rates are good, which the searches chose, and how fast training was."""
     own, common = (results["ranges"][standard] for standard in ("own", "common"))
     wider = np.array(own["batch"]["decades"]) - np.array(own["none"]["decades"])
-    compared = "wider" if wider.mean() >= 0 else "narrower"
     within = f"within {100 * results['good_within']:.0f} points"
     searched = ", ".join(
         f"{mean(own[norm]['decades_searched'], '.2f')} {NORM_LABELS[norm]}" for norm in NORMS
@@ -140,9 +139,9 @@ def summary(results: dict[str, Any]) -> list[str]:
         f"{mean(common[norm]['decades'], '.2f')} {NORM_LABELS[norm]}" for norm in NORMS
     )
     sentences = [
-        f"Rates are good {within} of the same norm's best validation accuracy. The range is "
-        f"{abs(wider.mean()):.2f} decades {compared} with batch norm ({wider.min():+.2f} to "
-        f"{wider.max():+.2f} over seeds): {_ends(own['batch'])}, and {_ends(own['none'])} without.",
+        f"Rates are good {within} of the same norm's best validation accuracy. With batch norm "
+        f"the width of their range changes by {over_seeds(wider, '+.2f', ' decades')}: "
+        f"{_ends(own['batch'])}, and {_ends(own['none'])} without.",
         f"Decades of this range within the searched range: {searched}.",
         f"Decades of the range by one standard for both norms, {within} of the better norm's best: "
         f"{strict}.",
@@ -153,7 +152,7 @@ def summary(results: dict[str, Any]) -> list[str]:
         tests = [each["test_accuracy"] for each in best]
         sentences.append(
             f"{sentence(NORM_LABELS[norm])} the searches chose weight decays {decays}; test "
-            f"accuracy {over_seeds(tests, '.3f')} after {results['steps']} steps."
+            f"accuracy {over_seeds(tests, '.1%')} after {results['steps']} steps."
         )
     return [*sentences, _both_ways(results)] + [
         f"{sentence(NORM_LABELS[norm])}: {speed_sentence(results[norm]['speed'])}" for norm in NORMS

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._seeds import last_rows
+from .._seeds import last_rows, per_seed
 from .._sweep import NORMS
 from .._tables import Row, select
 from ._trials import RANGES, Range
@@ -83,11 +83,10 @@ def best_of_scan(trials: dict[str, np.ndarray]) -> dict[str, Any]:
     scan = last_rows(trials, part="scan")
     found: dict[str, Any] = {}
     for norm in NORMS:
-        own = select(scan, norm=norm)
-        rows = [select(own, seed=seed) for seed in np.unique(own["seed"])]
-        places = [int(np.argmax(each["validation_accuracy"])) for each in rows]
+        names = ("learning_rate", "validation_accuracy")
+        rates, accuracies = (per_seed(scan, name, norm=norm) for name in names)
         found[norm] = {
-            name: [float(each[name][i]) for each, i in zip(rows, places, strict=True)]
-            for name in ("learning_rate", "validation_accuracy")
+            "learning_rate": [float(r[a.argmax()]) for r, a in zip(rates, accuracies, strict=True)],
+            "validation_accuracy": [float(a.max()) for a in accuracies],
         }
     return found

@@ -18,9 +18,9 @@ from jaxnorm.training import TrainState, cross_entropy
 from .._classification import Classifier, Images, centred, make_classifier, on_device
 from .._figures import draw_curves, legend, log_axis, new_figure, save, subplots
 from .._run import Run
-from .._seeds import last, over_seeds
+from .._seeds import last, over_seeds, per_seed
 from .._sweep import NORM_LABELS
-from .._tables import read_table, select
+from .._tables import read_table
 from .._trainer import Measured, Point, every, train
 from ._measures import Along, Shift, look_around
 from ._noise import NoisyBatchNorm
@@ -225,12 +225,10 @@ def _train(
 def _numbers(run: Run) -> dict[str, Any]:
     """Return the numbers of each network by seed: means over all points but the start."""
     table = read_table(run.table("curves"))
-    seeds = np.unique(table["seed"])
+    later = {name: column[table["step"] > 0] for name, column in table.items()}
 
     def over_points(network: str, column: str) -> list[float]:
-        rows = select(table, network=network)
-        later = rows["step"] > 0
-        return [float(rows[column][later & (rows["seed"] == seed)].mean()) for seed in seeds]
+        return [float(values.mean()) for values in per_seed(later, column, network=network)]
 
     measures = ("gradient", "loss_range", "change", "smoothness", "difference", "cosine")
     return {

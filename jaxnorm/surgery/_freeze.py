@@ -8,7 +8,7 @@ import flax.linen as nn
 import optax
 from flax import nnx
 
-from jaxnorm._views import modules_of
+from jaxnorm._views import Path, modules_of
 from jaxnorm.surgery._batch_norms import SWITCH, keeps_statistics, without_switch
 from jaxnorm.surgery._chosen import Chosen, Where
 from jaxnorm.surgery._intercepted import remade
@@ -97,7 +97,7 @@ def freeze(
     parts = {path: "norm" if path in still else "other" for path in labels}
     like = functools.partial(labels_like, parts)
     tx = optax.multi_transform({"norm": optax.set_to_zero(), "other": tx}, like)
-    return Frozen(freeze_statistics(model, where), tx)
+    return Frozen(_with_statistics_frozen(model, chosen)[0], tx)
 
 
 Model = TypeVar("Model", nn.Module, nnx.Module)
@@ -121,6 +121,10 @@ def freeze_statistics(model: Model, where: Where | None = None) -> Model:
         a copy of the nnx model whose norms are of subclasses of their classes and stay frozen under
         `train()`. A frozen model can be pickled and copied where the model can.
 
+    Raises:
+        ValueError: `where` means no norm of an nnx model. A linen model shows its norms only when
+            it is called, so there `where` is not looked at.
+
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> from jaxnorm.linen import BatchNorm
@@ -135,16 +139,27 @@ def freeze_statistics(model: Model, where: Where | None = None) -> Model:
         Array([1., 3.], dtype=float32)
     """
     chosen = Chosen.of(where)
+    frozen, norms = _with_statistics_frozen(model, chosen)
+    if where is not None and norms is not None and not any(map(chosen.means, norms)):
+        found = ", ".join(sorted(map("/".join, norms)))
+        raise ValueError(
+            f"where={where!r} means no norm with running statistics; these are there: {found}"
+        )
+    return frozen
+
+
+def _with_statistics_frozen(model: Any, chosen: Chosen) -> tuple[Any, list[Path] | None]:
+    """Returns the frozen model, and where an nnx model has norms with running statistics."""
     if isinstance(model, nnx.Module):
         model = nnx.clone(model)
-        for path, module in modules_of(model):
-            told = keeps_statistics(type(module)) and not hasattr(module, _ORIGINAL)
-            if told and chosen.means(path):
+        norms = {path: each for path, each in modules_of(model) if keeps_statistics(type(each))}
+        for path, module in norms.items():
+            if chosen.means(path) and not hasattr(module, _ORIGINAL):
                 module.__class__ = _still_kind(type(module))
-        return model
+        return model, list(norms)
     if hasattr(model, _ORIGINAL):  # what is frozen stays so
         chosen = chosen.also(getattr(model, _CHOSEN))
-    return remade(model, _frozen_kind(getattr(model, _ORIGINAL, type(model)), chosen))
+    return remade(model, _frozen_kind(getattr(model, _ORIGINAL, type(model)), chosen)), None
 
 
 _ORIGINAL = "_jaxnorm_original"

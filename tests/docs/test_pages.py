@@ -62,6 +62,18 @@ def test_a_page_shows_how_the_function_and_both_modules_are_called():
     assert function < linen < text.index(">>> layer.apply(") < nnx < text.index("rngs=nnx.Rngs(0))")
 
 
+def test_the_only_formula_of_a_page_stands_on_it_once():
+    text = pages.page(ROWS["group_norm"], {})
+    assert text.count(r"\frac{x - \mu}") == 1 and "\n\nStatistics shape `(N, 1, 1, G)`" in text
+
+
+def test_a_page_and_the_table_say_accuracies_in_percent():
+    row = {"images_32_accuracy": "0.874", "images_2_accuracy": "0.5231", "text_16_loss": "2.3305"}
+    text = pages.page(ROWS["batch_norm"], {"batch_norm": row})
+    assert "images 87.4% at a batch of 32, 52.3% at a batch of 2, loss 2.330 nats" in text
+    assert "`batch_norm` 87.4%" in pages.league_table({"batch_norm": row, "none": row})
+
+
 def test_every_member_has_words_for_when_to_use_it_and_no_other_name_has():
     when = tomllib.loads(Path(formulas.__file__).with_name("when.toml").read_text("utf-8"))
     assert list(when) == [member.name for member in CATALOGUE]

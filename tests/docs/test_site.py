@@ -32,7 +32,8 @@ def test_a_folder_without_a_page_is_a_fault(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_has_no_broken_link(tmp_path):
+def test_the_site_builds_without_a_warning_and_is_whole(tmp_path):
+    """No link is broken, and the reference names defaults and types as the source does."""
     for name in ("sphinx", "myst_nb", "furo", "latex2mathml", "jupytext"):
         pytest.importorskip(name, reason="needs the extra `docs`")
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "--keep-going", "-j", "2"]
@@ -41,3 +42,6 @@ def test_the_site_builds_without_a_warning_and_has_no_broken_link(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert links.broken(tmp_path / "site") == []
+    reference = (tmp_path / "site/api/functional.html").read_text("utf-8")
+    assert "ema(0.99)" in reference and "ArrayLike" in reference
+    assert "_Method(" not in reference and "Alias for field" not in reference

@@ -191,5 +191,5 @@ def test_the_summary_puts_steps_and_accuracy_beside_the_papers():
     head, first, second, third = inception.summary({**results, "models": models})
     assert "in order: BN-x5 65.0%, Inception 52.0%, BN-x5-Sigmoid 50.0%" in head
     assert first.startswith("Inception: 400, 200 steps; best 52.0% (50.0% to 54.0% over seeds)")
-    assert "100, 100 steps, 0.38 of the baseline's" in second and "2.1M steps, best 73 %" in second
-    assert "never, 100 steps, 0.50 of the baseline's" in third and "never, best 69.8 %" in third
+    assert "100, 100 steps, 0.38 of the baseline's" in second and "2.1M steps, best 73%" in second
+    assert "never, 100 steps, 0.50 of the baseline's" in third and "never, best 69.8%" in third

@@ -27,7 +27,7 @@ def accuracies(smoke, method):
 
 
 def test_one_examples_own_statistics_are_chance(smoke):
-    # Every example gets the same class: the share of the most frequent one is below 12 %.
+    # Every example gets the same class: the share of the most frequent one is below 12%.
     assert accuracies(smoke, inference.ONE).max() < 0.12
 
 

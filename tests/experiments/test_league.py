@@ -106,7 +106,7 @@ def test_the_summary_names_the_best_and_those_left_out():
     }
     images, film = league.summary(results)
     assert images == (
-        "images at a batch size of 2, accuracy: best of 2 a 0.700, none 0.500; none 0.500; "
+        "images at a batch size of 2, accuracy: best of 2 a 70.0%, none 50.0%; none 50.0%; "
         "diverged for some seed: a, b."
     )
     assert film == "film is left out of images and text: needs condition."

@@ -118,4 +118,4 @@ def test_the_summary_says_what_the_smallest_batch_costs():
     }
     batch, published = small_batch.summary(results)
     assert "21.0% at a batch size of 32, 33.0% at 2: +12.0 points (+10.0 to +14.0" in batch
-    assert "23.6 % at 32, 34.7 % at 2" in published
+    assert "23.6% at 32, 34.7% at 2" in published

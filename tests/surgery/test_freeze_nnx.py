@@ -132,3 +132,17 @@ def test_only_the_chosen_norms_are_frozen():
     params = nnx.state(model, nnx.Param)
     updates, _ = tx.update(params, tx.init(params), params)
     assert not np.any(updates["norm_0"]["scale"][...]) and np.any(updates["norm_1"]["scale"][...])
+
+
+def test_a_path_that_means_no_norm_with_statistics_is_refused_with_those_there():
+    message = "where='norm_7' means no norm with running statistics; these are there: norm_0, "
+    with pytest.raises(ValueError, match=message):
+        freeze_statistics(in_nnx(VARIABLES), "norm_7")
+    again = freeze_statistics(freeze_statistics(in_nnx(VARIABLES), "norm_0"), "norm_0")
+    assert again.norm_0.__class__.__name__ == "BatchNorm"
+
+
+def test_a_norm_without_statistics_is_frozen_by_the_optimizer_alone():
+    norm = jaxnorm.nnx.LayerNorm(2, rngs=nnx.Rngs(0))
+    model = nnx.List([norm, jaxnorm.nnx.BatchNorm(2, rngs=nnx.Rngs(0))])
+    assert type(freeze(model, optax.sgd(0.1), where="0").model[1]) is jaxnorm.nnx.BatchNorm

@@ -215,6 +215,26 @@ def like(value: Array, other: Array) -> Array:
     return _lying(value, mesh_of(other), spec_of(other))
 
 
+def on_mesh_of(x: Array, value: Array) -> Array:
+    """Returns `value` on every device of the mesh of `x`, if that is explicit and `value` on none.
+
+    Args:
+        x: [*shape].
+        value: of any shape.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> on_mesh_of(jnp.ones((2, 3)), jnp.ones(3)).shape
+        (3,)
+    """
+    mesh = mesh_of(x)
+    if mesh is None or mesh_of(value) is not None:
+        return value
+    # Eagerly and without `jax.set_mesh` the devices of the program are those of its operand x.
+    place = jax.jit(lambda _, value: _lying(value, mesh, ((),) * value.ndim), keep_unused=True)
+    return place(x, value)
+
+
 def as_rows(value: Array, other: Array) -> Array:
     """Returns `value` lying as the first axis of another array, if that is sharded explicitly.
 

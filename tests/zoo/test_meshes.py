@@ -87,6 +87,17 @@ def test_what_is_sharded_with_x_gives_the_numbers_of_the_definition(label, axis,
     assert_equal(case, placed(draw(case), axis, 2, alike))
 
 
+@pytest.mark.parametrize("label", ["split_batch_norm", "domain_batch_norm"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_tables_that_lie_on_no_mesh_give_the_numbers_of_the_definition(label, axis):
+    case = labelled(label)
+    arrays = draw(case)
+    axis %= arrays["x"].ndim
+    assert_equal(
+        case, {**arrays, "x": placed(arrays, axis, shards(arrays["x"].shape[axis])[0])["x"]}
+    )
+
+
 @pytest.mark.parametrize("label", ["local_contrast_norm", "divisive_norm", "batch_group_norm"])
 @pytest.mark.sampled(1)
 def test_no_device_gets_the_whole_of_sharded_positions(label):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _explicit
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import as_array, canonical_axes, sum_of_two
 from jaxnorm.stats._moments import Moments, moments, with_tail
 from jaxnorm.stats.measuring import real_product
@@ -79,10 +79,10 @@ def windowed_moments(
     parts = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), with_tail(taken))
     slides = {axis: size for axis, size in sizes.items() if size is not None}
     mesh, spec = _explicit.mesh_of(taken.mean), _explicit.spec_of(taken.mean)
-    if mesh is None:
+    cut = [axis for axis in slides if spec[axis]]
+    if mesh is None or not cut or _internals.maps_shards():
         slid = functools.partial(_slid, slides, ())
         return _explicit.left_to_xla(slid, _explicit.explicit_axes(taken.mean), parts)
-    cut = [axis for axis in slides if spec[axis]]
 
     def local(*own: Array) -> list:
         given = list(own)

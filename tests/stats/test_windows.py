@@ -150,11 +150,14 @@ def test_shards_exchange_what_windows_reach_once_in_each_direction(name):
     assert relative_error(backward(given), jax.jit(gradient)(x)) < rounding(np.float32, 9)
 
 
-def test_windows_of_arrays_that_vmap_maps_over_devices_are_those_of_each():
+@pytest.mark.parametrize("spec", [P("b", "a"), P("b")], ids=str)
+def test_nothing_is_gathered_where_vmap_maps_a_sharded_axis(spec):
     x = RNG.normal(size=(2, 8, 4)).astype(np.float32)
-    given = jax.device_put(x, NamedSharding(mesh(), P("b", "a")))
-    got = jax.jit(jax.vmap(lambda x: windowed_moments(x, 3, axes=0).var))(given)
-    assert relative_error(got, windows(x, {1: 3})[1]) < rounding(np.float32, 3)
+    given = jax.device_put(x, NamedSharding(mesh(), spec))
+    run = jax.jit(jax.vmap(lambda x: windowed_moments(x, 3, axes=0).var)).lower(given).compile()
+    exchanges = {"collective-permute"} if "a" in spec else set()
+    assert counted(run.as_text()).keys() == exchanges
+    assert relative_error(run(given), windows(x, {1: 3})[1]) < rounding(np.float32, 3)
 
 
 def test_a_window_that_does_not_fit_is_refused():

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.core import AbstractValue
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
@@ -215,6 +217,26 @@ def like(value: Array, other: Array) -> Array:
     return _lying(value, mesh_of(other), spec_of(other))
 
 
+def on_mesh_of(x: Array, value: Array) -> Array:
+    """Returns `value` on every device of the mesh of `x`, if that is explicit and `value` on none.
+
+    Args:
+        x: [*shape].
+        value: of any shape.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> on_mesh_of(jnp.ones((2, 3)), jnp.ones(3)).shape
+        (3,)
+    """
+    mesh = mesh_of(x)
+    if mesh is None or mesh_of(value) is not None:
+        return value
+    # Eagerly and without `jax.set_mesh` the devices of the program are those of its operand x.
+    place = jax.jit(lambda _, value: _lying(value, mesh, ((),) * value.ndim), keep_unused=True)
+    return place(x, value)
+
+
 def as_rows(value: Array, other: Array) -> Array:
     """Returns `value` lying as the first axis of another array, if that is sharded explicitly.
 
@@ -237,15 +259,18 @@ def on_shards(
     operands: Sequence[Array],
     given: Sequence[Spec],
     results: Sequence[Spec],
+    differentiable: bool = False,
 ) -> list:
     """Returns the results of a function that each shard calls with its parts of the operands.
 
     Args:
-        function: of parts, returns parts; no derivative of it is taken.
+        function: of parts, returns parts.
         mesh: whose axes all are explicit.
         operands: are brought to where `given` says.
         given: how the operands lie.
         results: how the results lie.
+        differentiable: whether derivatives may be taken. JAX then has to see that no result differs
+            between shards that have the same part of it.
     """
     placed = [_lying(v, mesh, spec) for v, spec in zip(operands, given, strict=True)]
     return jax.shard_map(
@@ -253,8 +278,56 @@ def on_shards(
         mesh=mesh,
         in_specs=tuple(map(_partition_spec, given)),
         out_specs=list(map(_partition_spec, results)),
-        check_vma=False,
+        check_vma=differentiable,
     )(*placed)
+
+
+def with_neighbours(
+    values: Sequence[Array],
+    axis: int,
+    names: tuple[str, ...],
+    mesh: AbstractMesh,
+    reach: tuple[int, int],
+) -> list[Array]:
+    """Returns a shard's part of arrays with what its neighbours have next to it, in `on_shards`.
+
+    One exchange in each direction, or more where a neighbour has less than is asked for.
+
+    Args:
+        values: of one shape, this shard's part of each.
+        axis: that grows.
+        names: the mesh axes that cut it.
+        mesh: their mesh.
+        reach: how many entries are asked for below and above.
+
+    Returns:
+        As many arrays, each with so many more entries; zero beyond the edges of the whole array.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> mesh = jax.sharding.AbstractMesh((), ())
+        >>> with_neighbours([jnp.ones(2)], 0, (), mesh, (1, 2))
+        [Array([0., 1., 1., 0., 0.], dtype=float32)]
+    """
+    n, shards = values[0].shape[axis], math.prod(mesh.shape[name] for name in names)
+    below, above = ([min(n, most - n * i) for i in range(-(-most // n))] for most in reach)
+    # JAX counts shards in the order of the mesh's axes, whatever the order of the names.
+    ordered = tuple(name for name in mesh.axis_names if name in names)
+    numbers = np.arange(shards).reshape([mesh.shape[name] for name in ordered])
+    shard = numbers.transpose([ordered.index(name) for name in names]).reshape(-1).tolist()
+
+    def sent(start: int, size: int, way: list) -> list[Array]:
+        edges = [jax.lax.slice_in_dim(v, start, start + size, axis=axis) for v in values]
+        return together(lambda packed: jax.lax.ppermute(packed, ordered, way), edges)
+
+    pieces = [list(values)]
+    for hop, size in zip(range(1, shards), below):
+        pieces.insert(0, sent(n - size, size, list(zip(shard, shard[hop:]))))
+    for hop, size in zip(range(1, shards), above):
+        pieces.append(sent(0, size, list(zip(shard[hop:], shard))))
+    edges = [(0, 0)] * values[0].ndim
+    edges[axis] = (sum(below[shards - 1 :]), sum(above[shards - 1 :]))
+    return [jnp.pad(jnp.concatenate(part, axis), edges) for part in zip(*pieces)]
 
 
 def reshaped(value: Array, shape: Sequence[int], spec: Sequence) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax._src import checkify
+from jax._src import checkify, core
 from jax._src.interpreters.batching import BatchTracer
 from jax.experimental import jet
 from jax.extend.core import Primitive
@@ -102,6 +102,14 @@ def call(function: jax.custom_jvp, static: Any, *given: Any) -> Any:
 def is_mapped(value: Any) -> bool:
     """Returns whether the innermost transformation of a value is a `vmap` that maps it."""
     return isinstance(value, BatchTracer)
+
+
+def maps_shards() -> bool:
+    """Returns whether a `vmap` around this maps an explicitly sharded axis.
+
+    There `jax.shard_map` gathers its operands along that axis.
+    """
+    return bool(core.get_axis_env().explicit_mesh_axis_names)
 
 
 def with_front_axis(values: Sequence, dims: Sequence, whole: Sequence[int]) -> tuple[int, list]:

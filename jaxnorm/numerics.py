@@ -293,6 +293,7 @@ def together(function: Callable[[Array], Array], arrays: Sequence[Array]) -> lis
         >>> together(lambda rows: 2 * rows, [jnp.ones(1), jnp.zeros(1, jnp.complex64)])
         [Array([2.], dtype=float32), Array([0.+0.j], dtype=complex64)]
     """
-    packed = jnp.stack([v.astype(jnp.result_type(*arrays)) for v in arrays])
+    # Under `vmap` over explicit mesh axes JAX refuses to stack what is mapped and what is not.
+    packed = jnp.concatenate([v.astype(jnp.result_type(*arrays))[None] for v in arrays])
     rows = zip(arrays, function(packed), strict=True)
     return [(row if jnp.iscomplexobj(v) else row.real).astype(v.dtype) for v, row in rows]

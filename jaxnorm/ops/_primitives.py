@@ -98,9 +98,6 @@ def why_not(problem: Problem, inputs: tuple, parameters: tuple) -> str | None:
 
 def _why_left_to_xla(problem: Problem) -> str | None:
     """Returns why XLA partitions a problem on several devices by itself, or None."""
-    if problem.quantized:
-        # The step of a sample that shards share would be one collective more.
-        return "the kernels count no array in steps whose type says how it lies on devices"
     if problem.implementation == "xla":
         return "plain JAX was asked for, which XLA partitions"
     return None

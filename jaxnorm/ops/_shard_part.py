@@ -18,11 +18,12 @@ from jaxnorm.numerics import accumulation_dtype
 from jaxnorm.ops import _formulas, _fusing
 from jaxnorm.ops._formulas import Problem
 from jaxnorm.ops._operands import filled, present, which
-from jaxnorm.ops._primitives import cotangent_p, outputs, standardize_p
+from jaxnorm.ops._primitives import cotangent_p, outputs, standardize_p, wide_dtype
+from jaxnorm.ops._quantization import counted, step_of
 from jaxnorm.ops._shards import blocks_of_groups, gathered_blocks, groups_of_blocks
 from jaxnorm.stats.cutting import Cut, Names
 from jaxnorm.stats.measuring import Measured, centered, measure, pool_gathered
-from jaxnorm.stats.sums import block_sum, spread
+from jaxnorm.stats.sums import block_max, block_sum, spread
 from jaxnorm.typing import Array
 
 
@@ -49,8 +50,30 @@ def standardize(*operands, part: Part, has) -> list:
     """
     if not part.through:
         return standardize_p.bind(*operands, problem=part.problem, has=has)
+    if part.problem.quantized:
+        return _quantized(part, *filled(has, operands))
     bare = functools.partial(_shared, part=part)
     return _fusing.standardize(bare, *operands, problem=part.problem, has=has)
+
+
+def _quantized(part: Part, x, residual, scale, bias, step) -> list:
+    """Returns this shard's part of the results where shards share samples, counted in steps.
+
+    The largest entries of the blocks are gathered, in which a NaN is the largest.
+    """
+    problem, cuts = part.problem, part.cuts
+    wide = problem._replace(quantized=False, dtype=wide_dtype(problem, x))
+    given = (x, residual, scale, bias, None)
+    own = part._replace(problem=wide)
+    y, *rest = standardize(*present(given), part=own, has=which(given))
+    steps = []
+    if step is None:
+        (largest,) = gathered_blocks([block_max(jnp.abs(y), problem.stats_shape)], cuts)
+        step = step_of(block_max(largest, tuple(cut.groups for cut in cuts)), problem.dtype)
+        steps = [step]
+    counts = counted(y, spread(blocks_of_groups(step, cuts), y.shape), problem.dtype)
+    totals, statistics = (rest[:1], rest[1:]) if problem.sum else ([], rest)
+    return [counts, *totals, *steps, *statistics]
 
 
 def measured(x: Array, w: Array | None = None, *, part: Part) -> list:

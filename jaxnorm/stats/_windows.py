@@ -9,12 +9,13 @@ whose own mean is many deviations away from that pivot, as in the smooth part of
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _explicit
+from jaxnorm import _explicit, _internals
 from jaxnorm.numerics import as_array, canonical_axes, sum_of_two
 from jaxnorm.stats._moments import Moments, moments, with_tail
 from jaxnorm.stats.measuring import real_product
@@ -74,18 +75,24 @@ def windowed_moments(
     stats_shape = tuple(1 if sizes.get(a, 1) is None else n for a, n in enumerate(x.shape))
     taken = moments(x, stats_shape, center=center, mask=mask, weights=weights, dtype=dtype)
 
-    # The derivative is that of the merges, which are taken again rather than kept.
-    @jax.checkpoint
-    def slid(parts: Moments) -> Moments:
-        shape = parts.mean.shape
-        parts = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), parts)
-        for axis, size in sizes.items():
-            if size is not None:
-                parts = _slide(parts, axis, size)
-        return parts
+    shape = taken.mean.shape
+    parts = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), with_tail(taken))
+    slides = {axis: size for axis, size in sizes.items() if size is not None}
+    mesh, spec = _explicit.mesh_of(taken.mean), _explicit.spec_of(taken.mean)
+    cut = [axis for axis in slides if spec[axis]]
+    if mesh is None or not cut or _internals.maps_shards():
+        slid = functools.partial(_slid, slides, ())
+        return _explicit.left_to_xla(slid, _explicit.explicit_axes(taken.mean), parts)
 
-    spec = _explicit.explicit_axes(taken.mean)
-    return _explicit.left_to_xla(slid, spec, with_tail(taken))
+    def local(*own: Array) -> list:
+        given = list(own)
+        for axis in cut:
+            reach = _reach(slides[axis])
+            given = _explicit.with_neighbours(given, axis, spec[axis], mesh, reach)
+        return list(_slid(slides, cut, Moments(*given)))
+
+    places = [spec] * len(parts)
+    return Moments(*_explicit.on_shards(local, mesh, parts, places, places, differentiable=True))
 
 
 def _sizes(ndim: int, window: Window | Sequence[Window], axes: Axes) -> dict[int, Window]:
@@ -109,16 +116,41 @@ def _sizes(ndim: int, window: Window | Sequence[Window], axes: Axes) -> dict[int
     return sizes
 
 
-def _slide(parts: Moments, axis: int, size: int | Sequence[float]) -> Moments:
-    """Returns the moments of the window around each entry along one axis."""
-    n = parts.mean.shape[axis]
+def _slid(slides: dict[int, Any], padded: Sequence[int], parts: Moments) -> Moments:
+    """Returns the moments of the window around each entry.
+
+    Args:
+        slides: the window of each axis.
+        padded: axes along which `parts` have what the windows reach beyond the result.
+        parts: of single entries.
+    """
+
+    # The derivative is that of the merges, which are taken again rather than kept.
+    @jax.checkpoint
+    def slid(parts: Moments) -> Moments:
+        for axis, size in slides.items():
+            if axis not in padded:
+                edges = [(0, 0)] * parts.mean.ndim
+                edges[axis] = _reach(size)
+                # What lies beyond the edges has a count of zero.
+                parts = jax.tree.map(lambda part, e=edges: jnp.pad(part, e), parts)
+            parts = _slide(parts, axis, size)
+        return parts
+
+    return slid(parts)
+
+
+def _reach(size: int | Sequence[float]) -> tuple[int, int]:
+    """Returns how many entries a window has below and above that in its middle."""
     length = size if isinstance(size, int) else len(size)
-    edges = [(0, 0)] * parts.mean.ndim
-    edges[axis] = (length // 2, (length - 1) // 2)
-    # What lies beyond the edges has a count of zero.
-    padded = jax.tree.map(lambda part: jnp.pad(part, edges), parts)
+    return length // 2, (length - 1) // 2
+
+
+def _slide(padded: Moments, axis: int, size: int | Sequence[float]) -> Moments:
+    """Returns the moments of the window around each entry but those it reaches beyond."""
     if isinstance(size, int):
         return _merged(padded, axis, size)
+    n = padded.mean.shape[axis] - len(size) + 1
     shifted = []
     for start, weight in enumerate(size):
         part = _part(padded, axis, start, n)

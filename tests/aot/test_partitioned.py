@@ -1,5 +1,6 @@
 """Partitioned programs for four H100 and for a slice of four TPU: what they exchange."""
 
+import functools
 import re
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.bench._ahead import devices, shaped
 from experiments.bench._exchanges import exchanges as exchanged
-from jaxnorm import moments, standardize
+from jaxnorm import moments, quantized_rms_norm, standardize
 
 pytestmark = pytest.mark.aot
 
@@ -94,6 +95,22 @@ def test_four_h100_exchange_at_most_once_each_way_and_hold_nothing_whole(ahead, 
     texts = ahead("h100")(programs, "h100", stats_shape, spec)
     assert exchanges(texts) == [once, both]
     assert_nothing_is_whole(texts)
+
+
+def quantized_program(target, explicit):
+    """Returns the text of the program that counts rows in steps."""
+    kinds = (AxisType.Explicit if explicit else AxisType.Auto,)
+    mesh = Mesh(np.array(devices(target, 4)), ("data",), axis_types=kinds)
+    x = shaped((8192, 1024), "bfloat16", NamedSharding(mesh, P("data")))
+    run = functools.partial(quantized_rms_norm, implementation="pallas")
+    return jax.jit(run).lower(x).compile().as_text()
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_rows_of_four_h100_are_counted_in_steps_by_a_kernel_of_each_shard(ahead, explicit):
+    text = ahead("h100")(quantized_program, "h100", explicit)
+    assert exchanges([text]) == [0]
+    assert text.count("__gpu$xla.gpu.triton") == 1 and "[8192,1024]" not in text
 
 
 def test_rows_on_a_slice_of_tpu_are_left_to_xla(ahead):

@@ -16,11 +16,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm import show_config, standardize
+from jaxnorm.ops import fused_standardize
 from jaxnorm.ops.kernels import _native
 from jaxnorm.stats import moments
 from tests.ops.reference import reference_gradient, reference_standardize
 from tests.stats.programs import OPTIMIZED
-from tests.stats.reference import relative_error, rounding, sample_sum
+from tests.stats.reference import blocks, relative_error, rounding, sample_sum, spread
 
 EPSILON = 1e-3
 SHAPE = (24, 4, 8, 24)
@@ -342,3 +343,45 @@ def test_a_mask_and_weights_cost_no_exchange_more_and_nothing_is_whole(name, wei
 def test_moments_are_exchanged_once(kind):
     given = placed(arrays()[:1], P("a"), on=mesh(kind=kind))
     assert counted(compiled(lambda x: moments(x, BATCH), given).as_text()) == GATHER
+
+
+# (statistics shape, how x lies, gathers where a step is given)
+COUNTED = {
+    "rows": (LAYER, P("a"), 0),
+    "features": (LAYER, P("b", None, None, "a"), 1),
+    "groups that end within shards": (GROUP[6], P(None, None, None, "a"), 1),
+    "ghost batches that end within shards": (GHOST[6], P("a"), 1),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("own", [False, True], ids=["given", "own"])
+@KINDS
+@pytest.mark.sampled(6)
+def test_steps_are_of_the_largest_entries_which_shards_that_share_a_sample_gather(name, own, kind):
+    stats_shape, spec, gathers = COUNTED[name]
+    x, scale, bias, residual = values = arrays()
+    step = None if own else np.full(stats_shape, 0.03, np.float32)
+
+    def run(x, scale, bias, residual):
+        given = {"scale": scale, "bias": bias, "residual": residual, "step": step}
+        return fused_standardize(x, stats_shape, **given, epsilon=EPSILON, quantize="int8")
+
+    given = placed(values, spec, on=mesh(kind=kind))
+    program = compiled(run, given)
+    text = program.as_text()
+    assert counted(text).get("all-gather", 0) == sum(counted(text).values())
+    assert counted(text).get("all-gather", 0) == gathers * (1 + own)
+    assert largest(text) < x.size
+    assert name != "rows" or _native.why_not() or "jaxnorm_forward" in text
+    out = program(*given)
+    total = np.asarray(x, np.float64) + residual
+    y = reference_standardize(total, stats_shape, EPSILON, scale=scale, bias=bias)
+    steps = spread(np.asarray(out.step, np.float64), SHAPE)
+    bound = rounding(np.float32, x.size) * np.abs(y).max()
+    if own:
+        most = blocks(np.abs(y), stats_shape).max(axis=(1, 3, 5, 7))
+        assert relative_error(out.step, most / 127) < rounding(np.float32, x.size)
+    counts = np.clip(y / steps, -127, 127)
+    assert np.abs((np.asarray(out.y) - counts) * steps).max() < steps.max() / 2 + bound
+    assert out.y.sharding.is_equivalent_to(given[0].sharding, 4)

@@ -4,16 +4,25 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxnorm.stats import windowed_moments
+from tests.ops.test_partitioned import counted
 from tests.stats.reference import relative_error, rounding
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 7, 5, 3)).astype(np.float32)
 MASK = RNG.random(X.shape) < 0.6
 TAPS = (0.5, 1.0, 2.0)
+
+
+def mesh():
+    devices = np.array(jax.devices()[:8]).reshape(4, 2)
+    return Mesh(devices, ("a", "b"), axis_types=(AxisType.Explicit,) * 2)
 
 
 def windows(x, sizes, mask=None, center=True):
@@ -103,6 +112,52 @@ def test_the_gradient_is_that_of_the_definition():
     slope = (moved[0] - moved[1]) / 2e-6
     got = np.asarray(jax.jit(jax.grad(loss))(X), np.float64)
     assert abs((got * step).sum() - slope) < rounding(np.float32, X.size) * np.abs(got * step).sum()
+
+
+# (how x [2, 8, 4] lies over four devices a and two devices b, windows, exchanges)
+PLACEMENTS = {
+    "one axis": (P("b", "a"), {1: 3}, 2),
+    "two axes": (P(None, "a", "b"), {1: 3, 2: TAPS}, 4),
+    "beyond a neighbour": (P(None, "a"), {1: 6}, 3),
+    "beyond all neighbours": (P(None, None, "b"), {2: 9}, 2),
+    "mesh axes in another order": (P(None, ("b", "a")), {1: 3}, 2),
+}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+@pytest.mark.sampled(3)
+def test_shards_exchange_what_windows_reach_once_in_each_direction(name):
+    spec, sizes, exchanges = PLACEMENTS[name]
+    x = RNG.normal(size=(2, 8, 4)).astype(np.float32)
+    given = jax.device_put(x, NamedSharding(mesh(), spec))
+
+    def taken(x):
+        return windowed_moments(x, tuple(sizes.values()), axes=tuple(sizes))
+
+    def gradient(x):
+        def loss(x):
+            got = taken(x)
+            return (jnp.sin(got.mean) + got.var**2).sum()
+
+        return jax.grad(loss)(x)
+
+    forward, backward = (jax.jit(f).lower(given).compile() for f in (taken, gradient))
+    assert counted(forward.as_text()) == {"collective-permute": exchanges}
+    assert counted(backward.as_text()) == {"collective-permute": 2 * exchanges}
+    got = forward(given)
+    for have, want in zip((got.mean + got.tail, got.var, got.count), windows(x, sizes)):
+        assert relative_error(have, want) < rounding(np.float32, 9)
+    assert relative_error(backward(given), jax.jit(gradient)(x)) < rounding(np.float32, 9)
+
+
+@pytest.mark.parametrize("spec", [P("b", "a"), P("b")], ids=str)
+def test_nothing_is_gathered_where_vmap_maps_a_sharded_axis(spec):
+    x = RNG.normal(size=(2, 8, 4)).astype(np.float32)
+    given = jax.device_put(x, NamedSharding(mesh(), spec))
+    run = jax.jit(jax.vmap(lambda x: windowed_moments(x, 3, axes=0).var)).lower(given).compile()
+    exchanges = {"collective-permute"} if "a" in spec else set()
+    assert counted(run.as_text()).keys() == exchanges
+    assert relative_error(run(given), windows(x, {1: 3})[1]) < rounding(np.float32, 3)
 
 
 def test_a_window_that_does_not_fit_is_refused():

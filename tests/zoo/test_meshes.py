@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.ops.test_partitioned import compiled, largest
+from tests.ops.test_partitioned import compiled, counted, largest
 from tests.zoo.cases import draw, outputs
 from tests.zoo.every import CASES, labelled
 from tests.zoo.test_laws import assert_equal, programs
@@ -87,6 +87,17 @@ def test_what_is_sharded_with_x_gives_the_numbers_of_the_definition(label, axis,
     assert_equal(case, placed(draw(case), axis, 2, alike))
 
 
+@pytest.mark.parametrize("label", ["split_batch_norm", "domain_batch_norm"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_tables_that_lie_on_no_mesh_give_the_numbers_of_the_definition(label, axis):
+    case = labelled(label)
+    arrays = draw(case)
+    axis %= arrays["x"].ndim
+    assert_equal(
+        case, {**arrays, "x": placed(arrays, axis, shards(arrays["x"].shape[axis])[0])["x"]}
+    )
+
+
 @pytest.mark.parametrize("label", ["local_contrast_norm", "divisive_norm", "batch_group_norm"])
 @pytest.mark.sampled(1)
 def test_no_device_gets_the_whole_of_sharded_positions(label):
@@ -96,3 +107,14 @@ def test_no_device_gets_the_whole_of_sharded_positions(label):
     given = placed(arrays, 2, 8)
     program = compiled(lambda arrays: case.call(**arrays), [given])
     assert largest(program.as_text()) < arrays["x"].size / 2
+
+
+@pytest.mark.parametrize(("label", "windows"), [("local_contrast_norm", 2), ("divisive_norm", 2)])
+@pytest.mark.sampled(1)
+def test_what_windows_reach_is_exchanged_once_in_each_direction(label, windows):
+    case = labelled(label)
+    arrays = draw(case)
+    arrays["x"] = np.tile(arrays["x"], (1, 1, 16, 1))
+    program = programs(label)[0].lower(placed(arrays, 2, 8), {}).compile()
+    exchanges = counted(program.as_text()).get("collective-permute", 0)
+    assert 0 < exchanges <= windows * 2 * 2  # forward and backward

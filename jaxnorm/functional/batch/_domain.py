@@ -109,8 +109,8 @@ def domain_batch_norm(
     own = None if shared_affine else (index, num_domains)
     y = normalize(
         usable(x, mask, weights),
-        rows(taken, index, x.shape, features, "stats", num_domains),
-        **placed_rows(scale, bias, own, x.shape, features),
+        rows(taken, index, x, features, "stats", num_domains),
+        **placed_rows(scale, bias, own, x, features),
         epsilon=epsilon,
         dtype=dtype,
     )

@@ -99,7 +99,7 @@ def recurrent_batch_norm(
     affine = {**placed(scale, bias, x.shape, features), "epsilon": epsilon, "dtype": dtype}
     if average:
         running = whole_count(estimator.read(stats))
-        y = normalize(x, rows(running, row, x.shape, features, "stats", max_steps), **affine)
+        y = normalize(x, rows(running, row, x, features, "stats", max_steps), **affine)
         batch = moments(x, stats_shape, **sample) if update else None
     else:
         y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)

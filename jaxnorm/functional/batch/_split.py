@@ -101,11 +101,11 @@ def split_batch_norm(
     average, update = switches("split_batch_norm", x.shape, stats_shape, *asked, **mapped)
     index = np.int32(0) if average else np.repeat(np.arange(num_splits), x.shape[0] // num_splits)
     own = None if shared_affine else (index, num_splits)
-    affine = placed_rows(scale, bias, own, x.shape, features)
+    affine = placed_rows(scale, bias, own, x, features)
     affine |= {"epsilon": epsilon, "dtype": dtype}
     if average:
         running = whole_count(estimator.read(stats))
-        y = normalize(x, rows(running, 0, x.shape, features, "stats", num_splits), **affine)
+        y = normalize(x, rows(running, 0, x, features, "stats", num_splits), **affine)
         batch = moments(x, stats_shape, **sample) if update else None
     else:
         y, batch = standardize(x, stats_shape, implementation=implementation, **affine, **sample)

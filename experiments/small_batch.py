@@ -301,10 +301,9 @@ def figures(folder: Path) -> list[Path]:
             band(axes, [int(size) for size in errors[norm]], values, **line)
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     later.sharey(known)
-    for position, (norm, by_size) in enumerate(_PUBLISHED.items()):
-        published.plot(
-            list(by_size), list(by_size.values()), marker="o", ms=4, **style(norm, position)
-        )
+    for position, norm in enumerate(norm for norm in _PUBLISHED if norm in errors):
+        sizes, values = zip(*_PUBLISHED[norm].items(), strict=True)
+        published.plot(sizes, values, marker="o", ms=4, **style(norm, position))
     known.set(title="measured: mean over seeds", ylabel="test error (%)")
     later.set(title="measured: later norms")
     published.set(title="Wu and He 2018 on ImageNet", ylabel="validation error (%)")

@@ -217,7 +217,7 @@ def like(value: Array, other: Array) -> Array:
     return _lying(value, mesh_of(other), spec_of(other))
 
 
-def on_mesh_of(x: Array, value: Array) -> Array:
+def brought_to(x: Array, value: Array) -> Array:
     """Returns `value` on every device of the mesh of `x`, if that is explicit and `value` on none.
 
     Args:
@@ -226,7 +226,7 @@ def on_mesh_of(x: Array, value: Array) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> on_mesh_of(jnp.ones((2, 3)), jnp.ones(3)).shape
+        >>> brought_to(jnp.ones((2, 3)), jnp.ones(3)).shape
         (3,)
     """
     mesh = mesh_of(x)

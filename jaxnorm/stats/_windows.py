@@ -75,8 +75,7 @@ def windowed_moments(
     stats_shape = tuple(1 if sizes.get(a, 1) is None else n for a, n in enumerate(x.shape))
     taken = moments(x, stats_shape, center=center, mask=mask, weights=weights, dtype=dtype)
 
-    shape = taken.mean.shape
-    parts = jax.tree.map(lambda part: jnp.broadcast_to(part, shape), with_tail(taken))
+    parts = with_tail(taken)
     slides = {axis: size for axis, size in sizes.items() if size is not None}
     mesh, spec = _explicit.mesh_of(taken.mean), _explicit.spec_of(taken.mean)
     cut = [axis for axis in slides if spec[axis]]
@@ -91,8 +90,9 @@ def windowed_moments(
             given = _explicit.with_neighbours(given, axis, spec[axis], mesh, reach)
         return list(_slid(slides, cut, Moments(*given)))
 
-    places = [spec] * len(parts)
-    return Moments(*_explicit.on_shards(local, mesh, parts, places, places, differentiable=True))
+    own: list[Array] = jax.tree.leaves(_whole(parts))
+    places = [spec] * len(own)
+    return Moments(*_explicit.on_shards(local, mesh, own, places, places, differentiable=True))
 
 
 def _sizes(ndim: int, window: Window | Sequence[Window], axes: Axes) -> dict[int, Window]:
@@ -128,6 +128,7 @@ def _slid(slides: dict[int, Any], padded: Sequence[int], parts: Moments) -> Mome
     # The derivative is that of the merges, which are taken again rather than kept.
     @jax.checkpoint
     def slid(parts: Moments) -> Moments:
+        parts = _whole(parts)
         for axis, size in slides.items():
             if axis not in padded:
                 edges = [(0, 0)] * parts.mean.ndim
@@ -138,6 +139,11 @@ def _slid(slides: dict[int, Any], padded: Sequence[int], parts: Moments) -> Mome
         return parts
 
     return slid(parts)
+
+
+def _whole(parts: Moments) -> Moments:
+    """Returns moments all of which have the shape of the mean."""
+    return jax.tree.map(lambda part: jnp.broadcast_to(part, parts.mean.shape), parts)
 
 
 def _reach(size: int | Sequence[float]) -> tuple[int, int]:

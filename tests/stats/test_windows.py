@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnorm.stats import windowed_moments
+from tests.ops.test_explicit import explicit
 from tests.ops.test_partitioned import counted
 from tests.stats.reference import relative_error, rounding
 
@@ -18,11 +19,6 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 7, 5, 3)).astype(np.float32)
 MASK = RNG.random(X.shape) < 0.6
 TAPS = (0.5, 1.0, 2.0)
-
-
-def mesh():
-    devices = np.array(jax.devices()[:8]).reshape(4, 2)
-    return Mesh(devices, ("a", "b"), axis_types=(AxisType.Explicit,) * 2)
 
 
 def windows(x, sizes, mask=None, center=True):
@@ -129,7 +125,7 @@ PLACEMENTS = {
 def test_shards_exchange_what_windows_reach_once_in_each_direction(name):
     spec, sizes, exchanges = PLACEMENTS[name]
     x = RNG.normal(size=(2, 8, 4)).astype(np.float32)
-    given = jax.device_put(x, NamedSharding(mesh(), spec))
+    given = jax.device_put(x, NamedSharding(explicit(), spec))
 
     def taken(x):
         return windowed_moments(x, tuple(sizes.values()), axes=tuple(sizes))
@@ -153,7 +149,7 @@ def test_shards_exchange_what_windows_reach_once_in_each_direction(name):
 @pytest.mark.parametrize("spec", [P("b", "a"), P("b")], ids=str)
 def test_nothing_is_gathered_where_vmap_maps_a_sharded_axis(spec):
     x = RNG.normal(size=(2, 8, 4)).astype(np.float32)
-    given = jax.device_put(x, NamedSharding(mesh(), spec))
+    given = jax.device_put(x, NamedSharding(explicit(), spec))
     run = jax.jit(jax.vmap(lambda x: windowed_moments(x, 3, axes=0).var)).lower(given).compile()
     exchanges = {"collective-permute"} if "a" in spec else set()
     assert counted(run.as_text()).keys() == exchanges

@@ -43,7 +43,7 @@ def rows(table: Any, index: Any, x: Array, features: tuple[int, ...], name: str,
                 f"against x {list(x.shape)}; give it shape {list(size)}"
             )
         # The transpose of the choice adds what lies on a mesh to the table.
-        part = _explicit.on_mesh_of(x, part)
+        part = _explicit.brought_to(x, part)
         if any(_explicit.explicit_axes(index)):
             part = _explicit.replicated(part, range(part.ndim))
         spec = (*_explicit.explicit_axes(index), *_explicit.explicit_axes(part)[1:])

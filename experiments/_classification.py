@@ -39,9 +39,10 @@ class Classifier(NamedTuple):
     """A network with its data, compiled once for all of its seeds."""
 
     start: Callable[[jax.Array], TrainState]  # key -> state
-    advance: Callable[[TrainState], tuple[TrainState, Metrics]]  # metrics [steps]
+    advance: Callable[[TrainState], tuple[TrainState, Metrics]]  # metrics since the last point
     evaluate: Callable[[TrainState], Metrics]  # -> loss and accuracy of validation
     steps: int  # of one advance
+    between: int  # training steps between two points
 
 
 def on_device(
@@ -151,6 +152,7 @@ def make_classifier(
         advance=lambda state: scan(state, train),
         evaluate=lambda state: evaluate(state, validation),
         steps=steps,
+        between=steps,
     )
 
 
@@ -166,7 +168,7 @@ def train_classifier(
         network: the network's name in the table.
         seed: gives the initialization and the order of the data.
         classifier: the compiled network.
-        points: number of times to advance.
+        points: number of rows.
     """
 
     def measure(point: Point) -> Measured:
@@ -177,14 +179,13 @@ def train_classifier(
         }
         return Measured({"curves": [row]}, f"accuracy {row['validation_accuracy']:.3f}")
 
-    steps = classifier.steps
     return train(
         run,
         f"{network}-{seed}",
         lambda: classifier.start(jax.random.key(seed)),
         classifier.advance,
         measure,
-        points=every(steps, points),
+        points=every(classifier.between, points),
         where={"network": network, "seed": seed},
-        steps=steps,
+        steps=classifier.steps,
     )

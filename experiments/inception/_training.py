@@ -32,6 +32,7 @@ from ..data import Batch, Crop, ImageFolder, stream, training_batches, validatio
 
 _PAPERS_BATCH = 32  # learning rates and steps are given for this batch size
 _EVALUATED_AT_A_TIME = 256
+_STEPS_AT_A_TIME = 25  # at most, so that a signal to end is heard soon
 
 
 class Recipe(NamedTuple):
@@ -136,7 +137,10 @@ def make_classifier(
     validation: ImageFolder,
     seed: int,
 ) -> Classifier:
-    """Return a model with its data in the order that one seed gives."""
+    """Return a model with its data in the order that one seed gives.
+
+    The metrics of an `advance` are those of all steps since the last evaluation.
+    """
     mesh = Mesh(np.array(jax.devices()), ("data",))
     process = (jax.process_index(), jax.process_count())
     batches = training_batches(
@@ -149,17 +153,22 @@ def make_classifier(
     )
     reading = {"threads": config.threads, "workers": config.workers}
     ahead: dict[int, Any] = {}  # the next step -> the stream whose next batch is for that step
+    between = config.steps // config.points
+    steps = max(n for n in range(1, _STEPS_AT_A_TIME + 1) if between % n == 0)
+    log: list[Metrics] = []
 
     def advance(state: TrainState) -> tuple[TrainState, Metrics]:
         first = int(state.step)
         left = ahead.pop(first, None) or stream(batches, first, **reading)
-        log = []
-        for step in range(first, first + config.steps // config.points):
+        if first % between == 0:
+            log.clear()
+        for step in range(first, first + steps):
             state = _with_rate(state, learning_rate(config, recipe, step))
             state, metrics = network.train_step(state, _placed(next(left), mesh))
             log.append(metrics)
         ahead[step + 1] = left
-        return state, jax.tree.map(lambda *values: jnp.stack(values), *log)
+        log[-steps:] = jax.device_get(log[-steps:])
+        return state, jax.tree.map(lambda *values: np.stack(values), *log)
 
     def evaluate(state: TrainState) -> Metrics:
         every = validation_batches(
@@ -177,7 +186,8 @@ def make_classifier(
         start=lambda key: spread(network.start(key)),
         advance=advance,
         evaluate=evaluate,
-        steps=config.steps // config.points,
+        steps=steps,
+        between=between,
     )
 
 

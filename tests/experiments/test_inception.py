@@ -1,5 +1,6 @@
 """The paper's five models: what they differ in, and what is taken from their curves."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -116,6 +117,23 @@ def test_a_resumed_model_sees_the_rates_and_batches_that_it_would_have_seen(digi
     assert straight.step == config.steps
     assert advance(advance(start, 1), 2) == straight
     assert len(set(straight.seen)) == config.steps
+
+
+def test_an_advance_is_short_and_its_metrics_are_those_since_the_last_evaluation(digits):
+    config = dataclasses.replace(inception.PRESETS["smoke"], steps=200, points=2)
+    training: Any = note
+    network = _training.Network(training, training, training)
+    recipe = inception.RECIPES["BN-x5"]
+    classifier = _training.make_classifier(config, recipe, network, *digits, 0)
+    assert classifier.steps == 25
+    state: Any = Progress(0, Settings({}), ())
+    taken = []
+    for _ in range(8):
+        state, metrics = classifier.advance(state)
+        taken.append(metrics["loss"].tolist())
+    rates = [rate for rate, _ in state.seen]
+    since = [rates[start:end] for start in (0, 100) for end in range(start + 25, start + 101, 25)]
+    assert taken == since
 
 
 @pytest.mark.slow
